@@ -1,0 +1,462 @@
+"""The nouns that the stations hand to each other. Nothing here does anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from uuid import UUID
+
+# --- the run ---------------------------------------------------------------------------------------------------------
+
+
+class RunState(StrEnum):
+    """QUEUED and RUNNING go on; the others are the six visible ends of design section 4."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    OPENED = "opened"
+    UPDATED = "updated"
+    ANSWERED = "answered"
+    REFUSED = "refused"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def ended(self) -> bool:
+        return self not in (RunState.QUEUED, RunState.RUNNING)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A durable request. Holds ids, states, figures and a login; never a text, a path or a repository's name.
+
+    `meaning` is a keyed hash of (repository id, number, occasion, verb); `input_hash` a keyed hash of the texts at
+    the trigger. `attempt` counts the workers that took the run up: a writer whose attempt is no longer the current
+    one is fenced off. `blocked_by` is the run that was already at work on the same subject at acceptance.
+    """
+
+    id: UUID
+    installation_id: int
+    repository_id: int
+    number: int
+    is_pull_request: bool
+    verb: str
+    occasion: str
+    comment_id: int | None
+    asker_id: int
+    asker_login: str
+    meaning: str
+    input_hash: str
+    cost_limit_usd: Decimal | None
+    state: RunState
+    attempt: int
+    blocked_by: UUID | None
+    cancel_requested: bool
+    reason: str | None
+    status_comment_id: int | None
+    branch: str | None
+    base_sha: str | None
+    head_sha: str | None
+    pull_request: int | None
+    input_tokens: int
+    cached_tokens: int
+    output_tokens: int
+    cost_usd: Decimal
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended, said to people: `message` goes to GitHub and nowhere else; `reason` may be stored."""
+
+    state: RunState
+    reason: str
+    message: str
+    next_step: str = ""
+    pull_request: int | None = None
+    head_sha: str | None = None
+
+
+# --- what GitHub tells us --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    id: int
+    owner: str
+    name: str
+    default_branch: str
+    private: bool
+    archived: bool
+    disabled: bool
+    has_issues: bool
+    size_kb: int
+    html_url: str
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.owner}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    id: int
+    login: str
+    type: str  # "User", "Bot", "Organization"
+
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """An issue or, where `is_pull_request`, the issue side of a pull request."""
+
+    id: int
+    number: int
+    title: str
+    body: str
+    state: str  # "open", "closed"
+    locked: bool
+    author: Account
+    is_pull_request: bool
+    labels: tuple[str, ...]
+    assignees: tuple[str, ...]
+    html_url: str
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Comment:
+    id: int
+    body: str
+    author: Account
+    html_url: str
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PullRequest:
+    number: int
+    node_id: str
+    title: str
+    body: str
+    state: str  # "open", "closed"
+    draft: bool
+    merged: bool
+    head_ref: str
+    head_sha: str
+    head_repository_id: int | None  # None when the fork is gone
+    base_ref: str
+    base_sha: str
+    html_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    name: str
+    sha: str
+    protected: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One effective rule from `GET /repos/{o}/{r}/rules/branches/{branch}`: its type and its parameters as sent."""
+
+    type: str
+    parameters: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TreeEntry:
+    """One blob, link or submodule of a commit's tree. `mode` is git's: 100644, 100755, 120000 or 160000."""
+
+    path: str
+    mode: str
+    sha: str
+    size: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    sha: str
+    entries: tuple[TreeEntry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TreeChange:
+    """What a new tree changes against its base: `blob_sha` None removes the path."""
+
+    path: str
+    mode: str
+    blob_sha: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    sha: str
+    tree_sha: str
+    parents: tuple[str, ...]
+    message: str
+    author_login: str | None
+    verified: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Checks:
+    """Check runs and commit statuses on a head, counted."""
+
+    pending: int
+    failed: int
+    passed: int
+
+    @property
+    def total(self) -> int:
+        return self.pending + self.failed + self.passed
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    id: int
+    account_id: int
+    account_login: str
+    suspended: bool
+
+
+# --- request, snippets, patch, change --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the agent is asked to do. Lives in memory for the length of a run and nowhere else.
+
+    `instructions` come from people who may write to the repository; `untrusted` is quoted as data (an issue's own
+    text when its author may not write). `base_ref`/`base_sha` are where the work starts.
+    """
+
+    repository: Repository
+    number: int
+    title: str
+    body: str
+    instructions: tuple[str, ...]
+    untrusted: tuple[str, ...]
+    base_ref: str
+    base_sha: str
+    is_revision: bool = False
+    pull_request: PullRequest | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Snippet:
+    """Where to look: a line range (1-based, inclusive) of a file at the workspace's commit."""
+
+    path: str
+    start_line: int
+    end_line: int
+    symbol: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class FileEdit:
+    """One file before and after. `before` None: created. `after` None: deleted. Bytes are exact."""
+
+    path: str
+    before: bytes | None
+    after: bytes | None
+    mode: str = "100644"
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """What the model cost. `cost_usd` counts priced calls alone; `unpriced_calls` says how many had no known price."""
+
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: Decimal = Decimal(0)
+    unpriced_calls: int = 0
+    turns: int = 0
+    model: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """The model's proposal: edits and its own words about them. Nothing has been checked yet.
+
+    `answer` is set, and `edits` empty, when the model ends with a question or a finding instead of a change.
+    """
+
+    edits: tuple[FileEdit, ...]
+    title: str
+    summary: str
+    checked_how: str
+    looked_at: tuple[str, ...]
+    spending: Spending
+    answer: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A patch that passed every guard, ready for the publisher."""
+
+    edits: tuple[FileEdit, ...]
+    title: str
+    summary: str
+    checked_how: str
+    looked_at: tuple[str, ...]
+    added_lines: int
+    removed_lines: int
+    spending: Spending
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """What the publisher did on GitHub."""
+
+    pull_request: PullRequest
+    branch: str
+    commit_sha: str
+    verified: bool
+    created: bool  # False: an open pull request was revised
+
+
+# --- the conversation with a model -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """A tool as the model sees it; `parameters` is a JSON Schema object with additionalProperties false."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """`arguments` is None when what the model sent is not a JSON object; `raw` then holds it for the error text."""
+
+    id: str
+    name: str
+    arguments: Mapping[str, object] | None
+    raw: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    call_id: str
+    text: str
+    is_error: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class UserTurn:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class AssistantTurn:
+    """`opaque` is what the provider needs to have back unchanged (thinking blocks, reasoning items)."""
+
+    text: str
+    calls: tuple[ToolCall, ...]
+    opaque: object = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolTurn:
+    results: tuple[ToolResult, ...]
+
+
+Turn = UserTurn | AssistantTurn | ToolTurn
+
+
+class Stop(StrEnum):
+    END = "end"
+    TOOLS = "tools"
+    LENGTH = "length"
+    REFUSAL = "refusal"
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one call. `input_tokens` counts all of the prompt; the two cache figures are parts of it."""
+
+    input_tokens: int
+    cached_tokens: int
+    cache_write_tokens: int
+    output_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRequest:
+    system: str
+    turns: Sequence[Turn]
+    tools: Sequence[ToolSpec]
+    max_output_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelAnswer:
+    turn: AssistantTurn
+    stop: Stop
+    usage: Usage
+    model: str
+    cost_usd: Decimal | None  # None: no price known for this model
+
+
+# --- the action log --------------------------------------------------------------------------------------------------
+
+
+class Action(StrEnum):
+    """What is written down (design section 7)."""
+
+    WEBHOOK_ACCEPTED = "webhook.accepted"
+    WEBHOOK_IGNORED = "webhook.ignored"
+    WEBHOOK_REFUSED = "webhook.refused"
+    INSTALLATION_CHANGED = "installation.changed"
+    RUN_STARTED = "run.started"
+    RUN_ENDED = "run.ended"
+    PERMISSION_CHECKED = "permission.checked"
+    TOKEN_MINTED = "token.minted"  # noqa: S105
+    TOKEN_REVOKED = "token.revoked"  # noqa: S105
+    CODE_FETCHED = "code.fetched"
+    INDEX_UPDATED = "index.updated"
+    INDEX_SEARCHED = "index.searched"
+    MODEL_CALLED = "model.called"
+    PATCH_REFUSED = "patch.refused"
+    PATCH_CHECKED = "patch.checked"
+    REF_CREATED = "ref.created"
+    REF_UPDATED = "ref.updated"
+    COMMIT_CREATED = "commit.created"
+    PULL_REQUEST_OPENED = "pull_request.opened"
+    PULL_REQUEST_UPDATED = "pull_request.updated"
+    REACTION_ADDED = "reaction.added"
+    COMMENT_CREATED = "comment.created"
+    COMMENT_UPDATED = "comment.updated"
+    SETTING_CHANGED = "setting.changed"
+    DATA_EXPORTED = "data.exported"
+    DATA_DELETED = "data.deleted"
+
+
+Facts = Mapping[str, str | int | float | bool | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One link of an installation's chain. `sealed` is the encrypted details; `details_hash` their salted hash."""
+
+    installation_id: int
+    seq: int
+    at: datetime
+    actor: str
+    action: str
+    run_id: UUID | None
+    sealed: bytes
+    details_hash: str
+    previous_hash: str
+    hash: str

@@ -1,0 +1,293 @@
+"""What the stations need from the outside world, said as protocols; `infra` implements them, `wiring` plugs them in.
+
+Every method that talks to GitHub raises the errors of `app/errors.py`: TransientError (after the adapter's own bounded
+retries), MissingError, GoneError, DeniedError, AlreadyExistsError, InvalidError; never its client library's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime
+from decimal import Decimal
+from typing import Protocol
+from uuid import UUID
+
+from app.nouns import (
+    Account,
+    Action,
+    Branch,
+    Checks,
+    Comment,
+    Commit,
+    Entry,
+    Facts,
+    Installation,
+    Issue,
+    ModelAnswer,
+    ModelRequest,
+    PullRequest,
+    Repository,
+    Rule,
+    Run,
+    RunState,
+    Snippet,
+    Tree,
+    TreeChange,
+    TreeEntry,
+)
+
+Clock = Callable[[], datetime]
+"""Now, with a time zone (UTC)."""
+
+
+# --- GitHub ----------------------------------------------------------------------------------------------------------
+
+
+class RepositoryReader(Protocol):
+    """One repository seen through a read token narrowed to it. Holds no method that changes anything."""
+
+    async def repository(self) -> Repository: ...
+
+    async def issue(self, number: int) -> Issue: ...
+
+    async def issue_comments(self, number: int) -> Sequence[Comment]: ...
+
+    async def issue_comment(self, comment_id: int) -> Comment: ...
+
+    async def review_comment(self, comment_id: int) -> Comment: ...
+
+    async def review(self, number: int, review_id: int) -> Comment: ...
+
+    async def permission(self, login: str) -> str:
+        """`admin`, `write`, `read` or `none`, by GitHub's own answer (maintain is write, triage is read)."""
+        ...
+
+    async def branch(self, name: str) -> Branch:
+        """Raises MissingError when there is none (an empty repository has none at all)."""
+        ...
+
+    async def rules(self, branch: str) -> Sequence[Rule]:
+        """The rulesets' effective rules; answers for branches that do not exist yet."""
+        ...
+
+    async def commit(self, sha: str) -> Commit: ...
+
+    async def tree(self, sha: str) -> Tree:
+        """The whole tree of a commit, walked folder by folder when GitHub truncates its recursive answer."""
+        ...
+
+    async def blob(self, sha: str) -> bytes: ...
+
+    def archive(self, sha: str) -> AsyncIterator[bytes]:
+        """The gzipped tar of a commit, streamed."""
+        ...
+
+    async def pull_request(self, number: int) -> PullRequest: ...
+
+    async def pull_requests(self, *, head_branch: str, state: str = "all") -> Sequence[PullRequest]:
+        """Those whose head is this branch of this repository (not of a fork), newest first."""
+        ...
+
+    async def checks(self, sha: str) -> Checks: ...
+
+
+class RepositoryWriter(Protocol):
+    """One repository seen through the write token. Each call is one effect; none is repeated by itself."""
+
+    async def create_blob(self, content: bytes) -> str: ...
+
+    async def create_tree(self, base_tree: str, changes: Sequence[TreeChange]) -> str: ...
+
+    async def create_commit(self, message: str, tree: str, parents: Sequence[str]) -> Commit:
+        """No author, committer or signature is sent, so that GitHub signs it."""
+        ...
+
+    async def create_ref(self, branch: str, sha: str) -> None:
+        """Raises AlreadyExistsError when the branch is there."""
+        ...
+
+    async def update_ref(self, branch: str, sha: str) -> None:
+        """Fast-forward only; InvalidError when it is not one."""
+        ...
+
+    async def create_pull_request(
+        self, *, title: str, body: str, head: str, base: str, draft: bool
+    ) -> PullRequest:
+        """Raises AlreadyExistsError when GitHub says that one is open for this head."""
+        ...
+
+    async def update_pull_request(
+        self, number: int, *, title: str | None = None, body: str | None = None
+    ) -> PullRequest: ...
+
+    async def mark_ready(self, pull_request: PullRequest) -> None: ...
+
+    async def create_comment(self, number: int, body: str) -> Comment: ...
+
+    async def update_comment(self, comment_id: int, body: str) -> Comment: ...
+
+    async def react(self, content: str, *, comment_id: int | None, number: int) -> None:
+        """A reaction on the comment, or on the issue when there is none. Adding it twice is once."""
+        ...
+
+    async def react_review_comment(self, content: str, comment_id: int) -> None: ...
+
+
+class GitHub(Protocol):
+    """The App itself."""
+
+    async def app_slug(self) -> str: ...
+
+    async def installations(self) -> Sequence[Installation]: ...
+
+    def reader(
+        self, installation_id: int, repository_id: int
+    ) -> AbstractAsyncContextManager[RepositoryReader]:
+        """A token with read permissions for one repository, minted on entry and revoked on exit."""
+        ...
+
+    def writer(
+        self, installation_id: int, repository_id: int, permissions: Mapping[str, str]
+    ) -> AbstractAsyncContextManager[RepositoryWriter]:
+        """A token with exactly these permissions for one repository, minted on entry and revoked on exit."""
+        ...
+
+
+# --- the model -------------------------------------------------------------------------------------------------------
+
+
+class Model(Protocol):
+    """One model of one provider. Raises TransientError after bounded retries, InvalidError for a request it refuses."""
+
+    @property
+    def provider(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+    async def answer(self, request: ModelRequest) -> ModelAnswer: ...
+
+
+# --- the workspace ---------------------------------------------------------------------------------------------------
+
+
+class Workspace(Protocol):
+    """A commit's tree, read-only. Paths are POSIX, relative, and exactly as git has them."""
+
+    @property
+    def sha(self) -> str: ...
+
+    def entries(self) -> Sequence[TreeEntry]:
+        """Every blob that can be read here (regular files and executables), sorted by path."""
+        ...
+
+    def entry(self, path: str) -> TreeEntry | None:
+        """Any entry of the commit's tree, links and submodules too."""
+        ...
+
+    def read(self, path: str) -> bytes:
+        """Raises KeyError for what is not a readable blob of this tree."""
+        ...
+
+
+class Search(Protocol):
+    """Ranked places in the workspace for a question."""
+
+    async def __call__(self, question: str, limit: int) -> Sequence[Snippet]: ...
+
+
+# --- the durable state -----------------------------------------------------------------------------------------------
+
+
+class Transaction(Protocol):
+    """One tenant, one commit. Opened by `Store.transaction`; leaves no trace when its block raises."""
+
+    async def add_delivery(self, guid: str, event: str, action: str | None, outcome: str) -> bool:
+        """False when this GUID is already here."""
+        ...
+
+    async def add_run(self, run: Run) -> Run:
+        """Adds it, or returns the run that already has the same meaning."""
+        ...
+
+    async def run(self, run_id: UUID, *, lock: bool = False) -> Run | None: ...
+
+    async def active_run(self, repository_id: int, number: int) -> Run | None:
+        """The queued or running one on this issue or pull request that is not itself blocked by another."""
+        ...
+
+    async def runs(self, *, repository_id: int | None = None, number: int | None = None, limit: int = 100) -> Sequence[Run]:
+        """Newest first."""
+        ...
+
+    async def update_run(self, run_id: UUID, **columns: object) -> Run: ...
+
+    async def run_by_branch(self, repository_id: int, branch: str) -> Run | None:
+        """The newest run that published to this branch."""
+        ...
+
+    async def put_installation(self, installation: Installation) -> None: ...
+
+    async def installation(self) -> Installation | None: ...
+
+    async def remove_installation(self) -> None: ...
+
+    async def wrapped_key(self) -> tuple[str, bytes] | None:
+        """The installation's wrapped data key and the id of the master key that wrapped it."""
+        ...
+
+    async def add_wrapped_key(self, master_key_id: str, wrapped: bytes) -> tuple[str, bytes]:
+        """Adds it, or returns the one that is there."""
+        ...
+
+    async def last_entry(self) -> Entry | None:
+        """The head of the chain, locked until this transaction ends so that two appends cannot fork it."""
+        ...
+
+    async def add_entry(self, entry: Entry, salt: bytes) -> None: ...
+
+    async def entries(self, *, after_seq: int = 0, run_id: UUID | None = None, limit: int = 1000) -> Sequence[tuple[Entry, bytes]]:
+        """Oldest first, each with its salt."""
+        ...
+
+    async def defer(self, task: str, *, lock: str | None = None, delay_seconds: float = 0, **arguments: object) -> int:
+        """Puts a job on the queue inside this transaction. Arguments are ids only."""
+        ...
+
+
+class Store(Protocol):
+    def transaction(self, installation_id: int) -> AbstractAsyncContextManager[Transaction]: ...
+
+    async def installation_ids(self) -> Sequence[int]:
+        """All that have a row, for the reconciler; ids only."""
+        ...
+
+
+class Fence(Protocol):
+    """Checked before each outside effect. Raises SupersededError or StoppedError."""
+
+    async def __call__(self) -> None: ...
+
+
+class Recorder(Protocol):
+    """Writes an action of this run to the log; commits by itself."""
+
+    async def __call__(self, action: Action, actor: str = "magicode", **facts: str | int | float | bool | None) -> Entry: ...
+
+
+class MasterKey(Protocol):
+    """Wraps data keys: a file by default, a key service in production."""
+
+    @property
+    def id(self) -> str: ...
+
+    def wrap(self, key: bytes) -> bytes: ...
+
+    def unwrap(self, master_key_id: str, wrapped: bytes) -> bytes: ...
+
+
+__all__ = [
+    "Account", "Clock", "Decimal", "Facts", "Fence", "GitHub", "MasterKey", "Model", "Recorder", "RepositoryReader",
+    "RepositoryWriter", "RunState", "Search", "Store", "Transaction", "Workspace",
+]

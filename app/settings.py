@@ -1,0 +1,65 @@
+"""The service's settings, read once from MAGICODE_ environment variables; an unknown name refuses to start."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from decimal import Decimal
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "MAGICODE_"
+
+
+class UnknownSettingError(ValueError):
+    """An environment variable begins with MAGICODE_ but is not a setting: it may be a slip, so nothing is started."""
+
+
+class Settings(BaseSettings):
+    """Each field is the environment variable MAGICODE_<FIELD>; the README's table says what it is for."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+
+    github_api_url: str = "https://api.github.com"
+    github_web_url: str = "https://github.com"
+    app_id: int | None = None
+    app_slug: str = "magicode"
+    private_key: SecretStr | None = None
+    private_key_path: Path | None = None
+    webhook_secret: SecretStr | None = None
+    webhook_secret_previous: SecretStr | None = None
+    client_id: str | None = None
+    client_secret: SecretStr | None = None
+    database_url: SecretStr | None = None
+    database_owner_url: SecretStr | None = None
+    qdrant_url: str | None = None
+    qdrant_api_key: SecretStr | None = None
+    data_dir: Path = Field(default_factory=lambda: Path.home() / ".magicode")
+    workspace_dir: Path | None = None
+    model: str = ""
+    embedding_model: str = "all-MiniLM-L6-v2"
+    host: str = "127.0.0.1"
+    port: int = 8646
+    worker: bool = True
+    concurrency: int = 2
+    max_turns: int = 40
+    max_tokens: int = 2_000_000
+    max_cost_usd: Decimal = Decimal(5)
+    max_seconds: int = 1200
+    ready_after_seconds: float = 2.0
+    log_level: str = "INFO"
+
+
+def read(environ: Mapping[str, str] | None = None) -> Settings:
+    """Read the environment.
+
+    Raises UnknownSettingError for a MAGICODE_ name that is no setting, pydantic.ValidationError for a bad value.
+    """
+    names = environ if environ is not None else os.environ
+    known = {PREFIX + field.upper() for field in Settings.model_fields}
+    unknown = sorted(name for name in names if name.upper().startswith(PREFIX) and name.upper() not in known)
+    if unknown:
+        raise UnknownSettingError(f"{', '.join(unknown)}: not a setting of MagiCode. Known: {', '.join(sorted(known))}")
+    return Settings()

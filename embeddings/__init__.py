@@ -1,0 +1,1 @@
+"""A repository becomes ranked snippets: chunked, embedded, protected, indexed, searched and forgotten."""

@@ -1,0 +1,1 @@
+"""Bytes from GitHub become one Command, one notice, or a reason to ignore them; no job, model or database is known here."""
