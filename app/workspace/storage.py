@@ -1,0 +1,153 @@
+"""Memory-backed directories for the length of a run: made private, removed at the end, swept at start-up.
+
+Files in them are named by content hash, so no name of a repository ever becomes a name on this machine.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.errors import DefectError
+
+_MEMORY = frozenset({"tmpfs", "ramfs"})
+_NAME = re.compile(r"magicode-(?P<run>[A-Za-z0-9_-]{1,64})-(?P<pid>[0-9]{1,10})")
+_LOCK = "lock"
+_MOUNTS = Path("/proc/mounts")
+_SHARED = Path("/dev/shm")  # noqa: S108 - each run's directory below it is made 0700 by mkdir, which follows no link
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """Where workspaces are made. `statement` says to the operator what that means for code at rest."""
+
+    path: Path
+    memory_backed: bool
+    statement: str
+
+
+def find_root(preferred: Path | None = None, *, mounts: Path = _MOUNTS, shared: Path = _SHARED) -> Root:
+    """The settings' directory, else shared memory, else the temporary directory with a plain statement.
+
+    Raises DefectError (`workspace_root_unusable`) when the settings' directory cannot be written.
+    """
+    if preferred is not None:
+        preferred.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not os.access(preferred, os.W_OK | os.X_OK):
+            raise DefectError("The workspace directory cannot be written.", reason="workspace_root_unusable")
+        return _root(preferred.resolve(), memory_backed(preferred.resolve(), mounts=mounts))
+    if shared.is_dir() and os.access(shared, os.W_OK | os.X_OK) and memory_backed(shared, mounts=mounts):
+        return _root(shared, True)
+    temporary = Path(tempfile.gettempdir()).resolve()
+    return _root(temporary, memory_backed(temporary, mounts=mounts))
+
+
+def _root(path: Path, in_memory: bool) -> Root:
+    if in_memory:
+        return Root(path, True, "Workspaces are kept in memory-backed storage.")
+    return Root(
+        path,
+        False,
+        "Workspaces are on a disk: no memory-backed directory was found. Code touches that disk for the length of a "
+        "run and is removed afterwards, but its blocks may be recovered. Set MAGICODE_WORKSPACE_DIR to a tmpfs.",
+    )
+
+
+def memory_backed(path: Path, *, mounts: Path = _MOUNTS) -> bool:
+    """Whether the file system that holds `path` lives in memory, by the kernel's own table (proc(5)); False if unknown."""
+    try:
+        lines = mounts.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:
+        return False
+    best, kind = -1, ""
+    for line in lines:
+        fields = line.split(" ")
+        if len(fields) < 3:
+            continue
+        point = Path(re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), fields[1]))
+        if (point == path or point in path.parents) and len(point.parts) >= best:
+            best, kind = len(point.parts), fields[2]
+    return kind in _MEMORY
+
+
+@contextmanager
+def run_directory(root: Path, run_id: str) -> Iterator[Path]:
+    """A directory of this run and process, 0700, locked while it is in use and removed whatever happens.
+
+    Raises DefectError (`workspace_name`, `workspace_in_use`).
+    """
+    name = f"magicode-{run_id}-{os.getpid()}"
+    if not _NAME.fullmatch(name):
+        raise DefectError("A run's id holds letters, digits and hyphens only.", reason="workspace_name")
+    path = root / name
+    try:
+        path.mkdir(mode=0o700)
+    except FileExistsError as error:
+        raise DefectError(
+            "This run already has a workspace in this process.", reason="workspace_in_use"
+        ) from error
+    lock = -1
+    try:
+        lock = os.open(path / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+        if lock >= 0:
+            os.close(lock)
+
+
+def sweep(root: Path) -> int:
+    """Remove what dead processes left below `root`; return how many workspaces that were.
+
+    A workspace is in use while its lock is held, whichever process or container holds it. Before the lock is taken
+    the process's life decides. Others' directories and links are left alone.
+    """
+    removed = 0
+    for path in sorted(root.iterdir()):
+        match = _NAME.fullmatch(path.name)
+        if match is None or not _ours(path) or _in_use(path, int(match["pid"])):
+            continue
+        shutil.rmtree(path, ignore_errors=True)
+        removed += not path.exists()
+    return removed
+
+
+def _ours(path: Path) -> bool:
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
+
+
+def _in_use(path: Path, pid: int) -> bool:
+    try:
+        lock = os.open(path / _LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return _alive(pid)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
