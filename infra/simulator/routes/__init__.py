@@ -1,0 +1,1 @@
+"""GitHub's REST routes, a module for each family; each exposes `endpoints`."""
