@@ -1,0 +1,209 @@
+"""The App on GitHub: who it is, where it is installed, and tokens narrowed to one repository and one purpose."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Final, TypeVar, cast
+
+import httpx
+from githubkit import AppAuthStrategy, GitHub
+from githubkit.auth import BaseAuthStrategy
+from githubkit.cache import MemCacheStrategy
+from githubkit.throttling import LocalThrottler
+from githubkit_schemas.v2026_03_10 import models
+
+from app.errors import MagicodeError, MissingError, TransientError
+from app.nouns import Installation
+from app.ports import RepositoryReader, RepositoryWriter
+from infra.github.auth import InstallationToken
+from infra.github.calls import Calls, OnRequest
+from infra.github.pace import Pace
+from infra.github.permissions import READER_PERMISSIONS
+from infra.github.reader import API_VERSION, GitHubReader
+from infra.github.writer import GitHubWriter
+
+A = TypeVar("A", bound=BaseAuthStrategy)
+
+CONCURRENT: Final = 100
+"""https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api#about-secondary-rate-limits"""
+
+REVOKE_SECONDS: Final = 10.0
+
+
+class GitHubApp:
+    """Implements app.ports.GitHub. Close it with `aclose` when the process ends.
+
+    `write_interval_seconds` keeps the writes of one installation apart. `api_url` is GitHub's, an Enterprise Server's
+    (`https://HOST/api/v3`) or the simulator's. Nothing that GitHub sends is cached.
+    """
+
+    def __init__(
+        self,
+        *,
+        app_id: int | str,
+        private_key: str,
+        api_url: str = "https://api.github.com",
+        write_interval_seconds: float = 1.0,
+        read_attempts: int = 4,
+        retry_base_seconds: float = 0.5,
+        on_request: OnRequest | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._api_url = api_url
+        self._interval = write_interval_seconds
+        self._read_attempts = read_attempts
+        self._retry_base = retry_base_seconds
+        self._on_request = on_request
+        self._sleep = sleep
+        self._transport = _Shared(transport or httpx.AsyncHTTPTransport())
+        self._throttler = LocalThrottler(CONCURRENT)
+        self._paces: dict[int, Pace] = {}
+        self._github = self._client(AppAuthStrategy(str(app_id), private_key))
+        self._rest = self._github.rest(API_VERSION)
+        self._calls = self._new_calls(Pace(0))
+
+    async def app_slug(self) -> str:
+        found = await self._calls.read(self._rest.apps.async_get_authenticated)
+        if found is None or not isinstance(found.slug, str):
+            raise MissingError("GitHub does not say what this App is called.", reason="app_missing")
+        return found.slug
+
+    async def installations(self) -> Sequence[Installation]:
+        found = await self._calls.items(self._rest.apps.async_list_installations)
+        return [_installation(one) for one in found]
+
+    def reader(
+        self, installation_id: int, repository_id: int
+    ) -> AbstractAsyncContextManager[RepositoryReader]:
+        return self._reader(installation_id, repository_id)
+
+    def writer(
+        self, installation_id: int, repository_id: int, permissions: Mapping[str, str]
+    ) -> AbstractAsyncContextManager[RepositoryWriter]:
+        return self._writer(installation_id, repository_id, permissions)
+
+    async def aclose(self) -> None:
+        await self._transport.close()
+
+    @asynccontextmanager
+    async def _reader(self, installation_id: int, repository_id: int) -> AsyncIterator[RepositoryReader]:
+        async with self._token(installation_id, repository_id, READER_PERMISSIONS) as (github, calls):
+            yield GitHubReader(github, calls, repository_id)
+
+    @asynccontextmanager
+    async def _writer(
+        self, installation_id: int, repository_id: int, permissions: Mapping[str, str]
+    ) -> AsyncIterator[RepositoryWriter]:
+        async with self._token(installation_id, repository_id, permissions) as (github, calls):
+            yield GitHubWriter(github, calls, repository_id)
+
+    @asynccontextmanager
+    async def _token(
+        self, installation_id: int, repository_id: int, permissions: Mapping[str, str]
+    ) -> AsyncIterator[tuple[GitHub[InstallationToken], Calls]]:
+        async def mint() -> str:
+            return await self._mint(installation_id, repository_id, permissions)
+
+        token = InstallationToken(mint)
+        await token.current()
+        github = self._client(token)
+        calls = self._new_calls(
+            self._paces.setdefault(installation_id, Pace(self._interval, sleep=self._sleep))
+        )
+        try:
+            yield github, calls
+        finally:
+            await asyncio.shield(asyncio.ensure_future(self._revoke(github, token)))
+
+    async def _mint(self, installation_id: int, repository_id: int, permissions: Mapping[str, str]) -> str:
+        """https://docs.github.com/rest/apps/apps#create-an-installation-access-token-for-an-app
+
+        A token that was minted and not heard of costs nothing, so minting is repeated as a read is.
+        """
+        data = cast("Any", {"repository_ids": [repository_id], "permissions": dict(permissions)})
+        create = self._rest.apps.async_create_installation_access_token
+        try:
+            return (await self._calls.read(create, installation_id, data=data)).token
+        except MissingError as error:
+            if error.reason == "repository_missing":
+                raise
+            raise MissingError(
+                "The App is not installed there any more.", reason="installation_missing"
+            ) from None
+
+    async def _revoke(self, github: GitHub[InstallationToken], token: InstallationToken) -> None:
+        """A token that cannot be revoked dies within the hour by itself; the work that is done is not failed for it."""
+        if not token.minted:
+            return
+        rest = github.rest(API_VERSION)
+        calls = self._new_calls(Pace(0), read_attempts=1)
+        try:
+            async with asyncio.timeout(REVOKE_SECONDS):
+                await calls.read(rest.apps.async_revoke_installation_access_token)
+        except (MagicodeError, TimeoutError):
+            pass
+        finally:
+            token.forget()
+
+    def _new_calls(self, pace: Pace, *, read_attempts: int | None = None) -> Calls:
+        return Calls(
+            pace=pace,
+            on_request=self._on_request,
+            read_attempts=read_attempts or self._read_attempts,
+            retry_base_seconds=self._retry_base,
+            sleep=self._sleep,
+        )
+
+    def _client(self, auth: A) -> GitHub[A]:
+        """githubkit's own retry is off: it repeats writes that may have had their effect. So is its cache of answers."""
+        return GitHub(
+            auth,
+            base_url=self._api_url,
+            user_agent="MagiCode",
+            timeout=httpx.Timeout(30.0, connect=10.0),
+            follow_redirects=True,
+            http_cache=False,
+            auto_retry=False,
+            cache_strategy=MemCacheStrategy(),
+            throttler=self._throttler,
+            async_transport=self._transport,
+            async_event_hooks={"response": [_no_write_becomes_a_read]},
+        )
+
+
+class _Shared(httpx.AsyncBaseTransport):
+    """One pool of connections for all of githubkit's clients, which it opens and closes around each request."""
+
+    def __init__(self, pool: httpx.AsyncBaseTransport) -> None:
+        self._pool = pool
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        return await self._pool.handle_async_request(request)
+
+    async def close(self) -> None:
+        await self._pool.aclose()
+
+
+async def _no_write_becomes_a_read(response: httpx.Response) -> None:
+    """HTTP clients follow a POST's 301 and 302 with a GET; 307 and 308 repeat the write as it was.
+
+    https://docs.github.com/en/rest/using-the-rest-api/best-practices-for-using-the-rest-api#follow-redirects
+    """
+    if response.request.method not in ("GET", "HEAD") and response.status_code in (301, 302, 303):
+        raise TransientError(
+            "The repository has moved; its new name is asked for.", reason="repository_moved"
+        )
+
+
+def _installation(found: models.Installation) -> Installation:
+    account = found.account
+    login = account.login if isinstance(account, models.SimpleUser) else account.slug if account else ""
+    return Installation(
+        id=found.id,
+        account_id=found.target_id,
+        account_login=login,
+        suspended=found.suspended_at is not None,
+    )

@@ -1,0 +1,143 @@
+"""The one way by which a request leaves for GitHub: retried when it reads, paced when it writes, named, translated.
+
+A write is never repeated here: whether it had an effect is looked up by whoever made it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from datetime import timedelta
+from types import MethodType
+from typing import Any, Final, ParamSpec, TypeVar, cast
+
+from githubkit import GitHub, Response
+from githubkit.exception import GitHubException, RequestFailed
+from pydantic import ValidationError
+
+from app.errors import TransientError
+from infra.github.auth import InstallationToken
+from infra.github.pace import Pace
+from infra.github.permissions import ROUTES, Route
+from infra.github.translate import translated
+
+P = ParamSpec("P")
+T = TypeVar("T")
+J = TypeVar("J")
+
+OnRequest = Callable[[str, str, int], None]
+"""Told each request's method, route template and final status (0: no answer). Never a body, a name or a token."""
+
+LONGEST_WAIT: Final = timedelta(seconds=30)
+"""A read waits no longer than this in place; a longer wait is the job queue's affair."""
+
+
+class Calls:
+    """Sends the requests of one token."""
+
+    def __init__(
+        self,
+        *,
+        pace: Pace,
+        on_request: OnRequest | None = None,
+        read_attempts: int = 4,
+        retry_base_seconds: float = 0.5,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._pace = pace
+        self._on_request = on_request
+        self._read_attempts = read_attempts
+        self._retry_base = retry_base_seconds
+        self._sleep = sleep
+
+    async def read(
+        self, method: Callable[P, Awaitable[Response[T, J]]], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """The answer, validated. Tried again on TransientError, a bounded number of times."""
+        response = await self.read_response(method, *args, **kwargs)
+        return _parsed(response)
+
+    async def read_response(
+        self, method: Callable[P, Awaitable[Response[T, J]]], *args: P.args, **kwargs: P.kwargs
+    ) -> Response[T, J]:
+        """The answer as it came, for lists whose vocabulary GitHub extends and for streams."""
+        attempt = 1
+        while True:
+            try:
+                return await self._send(ROUTES[_name(method)], lambda: method(*args, **kwargs))
+            except TransientError as error:
+                wait = self._retry_base * 2 ** (attempt - 1)
+                if error.retry_after is not None:
+                    wait = max(wait, error.retry_after.total_seconds())
+                if attempt >= self._read_attempts or wait > LONGEST_WAIT.total_seconds():
+                    raise
+            attempt += 1
+            await self._sleep(wait)
+
+    async def pages(
+        self, method: Callable[P, Awaitable[Response[T, J]]], *args: P.args, **kwargs: P.kwargs
+    ) -> AsyncIterator[Response[T, J]]:
+        """Every page. GitHub's `Link` header says whether there is a next one; its URL is not followed, only counted.
+
+        https://docs.github.com/en/rest/using-the-rest-api/using-pagination-in-the-rest-api
+        """
+        page = 1
+        while True:
+            numbered: Any = {**kwargs, "per_page": 100, "page": page}
+            response = await self.read_response(method, *args, **numbered)
+            yield response
+            if "next" not in response.raw_response.links:
+                return
+            page += 1
+
+    async def items(
+        self, method: Callable[P, Awaitable[Response[list[T], J]]], *args: P.args, **kwargs: P.kwargs
+    ) -> list[T]:
+        """Every item of every page of a list, validated."""
+        return [item async for page in self.pages(method, *args, **kwargs) for item in _parsed(page)]
+
+    async def write(self, name: str, send: Callable[[], Awaitable[Response[T, J]]]) -> T:
+        """One effect, once, in its turn. `name` is the call's key in ROUTES."""
+        await self._pace()
+        return _parsed(await self._send(ROUTES[name], send))
+
+    async def mutate(
+        self, github: GitHub[InstallationToken], mutation: str, query: str, variables: Mapping[str, object]
+    ) -> None:
+        """One GraphQL mutation, once, in its turn; `mutation` is its name in GitHub's schema."""
+        await self._pace()
+        route = ROUTES[f"graphql.{mutation}"]
+        try:
+            await github.async_graphql(query, dict(variables))
+        except GitHubException as error:
+            self._tell(route, error.response.status_code if isinstance(error, RequestFailed) else 0)
+            raise translated(error) from None
+        self._tell(route, 200)
+
+    async def _send(self, route: Route, send: Callable[[], Awaitable[Response[T, J]]]) -> Response[T, J]:
+        try:
+            response = await send()
+        except GitHubException as error:
+            self._tell(route, error.response.status_code if isinstance(error, RequestFailed) else 0)
+            raise translated(error) from None
+        except ValidationError as error:
+            raise translated(error) from None
+        self._tell(route, response.status_code)
+        return response
+
+    def _tell(self, route: Route, status: int) -> None:
+        if self._on_request is not None:
+            self._on_request(route.method, route.template, status)
+
+
+def _parsed(response: Response[T, J]) -> T:
+    try:
+        return response.parsed_data
+    except ValidationError as error:
+        raise translated(error) from None
+
+
+def _name(method: Callable[..., object]) -> str:
+    """`issues.async_get` for githubkit's bound `IssuesClient.async_get`: the key of ROUTES."""
+    client, name = cast("MethodType", method).__func__.__qualname__.split(".")
+    return f"{client.removesuffix('Client').lower()}.{name}"

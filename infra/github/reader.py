@@ -1,0 +1,208 @@
+"""One repository read through a token that can only read. There is no method here that changes anything."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Final, Literal, cast
+from urllib.parse import quote
+
+import httpx
+from githubkit import GitHub
+from githubkit.exception import RequestError
+from githubkit_schemas.v2026_03_10 import models
+from githubkit_schemas.v2026_03_10.rest import RestNamespace
+
+from app.errors import InvalidError, MissingError, TransientError
+from app.nouns import Branch, Checks, Comment, Commit, Issue, PullRequest, Repository, Rule, Tree, TreeEntry
+from infra.github import shapes
+from infra.github.auth import InstallationToken
+from infra.github.calls import Calls
+
+API_VERSION: Final = "2026-03-10"
+"""Sent as X-GitHub-Api-Version: https://docs.github.com/en/rest/about-the-rest-api/api-versions"""
+
+_PASSED: Final = frozenset({"success", "neutral", "skipped"})
+
+
+class Home:
+    """Where the repository is now. Asked of GitHub by the token, which sees this one alone: names change, ids stay."""
+
+    def __init__(self, rest: RestNamespace, calls: Calls, repository_id: int) -> None:
+        self._rest = rest
+        self._calls = calls
+        self._id = repository_id
+        self._known: Repository | None = None
+
+    async def look(self) -> Repository:
+        async for page in self._calls.pages(self._rest.apps.async_list_repos_accessible_to_installation):
+            for found in page.parsed_data.repositories:
+                if found.id == self._id:
+                    self._known = shapes.repository(found)
+                    return self._known
+        raise MissingError("GitHub does not show this repository to the App.", reason="repository_missing")
+
+    async def __call__(self) -> tuple[str, str]:
+        known = self._known or await self.look()
+        return known.owner, known.name
+
+
+class GitHubReader:
+    """Implements app.ports.RepositoryReader."""
+
+    def __init__(self, github: GitHub[InstallationToken], calls: Calls, repository_id: int) -> None:
+        self._github = github
+        self._rest = github.rest(API_VERSION)
+        self._calls = calls
+        self._repository_id = repository_id
+        self._home = Home(self._rest, calls, repository_id)
+
+    async def repository(self) -> Repository:
+        return await self._home.look()
+
+    async def issue(self, number: int) -> Issue:
+        return shapes.issue(await self._calls.read(self._rest.issues.async_get, *await self._home(), number))
+
+    async def issue_comments(self, number: int) -> Sequence[Comment]:
+        owner, name = await self._home()
+        found: list[models.IssueComment] = await self._calls.items(
+            self._rest.issues.async_list_comments, owner, name, number
+        )
+        return [shapes.comment(one) for one in found]
+
+    async def issue_comment(self, comment_id: int) -> Comment:
+        owner, name = await self._home()
+        found = await self._calls.read(self._rest.issues.async_get_comment, owner, name, comment_id)
+        return shapes.comment(found)
+
+    async def review_comment(self, comment_id: int) -> Comment:
+        owner, name = await self._home()
+        found = await self._calls.read(self._rest.pulls.async_get_review_comment, owner, name, comment_id)
+        return shapes.comment(found)
+
+    async def review(self, number: int, review_id: int) -> Comment:
+        owner, name = await self._home()
+        return shapes.review(
+            await self._calls.read(self._rest.pulls.async_get_review, owner, name, number, review_id)
+        )
+
+    async def permission(self, login: str) -> str:
+        """GitHub's answer; `none` for a login that it does not know (any more)."""
+        owner, name = await self._home()
+        ask = self._rest.repos.async_get_collaborator_permission_level
+        try:
+            return (await self._calls.read(ask, owner, name, quote(login, safe=""))).permission
+        except MissingError:
+            return "none"
+
+    async def branch(self, name: str) -> Branch:
+        owner, repository = await self._home()
+        found = await self._calls.read(self._rest.repos.async_get_branch, owner, repository, _ref(name))
+        if found.name != name:
+            # GitHub answers for a renamed branch by redirecting to its new name.
+            raise MissingError("The branch was renamed.", reason="branch_renamed")
+        return Branch(found.name, found.commit.sha, found.protected)
+
+    async def rules(self, branch: str) -> Sequence[Rule]:
+        """Read without validation: GitHub adds rule types, and an unknown one must be seen, not rejected."""
+        owner, name = await self._home()
+        rules: list[Rule] = []
+        async for page in self._calls.pages(
+            self._rest.repos.async_get_branch_rules, owner, name, _ref(branch)
+        ):
+            found: list[dict[str, Any]] = page.raw_response.json()
+            rules += [Rule(str(one["type"]), one.get("parameters") or {}) for one in found]
+        return rules
+
+    async def commit(self, sha: str) -> Commit:
+        """One file of the diff is asked for, since GitHub sends no fewer."""
+        owner, name = await self._home()
+        found = await self._calls.read(self._rest.repos.async_get_commit, owner, name, sha, per_page=1)
+        return shapes.commit(found)
+
+    async def tree(self, sha: str) -> Tree:
+        tree_sha = (await self.commit(sha)).tree_sha
+        return Tree(tree_sha, tuple([entry async for entry in self._walk(tree_sha, "")]))
+
+    async def _walk(self, tree_sha: str, prefix: str) -> AsyncIterator[TreeEntry]:
+        """Folder by folder where the recursive answer is cut off (100,000 entries or 7 MB).
+
+        https://docs.github.com/rest/git/trees#get-a-tree
+        """
+        owner, name = await self._home()
+        get = self._rest.git.async_get_tree
+        found = await self._calls.read(get, owner, name, tree_sha, recursive="1")
+        whole = not found.truncated
+        if not whole:
+            found = await self._calls.read(get, owner, name, tree_sha)
+            if found.truncated:
+                raise InvalidError("A folder has more files than GitHub lists.", reason="tree_too_large")
+        for entry in found.tree:
+            if entry.type != "tree":
+                size = entry.size if isinstance(entry.size, int) else None
+                yield TreeEntry(prefix + entry.path, entry.mode, entry.sha, size)
+            elif not whole:
+                async for below in self._walk(entry.sha, f"{prefix}{entry.path}/"):
+                    yield below
+
+    async def blob(self, sha: str) -> bytes:
+        owner, name = await self._home()
+        found = await self._calls.read(self._rest.git.async_get_blob, owner, name, sha)
+        return base64.b64decode(found.content) if found.encoding == "base64" else found.content.encode()
+
+    async def archive(self, sha: str) -> AsyncIterator[bytes]:
+        """Streamed from where GitHub redirects to; the token stays behind. A broken stream is a TransientError."""
+        owner, name = await self._home()
+        response = await self._calls.read_response(
+            self._rest.repos.async_download_tarball_archive, owner, name, sha, stream=True
+        )
+        try:
+            async for chunk in response.raw_response.aiter_raw():
+                yield chunk
+        except (httpx.HTTPError, RequestError):
+            raise TransientError("The download of the archive broke off.", reason="network") from None
+        finally:
+            await response.raw_response.aclose()
+
+    async def pull_request(self, number: int) -> PullRequest:
+        owner, name = await self._home()
+        found = await self._calls.read(self._rest.pulls.async_get, owner, name, number)
+        return shapes.pull_request(found)
+
+    async def pull_requests(self, *, head_branch: str, state: str = "all") -> Sequence[PullRequest]:
+        """GitHub's `head` filter takes forks of the same owner too, and a filter it cannot read is no filter."""
+        owner, name = await self._home()
+        head = f"{owner}:{head_branch}"
+        wanted = cast("Literal['open', 'closed', 'all']", state)
+        found: list[models.PullRequestSimple] = await self._calls.items(
+            self._rest.pulls.async_list, owner, name, state=wanted, head=head
+        )
+        pulls = [shapes.pull_request(one) for one in found]
+        ours = [
+            one
+            for one in pulls
+            if one.head_ref == head_branch and one.head_repository_id == self._repository_id
+        ]
+        return sorted(ours, key=lambda one: one.number, reverse=True)
+
+    async def checks(self, sha: str) -> Checks:
+        """Check runs and commit statuses together; read without validation, since GitHub's conclusions grow."""
+        owner, name = await self._home()
+        counts = {"pending": 0, "failed": 0, "passed": 0}
+        async for page in self._calls.pages(self._rest.checks.async_list_for_ref, owner, name, sha):
+            for run in page.raw_response.json()["check_runs"]:
+                done = run["status"] == "completed"
+                passed = run.get("conclusion") in _PASSED
+                counts["pending" if not done else "passed" if passed else "failed"] += 1
+        states = {"pending": "pending", "success": "passed"}
+        async for status in self._calls.pages(
+            self._rest.repos.async_get_combined_status_for_ref, owner, name, sha
+        ):
+            for one in status.raw_response.json()["statuses"]:
+                counts[states.get(one["state"], "failed")] += 1
+        return Checks(**counts)
+
+
+def _ref(name: str) -> str:
+    """A branch's name in a path: its slashes stay, what would end the path does not."""
+    return quote(name, safe="/")

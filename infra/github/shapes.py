@@ -1,0 +1,120 @@
+"""GitHub's models as the app's nouns."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+from githubkit_schemas.v2026_03_10 import models
+
+from app.nouns import Account, Comment, Commit, Issue, PullRequest, Repository
+
+GHOST: Final = Account(id=10137, login="ghost", type="User")
+"""Who GitHub names where an account was deleted: https://github.com/ghost"""
+
+
+def account(user: object) -> Account:
+    return Account(user.id, user.login, user.type) if isinstance(user, models.SimpleUser) else GHOST
+
+
+def repository(found: models.InstallationRepositoriesGetResponse200PropRepositoriesItems) -> Repository:
+    owner, _, name = found.full_name.partition("/")
+    return Repository(
+        id=found.id,
+        owner=owner,
+        name=name,
+        default_branch=found.default_branch,
+        private=found.private,
+        archived=found.archived,
+        disabled=found.disabled,
+        has_issues=found.has_issues,
+        size_kb=found.size,
+        html_url=found.html_url,
+    )
+
+
+def issue(found: models.Issue) -> Issue:
+    labels = (label if isinstance(label, str) else (label.name or "") for label in found.labels)
+    return Issue(
+        id=found.id,
+        number=found.number,
+        title=found.title,
+        body=found.body or "",
+        state=found.state,
+        locked=found.locked,
+        author=account(found.user),
+        is_pull_request=bool(found.pull_request),
+        labels=tuple(str(label) for label in labels if label),
+        assignees=tuple(one.login for one in found.assignees or ()),
+        html_url=found.html_url,
+        updated_at=found.updated_at,
+    )
+
+
+def comment(found: models.IssueComment | models.PullRequestReviewComment) -> Comment:
+    return Comment(
+        id=found.id,
+        body=found.body or "",
+        author=account(found.user),
+        html_url=found.html_url,
+        created_at=found.created_at,
+        updated_at=found.updated_at,
+    )
+
+
+def review(found: models.PullRequestReview) -> Comment:
+    """A review has one time, its submission; one that is not submitted has none and is nobody's to see yet."""
+    at = (
+        found.submitted_at
+        if isinstance(found.submitted_at, datetime)
+        else datetime.fromtimestamp(0).astimezone()
+    )
+    return Comment(
+        id=found.id,
+        body=found.body,
+        author=account(found.user),
+        html_url=found.html_url,
+        created_at=at,
+        updated_at=at,
+    )
+
+
+def pull_request(found: models.PullRequest | models.PullRequestSimple) -> PullRequest:
+    return PullRequest(
+        number=found.number,
+        node_id=found.node_id,
+        title=found.title,
+        body=found.body or "",
+        state=found.state,
+        draft=bool(found.draft),
+        merged=found.merged_at is not None,
+        head_ref=found.head.ref,
+        head_sha=found.head.sha,
+        head_repository_id=found.head.repo.id if found.head.repo else None,
+        base_ref=found.base.ref,
+        base_sha=found.base.sha,
+        html_url=found.html_url,
+    )
+
+
+def commit(found: models.Commit) -> Commit:
+    verification = found.commit.verification
+    return Commit(
+        sha=found.sha,
+        tree_sha=found.commit.tree.sha,
+        parents=tuple(parent.sha for parent in found.parents),
+        message=found.commit.message,
+        author_login=found.author.login if isinstance(found.author, models.SimpleUser) else None,
+        verified=verification.verified if isinstance(verification, models.Verification) else False,
+    )
+
+
+def git_commit(found: models.GitCommit) -> Commit:
+    return Commit(
+        sha=found.sha,
+        tree_sha=found.tree.sha,
+        parents=tuple(parent.sha for parent in found.parents),
+        message=found.message,
+        author_login=None,
+        verified=found.verification.verified,
+    )

@@ -1,0 +1,158 @@
+"""GitHub's refusals, and its client library's exceptions, as the app's own errors.
+
+The errors raised here carry GitHub's own sentence as their message, never a URL, a header, a body or a token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, Final
+
+from githubkit.exception import GitHubException, GraphQLFailed, RateLimitExceeded, RequestError, RequestFailed
+from pydantic import ValidationError
+
+from app.errors import (
+    AlreadyExistsError,
+    DefectError,
+    DeniedError,
+    GoneError,
+    InvalidError,
+    MagicodeError,
+    MissingError,
+    RefusedError,
+    TransientError,
+)
+
+RATE_LIMIT_WAIT: Final = timedelta(seconds=60)
+"""What to wait when GitHub names no time: "at least one minute".
+https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api#exceeding-the-rate-limit"""
+
+_Reasons = Sequence[tuple[str, str]]
+
+_DENIED: Final[_Reasons] = (
+    ("archived", "archived"),
+    ("suspended", "installation_suspended"),
+    ("locked", "locked"),
+    ("disabled", "disabled"),
+    ("not accessible by integration", "permission_not_granted"),
+)
+_GONE: Final[_Reasons] = (("issues has been disabled", "no_issues"), ("issues are disabled", "no_issues"))
+_INVALID: Final[_Reasons] = (
+    ("not a fast forward", "not_fast_forward"),
+    ("no commits between", "no_commits"),
+    ("draft pull requests are not supported", "drafts_unsupported"),
+    ("rule violation", "branch_rules"),
+    ("protected branch", "branch_protected"),
+    ("secret", "push_protection"),
+    ("spammed", "content_limit"),
+)
+_ABSENT: Final[_Reasons] = (
+    ("repository is empty", "repository_empty"),
+    ("reference does not exist", "missing"),
+    ("no commit found", "missing"),
+    ("does not exist or is not accessible", "repository_missing"),
+)
+
+
+def translated(error: GitHubException | ValidationError) -> MagicodeError:
+    """The app's error for anything that githubkit raises.
+
+    The answer's own form (pydantic's ValidationError) is a DefectError without pydantic's text, which would quote it.
+    """
+    match error:
+        case ValidationError():
+            found: MagicodeError = DefectError(
+                "GitHub's answer did not have the documented form.", reason="github_answer_unreadable"
+            )
+        case RateLimitExceeded():
+            found = TransientError(
+                "GitHub's rate limit was reached.", reason="rate_limited", retry_after=error.retry_after
+            )
+        case RequestFailed():
+            found = _from_answer(error)
+        case RequestError(exc=MagicodeError() as ours):
+            found = ours
+        case RequestError():
+            found = TransientError("GitHub could not be reached.", reason="network")
+        case GraphQLFailed():
+            found = _from_graphql(error)
+        case _:
+            found = DefectError("The GitHub client could not make this request.", reason="github_client")
+    return found
+
+
+def _from_answer(error: RequestFailed) -> MagicodeError:
+    status = error.response.status_code
+    said, codes = _said(error)
+    lowered = said.lower()
+    if status == 429 or (status == 403 and "secondary rate" in lowered):
+        return TransientError(said, reason="rate_limited", retry_after=RATE_LIMIT_WAIT)
+    if status >= 500:
+        return TransientError("GitHub answered with an error of its own.", reason="github_unavailable")
+    if status in (409, 422):
+        return _unprocessed(status, said, codes)
+    match status:
+        case 401:
+            found: MagicodeError = RefusedError(
+                "GitHub did not accept the App's credentials.", reason="token_refused"
+            )
+        case 403:
+            found = DeniedError(said, reason=_reason(lowered, _DENIED) or "denied")
+        case 404:
+            found = MissingError(said, reason="missing")
+        case 410:
+            found = GoneError(said, reason=_reason(lowered, _GONE) or "gone")
+        case 451:
+            found = DeniedError(said, reason="unavailable_for_legal_reasons")
+        case _:
+            found = InvalidError(said, reason=f"status_{status}")
+    return found
+
+
+def _unprocessed(status: int, said: str, codes: Sequence[str]) -> MagicodeError:
+    lowered = said.lower()
+    if reason := _reason(lowered, _ABSENT):
+        return MissingError(said, reason=reason)
+    if "already exists" in lowered or "already_exists" in codes:
+        return AlreadyExistsError(said)
+    return InvalidError(
+        said, reason=_reason(lowered, _INVALID) or ("conflict" if status == 409 else "invalid")
+    )
+
+
+def _from_graphql(error: GraphQLFailed) -> MagicodeError:
+    """https://docs.github.com/en/graphql/guides/forming-calls-with-graphql"""
+    errors = error.response.errors or []
+    said = "; ".join(one.message for one in errors) or "GitHub refused this."
+    kinds = {one.type for one in errors}
+    if "NOT_FOUND" in kinds:
+        return MissingError(said, reason="missing")
+    if "FORBIDDEN" in kinds:
+        return DeniedError(said, reason=_reason(said.lower(), _DENIED) or "denied")
+    if "SERVICE_UNAVAILABLE" in kinds:
+        return TransientError(said, reason="github_unavailable")
+    return InvalidError(said, reason="invalid")
+
+
+def _said(error: RequestFailed) -> tuple[str, Sequence[str]]:
+    """GitHub's message and its errors' messages in one line, and its errors' codes.
+
+    https://docs.github.com/en/rest/using-the-rest-api/troubleshooting-the-rest-api#validation-failed
+    """
+    try:
+        body: Any = error.response.json()
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        return f"GitHub answered {error.response.status_code}.", ()
+    listed = body.get("errors")
+    errors = listed if isinstance(listed, list) else [listed] if isinstance(listed, str) else []
+    texts = [str(body.get("message") or "")]
+    texts += [one if isinstance(one, str) else str(one.get("message") or "") for one in errors if one]
+    codes = [str(one.get("code") or "") for one in errors if isinstance(one, dict)]
+    return " ".join(filter(None, texts)) or f"GitHub answered {error.response.status_code}.", codes
+
+
+def _reason(lowered: str, reasons: _Reasons) -> str | None:
+    return next((reason for text, reason in reasons if text in lowered), None)
