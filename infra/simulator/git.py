@@ -7,6 +7,7 @@ as they are. Nothing here knows permissions, rules or HTTP.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import stat
@@ -206,9 +207,8 @@ class Git:
 
         A row for a path replaces whatever stood there, a folder too.
         """
-        index = tempfile.mktemp(prefix="index-", dir=self.directory)  # noqa: S306  # git wants a name with no file
-        try:
-            extra = {"GIT_INDEX_FILE": index}
+        with tempfile.TemporaryDirectory(prefix="index-", dir=self.directory) as folder:
+            extra = {"GIT_INDEX_FILE": f"{folder}/index"}
             if base is not None:
                 await self.run("read-tree", base, extra=extra)
             lines: list[str] = []
@@ -229,8 +229,6 @@ class Git:
                 packed = "\0".join(lines).encode("utf-8", "surrogateescape") + b"\0"
                 await self.run("update-index", "-z", "--replace", "--index-info", stdin=packed, extra=extra)
             return (await self.run("write-tree", extra=extra)).decode().strip()
-        finally:
-            Path(index).unlink(missing_ok=True)
 
     async def write_commit(
         self,
@@ -327,10 +325,8 @@ class Git:
                 yield chunk
         finally:
             if process.returncode is None:
-                try:
+                with contextlib.suppress(ProcessLookupError):
                     process.terminate()
-                except ProcessLookupError:
-                    pass
             await process.wait()
 
     async def size_kb(self) -> int:
@@ -455,11 +451,7 @@ async def bring_in(source: Path, target: Path, author: Person) -> tuple[Git, str
     Returns it with its default branch. Raises FileNotFoundError when there is no such folder. A folder inside
     another repository is a plain folder. What stood at `target` is replaced.
     """
-    if not source.is_dir():
-        raise FileNotFoundError(f"there is no folder {source}")
-    if target.exists():
-        shutil.rmtree(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    await asyncio.to_thread(_make_room, source, target)
     if await _is_repository(source):
         await run("clone", "-q", "--bare", "--no-hardlinks", "--template=", "--", str(source), str(target))
         git = Git(target)
@@ -471,15 +463,23 @@ async def bring_in(source: Path, target: Path, author: Person) -> tuple[Git, str
     return git, "main"
 
 
+def _make_room(source: Path, target: Path) -> None:
+    if not source.is_dir():
+        raise FileNotFoundError(f"there is no folder {source}")
+    if target.exists():
+        shutil.rmtree(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+
+
 async def _is_repository(source: Path) -> bool:
     try:
-        out = await run("rev-parse", "--is-bare-repository", "--absolute-git-dir", directory=source)
+        out = await run("rev-parse", "--is-bare-repository", "--show-cdup", directory=source)
     except GitError:
         return False
-    bare, directory = out.decode().split("\n")[:2]
+    bare, up = (*out.decode().split("\n"), "", "")[:2]
     if bare == "true":
-        return Path(directory).resolve() == source.resolve()
-    return (source / ".git").exists()
+        return (await run("rev-parse", "--git-dir", directory=source)).decode().strip() == "."
+    return up == ""
 
 
 async def _default_branch(git: Git) -> str:

@@ -1,0 +1,269 @@
+"""Starts the simulated GitHub on a real socket, and says in one document how to talk to it.
+
+`start` is what `magicode simulate` runs; `running` is the same for the length of a block, with clients, for tests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import socket
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import jwt
+import uvicorn
+
+from infra.simulator.auth import new_private_key, new_user_token
+from infra.simulator.git import Person, bring_in
+from infra.simulator.server import Simulator, create
+from infra.simulator.state import App, Installation, Repo, User, World
+
+PEOPLE: Mapping[str, tuple[str, str]] = {
+    "admin": ("ada", "admin"),
+    "write": ("wim", "write"),
+    "read": ("rita", "read"),
+}
+"""What `document` calls them, with login and role."""
+
+SLUG = "magicode"
+
+
+@dataclass
+class SimulatorOptions:
+    """`port` 0 takes a free one. `app_url` is where webhooks go; it can be set later."""
+
+    data: Path
+    repos: Sequence[tuple[str, Path]] = ()
+    port: int = 0
+    app_url: str | None = None
+    host: str = "127.0.0.1"
+    private: bool = True
+
+
+class _Server(uvicorn.Server):
+    """Leaves the process's signals to whoever runs the event loop."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@dataclass
+class Running:
+    """A simulator that is being served."""
+
+    world: World
+    simulator: Simulator
+    base_url: str
+    tokens: dict[str, str]  # login -> token
+    _server: _Server
+    _task: asyncio.Task[None]
+    _clients: list[httpx.AsyncClient] = field(default_factory=list)
+
+    def client(self, user: str | None = "ada", *, token: str | None = None) -> httpx.AsyncClient:
+        """A client that calls as `user`, or with `token`, or (both None) as nobody. Closed by `stop`."""
+        headers = {"Accept": "application/vnd.github+json", "User-Agent": "simulator-client"}
+        value = token or (self.tokens[user] if user else None)
+        if value is not None:
+            headers["Authorization"] = f"Bearer {value}"
+        made = httpx.AsyncClient(base_url=self.base_url, headers=headers, timeout=30, trust_env=False)
+        self._clients.append(made)
+        return made
+
+    def app_jwt(self, **claims: Any) -> str:
+        """The App's own token, good for nine minutes; `claims` replace its claims."""
+        now = int(self.world.now().timestamp())
+        said = {"iat": now - 30, "exp": now + 540, "iss": str(self.world.app.id), **claims}
+        return jwt.encode(said, self.world.app.private_key_pem, algorithm="RS256")
+
+    def app_client(self) -> httpx.AsyncClient:
+        return self.client(token=self.app_jwt())
+
+    @property
+    def installation_id(self) -> int:
+        return min(self.world.installations)
+
+    async def installation_client(
+        self, permissions: Mapping[str, str] | None = None, repository_ids: Sequence[int] | None = None
+    ) -> httpx.AsyncClient:
+        """A client with a fresh installation token, narrowed as asked."""
+        asked: dict[str, Any] = {}
+        if permissions is not None:
+            asked["permissions"] = dict(permissions)
+        if repository_ids is not None:
+            asked["repository_ids"] = list(repository_ids)
+        async with httpx.AsyncClient(trust_env=False) as client:
+            answer = await client.post(
+                f"{self.base_url}/app/installations/{self.installation_id}/access_tokens",
+                json=asked,
+                headers={"Authorization": f"Bearer {self.app_jwt()}", "User-Agent": "simulator-client"},
+            )
+        answer.raise_for_status()
+        return self.client(token=answer.json()["token"])
+
+    def document(self) -> dict[str, Any]:
+        """What `magicode simulate` prints."""
+        app = self.world.app
+        return {
+            "base_url": self.base_url,
+            "web_url": self.base_url,
+            "app": {
+                "id": app.id,
+                "slug": app.slug,
+                "client_id": app.client_id,
+                "client_secret": app.client_secret,
+                "private_key": app.private_key_pem,
+                "webhook_secret": app.webhook_secret,
+            },
+            "installation_id": self.installation_id if self.world.installations else None,
+            "repositories": [
+                {"id": r.id, "full_name": r.full_name} for r in self.world.repositories.values()
+            ],
+            "users": {
+                name: {"login": login, "token": self.tokens[login]} for name, (login, _) in PEOPLE.items()
+            },
+        }
+
+    async def stop(self) -> None:
+        """Lets the webhooks under way end, then closes the socket."""
+        for client in self._clients:
+            await client.aclose()
+        await self.world.settled()
+        self._server.should_exit = True
+        await self._task
+
+
+def new_world(data: Path) -> World:
+    """An empty GitHub with the App registered and the three people signed up."""
+    world = World(data=data, app=_app(), users={}, signing_key_pem=new_private_key())
+    for login, _ in PEOPLE.values():
+        world.add_user(login)
+    world.app.owner_id = next(iter(world.users))
+    world.app.bot_id = world.add_user(f"{SLUG}[bot]", "Bot").id
+    return world
+
+
+def _app() -> App:
+    return App(
+        id=424_242,
+        slug=SLUG,
+        name="MagiCode",
+        client_id="Iv23li" + secrets.token_hex(7),
+        private_key_pem=new_private_key(),
+        webhook_secret=secrets.token_hex(20),
+        owner_id=0,
+        bot_id=0,
+        hook_id=48_151_623,
+        created_at=datetime.now(UTC),
+        client_secret=secrets.token_hex(20),
+    )
+
+
+async def add_repository(world: World, full_name: str, source: Path, *, private: bool = True) -> Repo:
+    """Takes a local git repository or folder in, with the three people as collaborators and the App installed.
+
+    Raises ValueError for a name that is not OWNER/NAME or is taken, FileNotFoundError for a folder that is not there.
+    """
+    owner_name, _, name = full_name.partition("/")
+    if not owner_name or not name or "/" in name:
+        raise ValueError(f"a repository is named OWNER/NAME, not {full_name}")
+    if world.repository(full_name) is not None:
+        raise ValueError(f"{full_name} is here already")
+    owner = world.user_by_login(owner_name) or world.add_user(owner_name, "Organization")
+    ada = world.user_by_login("ada")
+    assert ada is not None
+    number, now = world.next_id(), world.now()
+    git, branch = await bring_in(
+        source, world.data / "repositories" / f"{number}.git", Person(ada.login, ada.email, now)
+    )
+    repo = Repo(
+        id=number,
+        owner=owner.login,
+        owner_id=owner.id,
+        name=name,
+        git=git,
+        default_branch=branch,
+        created_at=now,
+        updated_at=now,
+        pushed_at=now,
+        private=private,
+        size=await git.size_kb(),
+        collaborators={login: role for login, role in PEOPLE.values() if login != owner.login},
+    )
+    world.repositories[repo.id] = repo
+    installation_for(world, owner).repository_ids.add(repo.id)
+    return repo
+
+
+def installation_for(world: World, account: User) -> Installation:
+    """The App's installation on an account; made when there is none."""
+    found = next((i for i in world.installations.values() if i.account_id == account.id), None)
+    if found is None:
+        now = world.now()
+        found = Installation(
+            id=world.next_id(),
+            account_id=account.id,
+            repository_ids=set(),
+            permissions=dict(world.app.permissions),
+            events=list(world.app.events),
+            created_at=now,
+            updated_at=now,
+        )
+        world.installations[found.id] = found
+    return found
+
+
+async def start(options: SimulatorOptions) -> Running:
+    """Serves in the present event loop. Raises OSError when the port is taken, and as `add_repository` does."""
+    world = await asyncio.to_thread(new_world, options.data)
+    world.app_url = options.app_url
+    for full_name, path in options.repos:
+        await add_repository(world, full_name, Path(path), private=options.private)
+    tokens = {}
+    for login, _ in PEOPLE.values():
+        user = world.user_by_login(login)
+        assert user is not None
+        tokens[login] = new_user_token(world, user).value
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((options.host, options.port))
+    world.base_url = f"http://{options.host}:{listener.getsockname()[1]}"
+    simulator = create(world)
+    config = uvicorn.Config(
+        simulator,
+        http="h11",
+        loop="asyncio",
+        lifespan="off",
+        log_level="error",
+        access_log=False,
+        server_header=False,
+    )
+    server = _Server(config)
+    task = asyncio.get_running_loop().create_task(server.serve(sockets=[listener]))
+    deadline = time.monotonic() + 10
+    while not server.started:
+        if task.done() or time.monotonic() > deadline:
+            raise OSError("the simulator's server did not start")
+        await asyncio.sleep(0.005)
+    return Running(world, simulator, world.base_url, tokens, server, task)
+
+
+@contextlib.asynccontextmanager
+async def running(
+    data: Path, repos: Mapping[str, Path], *, app_url: str | None = None, private: bool = True
+) -> AsyncIterator[Running]:
+    """`async with running(tmp_path, {"octo/sample": folder}) as sim:` serves a simulator for the length of the block."""
+    sim = await start(
+        SimulatorOptions(data=data, repos=list(repos.items()), app_url=app_url, private=private)
+    )
+    try:
+        yield sim
+    finally:
+        await sim.stop()
