@@ -82,6 +82,10 @@ class Outcome:
     head_sha: str | None = None
 
 
+BESIDE_VERBS = frozenset({"cancel", "logs", "export", "delete", "settings", "help"})
+"""Verbs that are answered at once, beside a run at work on the same subject; the others wait for their turn."""
+
+
 # --- what GitHub tells us --------------------------------------------------------------------------------------------
 
 

@@ -276,6 +276,26 @@ class Recorder(Protocol):
     async def __call__(self, action: Action, actor: str = "magicode", **facts: str | int | float | bool | None) -> Entry: ...
 
 
+class Appends(Protocol):
+    """The action log, written inside a transaction that is already open."""
+
+    async def append(
+        self,
+        transaction: Transaction,
+        installation_id: int,
+        action: Action,
+        actor: str,
+        run_id: UUID | None,
+        facts: Facts,
+    ) -> Entry: ...
+
+
+class DataKeys(Protocol):
+    """The data key of the transaction's installation, 32 bytes, made on first use."""
+
+    async def data_key(self, transaction: Transaction) -> bytes: ...
+
+
 class MasterKey(Protocol):
     """Wraps data keys: a file by default, a key service in production."""
 
@@ -287,7 +307,29 @@ class MasterKey(Protocol):
     def unwrap(self, master_key_id: str, wrapped: bytes) -> bytes: ...
 
 
+class Keys(Protocol):
+    """An installation's data key, and what is sealed under it. Destroying the key destroys what it sealed."""
+
+    async def data_key(self, transaction: Transaction) -> bytes:
+        """The installation's 32-byte data key; made and stored, wrapped, when there is none."""
+        ...
+
+    async def existing_key(self, transaction: Transaction) -> bytes | None:
+        """The data key if there is one: what was sealed under a destroyed key stays closed."""
+        ...
+
+    def derive(self, key: bytes, purpose: bytes) -> bytes:
+        """A 32-byte subkey for one purpose, such as `b"magicode/details"`."""
+        ...
+
+    def seal(self, key: bytes, plaintext: bytes, aad: bytes) -> bytes: ...
+
+    def open(self, key: bytes, sealed: bytes, aad: bytes) -> bytes:
+        """Raises app.errors.DefectError when the key, the bytes or the associated data are not those of the seal."""
+        ...
+
+
 __all__ = [
-    "Account", "Clock", "Decimal", "Facts", "Fence", "GitHub", "MasterKey", "Model", "Recorder", "RepositoryReader",
+    "Account", "Appends", "Clock", "DataKeys", "Decimal", "Facts", "Fence", "GitHub", "Keys", "MasterKey", "Model", "Recorder", "RepositoryReader",
     "RepositoryWriter", "RunState", "Search", "Store", "Transaction", "Workspace",
 ]

@@ -1,0 +1,42 @@
+"""Where a database is, said to the two libraries that connect to it: SQLAlchemy's engine and Procrastinate's pool.
+
+libpq alone reads the address, so whatever it understands works: sockets, several hosts, certificates, passwords.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+from psycopg import conninfo
+
+from app.errors import MagicodeError
+from infra.postgres.tables import JOBS_SCHEMA, SCHEMA
+
+_OPTIONS = (
+    f"-c search_path={SCHEMA},{JOBS_SCHEMA} -c lock_timeout=10s -c idle_in_transaction_session_timeout=60s"
+    " -c timezone=UTC"
+)
+
+
+class BadAddressError(MagicodeError):
+    """MAGICODE_DATABASE_URL is not an address that PostgreSQL understands (postgresql://user@host/database)."""
+
+
+def parameters(url: str) -> dict[str, Any]:
+    """The address as libpq's keywords, with what every connection of ours is set to.
+
+    A dialect in the scheme (`postgresql+psycopg://`) is accepted and ignored. Raises BadAddressError; its message
+    leaves the address out, since it may hold a password.
+    """
+    scheme, mark, rest = url.partition("://")
+    plain = f"{scheme.partition('+')[0]}{mark}{rest}"
+    try:
+        found = conninfo.conninfo_to_dict(plain)
+    except psycopg.ProgrammingError:
+        raise BadAddressError from None
+    given = found.get("options")
+    found["options"] = f"{_OPTIONS} {given}" if given else _OPTIONS
+    found.setdefault("application_name", "magicode")
+    found.setdefault("connect_timeout", 10)
+    return dict(found)

@@ -1,0 +1,315 @@
+"""`app.ports.Store` on PostgreSQL: one tenant and one commit per transaction.
+
+The tenant is set inside each transaction and dies with it; nothing is ever set on a session, since sessions are pooled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import fields
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from sqlalchemy import RowMapping, delete, func, insert, select, text, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from app.nouns import BESIDE_VERBS, Entry, Installation, Run, RunState
+from infra.postgres.connect import parameters
+from infra.postgres.errors import is_transient, translated
+from infra.postgres.queue import Deferrer
+from infra.postgres.tables import SCHEMA, TENANT_SETTING, data_keys, deliveries, entries, installations, runs
+
+_SET_TENANT = text(f"SELECT set_config('{TENANT_SETTING}', :tenant, true)")
+_LOCK_CHAIN = text("SELECT pg_advisory_xact_lock(hashtextextended('magicode.chain', :tenant))")
+_INSTALLATION_IDS = text(f"SELECT {SCHEMA}.installation_ids()")
+_AT_WORK = (
+    runs.c.state.in_([RunState.QUEUED.value, RunState.RUNNING.value])
+    & runs.c.blocked_by.is_(None)
+    & runs.c.verb.not_in(sorted(BESIDE_VERBS))
+)
+_RUN_COLUMNS = frozenset(field.name for field in fields(Run)) - {
+    "id",
+    "installation_id",
+    "meaning",
+    "created_at",
+}
+
+
+class PostgresStore:
+    """Opens transactions as the service's role. Each method raises DatabaseAwayError (a TransientError) while the
+    database is out of reach; a connection that died in the pool is replaced without anybody noticing."""
+
+    def __init__(self, service_url: str, *, pool_size: int = 5, overflow: int = 10) -> None:
+        known = parameters(service_url)
+
+        async def connect(*_: Any, **__: Any) -> psycopg.AsyncConnection[Any]:
+            return await psycopg.AsyncConnection.connect(**known)
+
+        self._engine: AsyncEngine = create_async_engine(
+            "postgresql+psycopg://",
+            async_creator=connect,
+            pool_size=pool_size,
+            max_overflow=overflow,
+            pool_timeout=10,
+            pool_recycle=1800,
+            pool_use_lifo=True,
+        )
+        self._deferrer = Deferrer()
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+    async def ping(self) -> None:
+        """Raises DatabaseAwayError when the database does not answer."""
+        with translated():
+            async with self._connection() as connection:
+                await connection.execute(text("SELECT 1"))
+
+    @asynccontextmanager
+    async def transaction(self, installation_id: int) -> AsyncIterator[PostgresTransaction]:
+        with translated():
+            async with self._connection(installation_id) as connection:
+                yield PostgresTransaction(connection, installation_id, self._deferrer)
+
+    async def installation_ids(self) -> Sequence[int]:
+        with translated():
+            async with self._connection() as connection:
+                return list((await connection.scalars(_INSTALLATION_IDS)).all())
+
+    @asynccontextmanager
+    async def _connection(self, tenant: int | None = None) -> AsyncIterator[AsyncConnection]:
+        """A transaction's connection with its tenant set, committed unless the block raises."""
+        connection = await self._begin(tenant)
+        try:
+            yield connection
+            await connection.commit()
+        finally:
+            await connection.close()
+
+    async def _begin(self, tenant: int | None) -> AsyncConnection:
+        """The first statement tells whether the pooled connection still lives; if not, one new one is tried."""
+        for last in (False, True):
+            connection = await self._engine.connect()
+            try:
+                await connection.execute(_SET_TENANT, {"tenant": "" if tenant is None else str(tenant)})
+            except DBAPIError as error:
+                await connection.close()
+                if last or not is_transient(error):
+                    raise
+            except BaseException:
+                await connection.close()
+                raise
+            else:
+                return connection
+        raise AssertionError("unreachable")
+
+
+class PostgresTransaction:
+    """`app.ports.Transaction`. Row-level security keeps it to its tenant; the statements name the tenant as well."""
+
+    def __init__(self, connection: AsyncConnection, installation_id: int, deferrer: Deferrer) -> None:
+        self._connection = connection
+        self._tenant = installation_id
+        self._deferrer = deferrer
+
+    # --- deliveries and runs -----------------------------------------------------------------------------------------
+
+    async def add_delivery(self, guid: str, event: str, action: str | None, outcome: str) -> bool:
+        added = await self._connection.execute(
+            upsert(deliveries)
+            .values(
+                installation_id=self._tenant, guid=guid, event=event, action=action, outcome=outcome,
+                received_at=func.now(),
+            )
+            .on_conflict_do_nothing()
+            .returning(deliveries.c.guid)
+        )  # fmt: skip
+        return added.first() is not None
+
+    async def add_run(self, run: Run) -> Run:
+        """As the port says; the run comes back with `blocked_by` set when another is at work on the subject."""
+        wanted = _run_values(run) | {"installation_id": self._tenant}
+        while True:
+            statement = upsert(runs).values(wanted).on_conflict_do_nothing().returning(*runs.c)
+            row = (await self._connection.execute(statement)).mappings().first()
+            if row is None:
+                row = (
+                    (await self._connection.execute(self._runs().where(runs.c.meaning == run.meaning)))
+                    .mappings()
+                    .first()
+                )
+            if row is not None:
+                return _run(row)
+            # Not the meaning stood in the way, so the one place at work on this subject did. If its holder has just
+            # ended, the place is free and the next turn takes it.
+            active = await self.active_run(run.repository_id, run.number)
+            wanted["blocked_by"] = None if active is None else active.id
+
+    async def run(self, run_id: UUID, *, lock: bool = False) -> Run | None:
+        statement = self._runs().where(runs.c.id == run_id)
+        return await self._one_run(statement.with_for_update() if lock else statement)
+
+    async def active_run(self, repository_id: int, number: int) -> Run | None:
+        return await self._one_run(
+            self._runs().where(runs.c.repository_id == repository_id, runs.c.number == number, _AT_WORK)
+        )
+
+    async def runs(
+        self, *, repository_id: int | None = None, number: int | None = None, limit: int = 100
+    ) -> Sequence[Run]:
+        statement = self._runs().order_by(runs.c.created_at.desc(), runs.c.id).limit(limit)
+        if repository_id is not None:
+            statement = statement.where(runs.c.repository_id == repository_id)
+        if number is not None:
+            statement = statement.where(runs.c.number == number)
+        return [_run(row) for row in (await self._connection.execute(statement)).mappings()]
+
+    async def update_run(self, run_id: UUID, **columns: object) -> Run:
+        """Raises KeyError for a run that is not there, TypeError for a column that a run does not have or never changes."""
+        unknown = columns.keys() - _RUN_COLUMNS
+        if unknown:
+            raise TypeError(f"a run has no column to change named {', '.join(sorted(unknown))}")
+        changed = await self._connection.execute(
+            update(runs)
+            .where(runs.c.installation_id == self._tenant, runs.c.id == run_id)
+            .values(**columns)
+            .returning(*runs.c)
+        )
+        row = changed.mappings().first()
+        if row is None:
+            raise KeyError(run_id)
+        return _run(row)
+
+    async def run_by_branch(self, repository_id: int, branch: str) -> Run | None:
+        return await self._one_run(
+            self._runs()
+            .where(runs.c.repository_id == repository_id, runs.c.branch == branch)
+            .order_by(runs.c.created_at.desc())
+            .limit(1)
+        )
+
+    # --- the installation and its key --------------------------------------------------------------------------------
+
+    async def put_installation(self, installation: Installation) -> None:
+        values = {
+            "account_id": installation.account_id,
+            "account_login": installation.account_login,
+            "suspended": installation.suspended,
+        }
+        await self._connection.execute(
+            upsert(installations)
+            .values(installation_id=installation.id, **values)
+            .on_conflict_do_update(index_elements=["installation_id"], set_=values)
+        )
+
+    async def installation(self) -> Installation | None:
+        found = await self._connection.execute(
+            select(installations).where(installations.c.installation_id == self._tenant)
+        )
+        row = found.mappings().first()
+        if row is None:
+            return None
+        return Installation(row["installation_id"], row["account_id"], row["account_login"], row["suspended"])
+
+    async def remove_installation(self) -> None:
+        await self._connection.execute(
+            delete(installations).where(installations.c.installation_id == self._tenant)
+        )
+
+    async def wrapped_key(self) -> tuple[str, bytes] | None:
+        found = await self._connection.execute(
+            select(data_keys.c.master_key_id, data_keys.c.wrapped).where(
+                data_keys.c.installation_id == self._tenant
+            )
+        )
+        row = found.first()
+        return None if row is None else (row.master_key_id, bytes(row.wrapped))
+
+    async def add_wrapped_key(self, master_key_id: str, wrapped: bytes) -> tuple[str, bytes]:
+        added = await self._connection.execute(
+            upsert(data_keys)
+            .values(installation_id=self._tenant, master_key_id=master_key_id, wrapped=wrapped)
+            .on_conflict_do_nothing()
+            .returning(data_keys.c.installation_id)
+        )
+        if added.first() is not None:
+            return master_key_id, wrapped
+        found = await self.wrapped_key()
+        if found is None:
+            raise KeyError("the data key was removed while one was added")
+        return found
+
+    # --- the action log ----------------------------------------------------------------------------------------------
+
+    async def last_entry(self) -> Entry | None:
+        await self._connection.execute(_LOCK_CHAIN, {"tenant": self._tenant})
+        found = await self._connection.execute(
+            select(entries)
+            .where(entries.c.installation_id == self._tenant)
+            .order_by(entries.c.seq.desc())
+            .limit(1)
+        )
+        row = found.mappings().first()
+        return None if row is None else _entry(row)
+
+    async def add_entry(self, entry: Entry, salt: bytes) -> None:
+        values = {field.name: getattr(entry, field.name) for field in fields(Entry)}
+        await self._connection.execute(insert(entries).values(**values, salt=salt))
+
+    async def entries(
+        self, *, after_seq: int = 0, run_id: UUID | None = None, limit: int = 1000
+    ) -> Sequence[tuple[Entry, bytes]]:
+        statement = (
+            select(entries)
+            .where(entries.c.installation_id == self._tenant, entries.c.seq > after_seq)
+            .order_by(entries.c.seq)
+            .limit(limit)
+        )
+        if run_id is not None:
+            statement = statement.where(entries.c.run_id == run_id)
+        found = await self._connection.execute(statement)
+        return [(_entry(row), bytes(row["salt"])) for row in found.mappings()]
+
+    # --- the queue ---------------------------------------------------------------------------------------------------
+
+    async def defer(
+        self, task: str, *, lock: str | None = None, delay_seconds: float = 0, **arguments: object
+    ) -> int:
+        raw = await self._connection.get_raw_connection()
+        driver = raw.driver_connection
+        if not isinstance(driver, psycopg.AsyncConnection):
+            raise TypeError("the store speaks through psycopg")
+        return await self._deferrer.defer(
+            driver, task, lock=lock, delay_seconds=delay_seconds, arguments=arguments
+        )
+
+    def _runs(self) -> Any:
+        return select(runs).where(runs.c.installation_id == self._tenant)
+
+    async def _one_run(self, statement: Any) -> Run | None:
+        row = (await self._connection.execute(statement)).mappings().first()
+        return None if row is None else _run(row)
+
+
+def _run_values(run: Run) -> dict[str, object]:
+    return {field.name: getattr(run, field.name) for field in fields(Run)}
+
+
+def _run(row: RowMapping) -> Run:
+    values: Mapping[str, Any] = {field.name: row[field.name] for field in fields(Run)}
+    times = {name: _utc(values[name]) for name in ("created_at", "started_at", "ended_at")}
+    return Run(**{**values, **times, "state": RunState(values["state"])})
+
+
+def _entry(row: RowMapping) -> Entry:
+    values: Mapping[str, Any] = {field.name: row[field.name] for field in fields(Entry)}
+    return Entry(**{**values, "at": _utc(values["at"]), "sealed": bytes(values["sealed"])})
+
+
+def _utc(at: datetime | None) -> datetime | None:
+    return None if at is None else at.astimezone(UTC)

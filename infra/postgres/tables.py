@@ -1,0 +1,104 @@
+"""The tables as SQLAlchemy sees them. What guards them (policies, grants, triggers) is in the migrations."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Numeric,
+    Table,
+    Text,
+    Uuid,
+)
+
+SCHEMA = "magicode"
+JOBS_SCHEMA = "magicode_jobs"
+OWNER_ROLE = "magicode_owner"
+SERVICE_ROLE = "magicode_service"
+TENANT_SETTING = "magicode.installation"
+
+metadata = MetaData(schema=SCHEMA)
+
+installations = Table(
+    "installations",
+    metadata,
+    Column("installation_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("account_id", BigInteger, nullable=False),
+    Column("account_login", Text, nullable=False),
+    Column("suspended", Boolean, nullable=False),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("installation_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("guid", Text, primary_key=True),
+    Column("event", Text, nullable=False),
+    Column("action", Text),
+    Column("outcome", Text, nullable=False),
+    Column("received_at", DateTime(timezone=True), nullable=False),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("installation_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("id", Uuid, primary_key=True),
+    Column("repository_id", BigInteger, nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("is_pull_request", Boolean, nullable=False),
+    Column("verb", Text, nullable=False),
+    Column("occasion", Text, nullable=False),
+    Column("comment_id", BigInteger),
+    Column("asker_id", BigInteger, nullable=False),
+    Column("asker_login", Text, nullable=False),
+    Column("meaning", Text, nullable=False),
+    Column("input_hash", Text, nullable=False),
+    Column("cost_limit_usd", Numeric(12, 6)),
+    Column("state", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("blocked_by", Uuid),
+    Column("cancel_requested", Boolean, nullable=False),
+    Column("reason", Text),
+    Column("status_comment_id", BigInteger),
+    Column("branch", Text),
+    Column("base_sha", Text),
+    Column("head_sha", Text),
+    Column("pull_request", BigInteger),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("cached_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("cost_usd", Numeric(12, 6), nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("started_at", DateTime(timezone=True)),
+    Column("ended_at", DateTime(timezone=True)),
+)
+
+data_keys = Table(
+    "data_keys",
+    metadata,
+    Column("installation_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("master_key_id", Text, nullable=False),
+    Column("wrapped", LargeBinary, nullable=False),
+)
+
+entries = Table(
+    "entries",
+    metadata,
+    Column("installation_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("at", DateTime(timezone=True), nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("run_id", Uuid),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("salt", LargeBinary, nullable=False),
+    Column("details_hash", Text, nullable=False),
+    Column("previous_hash", Text, nullable=False),
+    Column("hash", Text, nullable=False),
+)
