@@ -1,0 +1,111 @@
+"""A data key per installation, wrapped by the master key, and the sealing done under it; nothing here writes in clear.
+
+The unwrapped keys stay in this process for a short while only. The wrapped key is read from the store every time, so
+that a destroyed key is gone at once, whatever is remembered here.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from datetime import timedelta
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+
+from app.errors import DefectError
+from app.ports import MasterKey, Transaction
+
+KEY_BYTES = 32
+_NONCE_BYTES = 12
+_VERSION = b"\x01"  # of the sealed format: version, nonce, ciphertext with its tag
+
+Random = Callable[[int], bytes]
+"""So many unpredictable bytes."""
+
+
+class SealBrokenError(DefectError):
+    """These bytes were not sealed under this key and for this place: the key was destroyed, or they were changed."""
+
+
+class Keys:
+    """Implements app.ports.Keys over a master key. One for the process; safe to share between tasks."""
+
+    def __init__(
+        self,
+        master: MasterKey,
+        *,
+        random: Random = secrets.token_bytes,
+        monotonic: Callable[[], float] = time.monotonic,
+        remember: timedelta = timedelta(minutes=5),
+        remember_at_most: int = 256,
+    ) -> None:
+        self._master = master
+        self._random = random
+        self._monotonic = monotonic
+        self._remember_seconds = remember.total_seconds()
+        self._remember_at_most = remember_at_most
+        self._unwrapped: OrderedDict[tuple[str, bytes], tuple[float, bytes]] = OrderedDict()
+
+    async def data_key(self, transaction: Transaction) -> bytes:
+        """The installation's data key, made on first use.
+
+        Two first uses at once agree: the store keeps the one that came first, and that one is returned to both.
+        """
+        stored = await transaction.wrapped_key()
+        if stored is None:
+            wrapped = self._master.wrap(self._random(KEY_BYTES))
+            stored = await transaction.add_wrapped_key(self._master.id, wrapped)
+        return self._unwrap(*stored)
+
+    async def existing_key(self, transaction: Transaction) -> bytes | None:
+        """The installation's data key, or None when none was made or it was destroyed."""
+        stored = await transaction.wrapped_key()
+        return self._unwrap(*stored) if stored else None
+
+    def derive(self, key: bytes, purpose: bytes) -> bytes:
+        """A 32-byte subkey by HKDF-SHA256; the data key is uniformly random, so only the expand step is needed.
+
+        https://www.rfc-editor.org/rfc/rfc5869#section-3.3
+        """
+        return HKDFExpand(algorithm=SHA256(), length=KEY_BYTES, info=purpose).derive(key)
+
+    def seal(self, key: bytes, plaintext: bytes, aad: bytes) -> bytes:
+        """AES-256-GCM under a random nonce; `aad` binds the result to its place."""
+        nonce = self._random(_NONCE_BYTES)
+        return _VERSION + nonce + AESGCM(key).encrypt(nonce, plaintext, _VERSION + aad)
+
+    def open(self, key: bytes, sealed: bytes, aad: bytes) -> bytes:
+        """What was sealed. Raises SealBrokenError."""
+        start = len(_VERSION)
+        if sealed[:start] != _VERSION or len(sealed) < start + _NONCE_BYTES:
+            raise SealBrokenError
+        nonce = sealed[start : start + _NONCE_BYTES]
+        try:
+            return AESGCM(key).decrypt(nonce, sealed[start + _NONCE_BYTES :], _VERSION + aad)
+        except InvalidTag:
+            raise SealBrokenError from None
+
+    def forget(self) -> None:
+        """Drop every unwrapped key from this process."""
+        self._unwrapped.clear()
+
+    def _unwrap(self, master_key_id: str, wrapped: bytes) -> bytes:
+        name = (master_key_id, bytes(wrapped))
+        now = self._monotonic()
+        known = self._unwrapped.get(name)
+        if known is not None and now < known[0]:
+            self._unwrapped.move_to_end(name)
+            return known[1]
+        key = self._master.unwrap(master_key_id, wrapped)
+        if len(key) != KEY_BYTES:
+            raise DefectError("The unwrapped data key has the wrong length.", reason="data_key_length")
+        self._unwrapped[name] = (now + self._remember_seconds, key)
+        self._unwrapped.move_to_end(name)
+        while len(self._unwrapped) > self._remember_at_most:
+            self._unwrapped.popitem(last=False)
+        return key
