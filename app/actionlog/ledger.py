@@ -1,0 +1,134 @@
+"""Appends to an installation's chain, inside somebody's transaction or in one of its own; it never changes an entry."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from uuid import UUID
+
+from app.actionlog.entry import (
+    DETAILS_PURPOSE,
+    SALT_BYTES,
+    SALT_PURPOSE,
+    canonical,
+    details_hash,
+    entry_hash,
+    genesis,
+    place,
+    timestamp,
+)
+from app.nouns import Action, Entry, Facts
+from app.ports import Clock, Keys, Store, Transaction
+
+SERVICE = 0
+"""The installation id of the service's own chain: for what concerns no known installation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """How long a chain is and the hash of its last entry: what is quoted in comments and pull requests.
+
+    An empty chain has `seq` 0 and the genesis hash.
+    """
+
+    seq: int
+    hash: str
+
+
+class Ledger:
+    """The action log of all installations. Raises app.errors.DefectError for facts that cannot be written."""
+
+    def __init__(
+        self, store: Store, keys: Keys, clock: Clock, random: Callable[[int], bytes] = secrets.token_bytes
+    ) -> None:
+        self._store = store
+        self._keys = keys
+        self._clock = clock
+        self._random = random
+
+    async def append(  # noqa: PLR0917 - the order is the port's, app.ports.Appends
+        self,
+        transaction: Transaction,
+        installation_id: int,
+        action: Action,
+        actor: str,
+        run_id: UUID | None,
+        facts: Facts,
+    ) -> Entry:
+        """Add an entry within an open transaction of this installation; it is there if and only if that commits.
+
+        The chain stays locked until the transaction ends. A clock that went back is held at the last entry's time, so
+        that the times never run backwards.
+        """
+        details = canonical(facts)
+        key = await self._keys.data_key(transaction)
+        last = await transaction.last_entry()
+        seq = last.seq + 1 if last else 1
+        at = self._clock()
+        if last and at < last.at:
+            at = last.at
+        salt = self._random(SALT_BYTES)
+        bound = place(installation_id, seq)
+        hashed = details_hash(salt, facts)
+        previous = last.hash if last else genesis(installation_id)
+        entry = Entry(
+            installation_id=installation_id,
+            seq=seq,
+            at=at,
+            actor=actor,
+            action=str(action),
+            run_id=run_id,
+            sealed=self._keys.seal(self._keys.derive(key, DETAILS_PURPOSE), details, bound),
+            details_hash=hashed,
+            previous_hash=previous,
+            hash=entry_hash(
+                installation_id=installation_id,
+                seq=seq,
+                at=timestamp(at),
+                actor=actor,
+                action=str(action),
+                run_id=run_id,
+                details_hash=hashed,
+                previous_hash=previous,
+            ),
+        )
+        # The salt is sealed too: left in clear it would outlive the key, and short details could be guessed from it.
+        await transaction.add_entry(entry, self._keys.seal(self._keys.derive(key, SALT_PURPOSE), salt, bound))
+        return entry
+
+    async def record(
+        self,
+        installation_id: int,
+        action: Action,
+        actor: str = "magicode",
+        run_id: UUID | None = None,
+        facts: Facts | None = None,
+    ) -> Entry:
+        """Add an entry in a transaction of its own."""
+        async with self._store.transaction(installation_id) as transaction:
+            return await self.append(transaction, installation_id, action, actor, run_id, facts or {})
+
+    def recorder(self, installation_id: int, run_id: UUID | None) -> RunRecorder:
+        """What a run's stations record with; implements app.ports.Recorder."""
+        return RunRecorder(self, installation_id, run_id)
+
+    async def head(self, installation_id: int) -> Head:
+        """The chain's present head, to be quoted where this service cannot take it back."""
+        async with self._store.transaction(installation_id) as transaction:
+            last = await transaction.last_entry()
+        return Head(last.seq, last.hash) if last else Head(0, genesis(installation_id))
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecorder:
+    """Writes one run's actions; each call commits by itself."""
+
+    ledger: Ledger
+    installation_id: int
+    run_id: UUID | None
+
+    async def __call__(
+        self, action: Action, actor: str = "magicode", **facts: str | int | float | bool | None
+    ) -> Entry:
+        return await self.ledger.record(self.installation_id, action, actor, self.run_id, facts)
