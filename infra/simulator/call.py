@@ -74,6 +74,14 @@ def _parameter(match: re.Match[str]) -> str:
     return f"(?P<{name}>[^/]+)"
 
 
+class _Json(JSONResponse):
+    """JSON in which bytes that are no UTF-8 (a path's, say) have become U+FFFD."""
+
+    def render(self, content: Any) -> bytes:
+        text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace").encode()
+
+
 class Body:
     """A request's JSON object, read field by field; a wrong type is GitHub's 422."""
 
@@ -267,7 +275,7 @@ class Call:
     # what is answered
 
     def answer(self, data: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-        return JSONResponse(data, status, dict(headers or {}))
+        return _Json(data, status, dict(headers or {}))
 
     def nothing(self, status: int = 204) -> Response:
         return Response(status_code=status)
