@@ -1,0 +1,162 @@
+"""Brings the index up to a tree: only files whose content is not there yet are read, cut and embedded.
+
+A file counts as indexed when its first chunk is there, and that one is written after all the others: a crash costs
+the files of one group, and what it left half is written again under the same ids.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from embeddings.chunk import Chunk, chunk, left_out_by_name
+from embeddings.collection import FILE, HEAD, PLACE, REPOSITORY, Entry, Shelf, Tree
+from embeddings.embed import dimension, embed
+from embeddings.protect import Location
+
+GROUP_CHUNKS = 256
+_DELETE_AT_ONCE = 500
+
+Progress = Callable[[int, int], None]
+"""Called with the files done and the files to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexReport:
+    """`files` can be searched now; `embedded` of them were new and made `chunks` chunks, `reused` were there already.
+    `removed` files are no longer in the tree. `left_out` counts files by reason. Holds figures only."""
+
+    files: int
+    chunks: int
+    embedded: int
+    reused: int
+    removed: int
+    left_out: Mapping[str, int]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    key: str
+    path: str
+    chunks: tuple[Chunk, ...]
+
+
+async def update(
+    shelf: Shelf,
+    tree: Tree,
+    *,
+    prune: bool,
+    progress: Progress = lambda _done, _all: None,
+    group: int = GROUP_CHUNKS,
+) -> IndexReport:
+    """Index what `tree` holds and the store does not. `prune` removes this repository's files that are not in it:
+    for the default branch only, since branches share what they have in common.
+
+    Raises embeddings.embed.EncoderError and the store's own errors.
+    """
+    began = time.monotonic()
+    left_out: Counter[str] = Counter()
+    await shelf.points.ensure(shelf.collection, await dimension(shelf.encoder))
+    present = await shelf.points.values(shelf.collection, FILE, {REPOSITORY: shelf.repository, HEAD: "1"})
+    keyed = await asyncio.to_thread(_keyed, shelf, tree, left_out)
+    todo = [(key, entry) for key, entry in keyed.items() if key not in present]
+    embedded = chunks = done = 0
+    for batch in _groups(todo, group):
+        files = await asyncio.to_thread(_read, batch, tree, left_out)
+        await _store(shelf, files)
+        embedded += len(files)
+        chunks += sum(len(file.chunks) for file in files)
+        done += len(batch)
+        progress(done, len(todo))
+    removed = await _prune(shelf, keyed) if prune else 0
+    reused = len(keyed) - len(todo)
+    seconds = time.monotonic() - began
+    return IndexReport(reused + embedded, chunks, embedded, reused, removed, dict(left_out), seconds)
+
+
+def keyed_files(shelf: Shelf, tree: Tree) -> dict[str, Entry]:
+    """The tree's files that are worth reading, by their keys."""
+    return _keyed(shelf, tree, Counter())
+
+
+def _keyed(shelf: Shelf, tree: Tree, left_out: Counter[str]) -> dict[str, Entry]:
+    out = {}
+    for entry in tree.entries():
+        reason = left_out_by_name(entry.path, entry.size)
+        if reason is None:
+            out[shelf.file(entry)] = entry
+        else:
+            left_out[reason] += 1
+    return out
+
+
+def _groups(todo: Sequence[tuple[str, Entry]], chunks: int) -> Iterator[list[tuple[str, Entry]]]:
+    """Files in groups of about `chunks` chunks, by their sizes: a chunk is near 1,000 bytes."""
+    batch: list[tuple[str, Entry]] = []
+    room = chunks
+    for key, entry in todo:
+        batch.append((key, entry))
+        room -= 1 + (entry.size or 0) // 1000
+        if room <= 0:
+            yield batch
+            batch, room = [], chunks
+    if batch:
+        yield batch
+
+
+def _read(batch: Sequence[tuple[str, Entry]], tree: Tree, left_out: Counter[str]) -> list[_File]:
+    files = []
+    for key, entry in batch:
+        found = chunk(entry.path, tree.read(entry.path))
+        if found.left_out is None:
+            files.append(_File(key, entry.path, found.chunks))
+        else:
+            left_out[found.left_out] += 1
+    return files
+
+
+async def _store(shelf: Shelf, files: Sequence[_File]) -> None:
+    pieces = [(file, number, piece) for file in files for number, piece in enumerate(file.chunks)]
+    if not pieces:
+        return
+    vectors = await embed(shelf.encoder, [as_embedded(file.path, piece) for file, _, piece in pieces])
+    rotated = await asyncio.to_thread(shelf.protection.rotate, vectors)
+    ids = [shelf.protection.point(file.key, number) for file, number, _ in pieces]
+    payloads = [
+        {
+            REPOSITORY: shelf.repository,
+            FILE: file.key,
+            PLACE: shelf.protection.seal(
+                Location(file.path, piece.start_line, piece.end_line, piece.symbol), point
+            ),
+            **({HEAD: "1"} if number == 0 else {}),
+        }
+        for point, (file, number, piece) in zip(ids, pieces, strict=True)
+    ]
+    for heads in (False, True):
+        rows = [row for row, (_, number, _) in enumerate(pieces) if (number == 0) == heads]
+        rows.sort(key=lambda row: ids[row])  # keyed ids: the order of writing says nothing about the files
+        if rows:
+            await shelf.points.upsert(
+                shelf.collection, [ids[row] for row in rows], rotated[rows], [payloads[row] for row in rows]
+            )
+
+
+def as_embedded(path: str, piece: Chunk) -> str:
+    """What the model reads: the chunk under its path and name."""
+    head = f"{path} {piece.symbol}".strip().encode("utf-8", "replace").decode("utf-8")
+    return f"{head}\n{piece.text}"
+
+
+async def _prune(shelf: Shelf, keyed: Mapping[str, Entry]) -> int:
+    stored = await shelf.points.values(shelf.collection, FILE, {REPOSITORY: shelf.repository})
+    gone = sorted(stored - keyed.keys())
+    for start in range(0, len(gone), _DELETE_AT_ONCE):
+        await shelf.points.delete(
+            shelf.collection, {REPOSITORY: shelf.repository, FILE: gone[start : start + _DELETE_AT_ONCE]}
+        )
+    return len(gone)

@@ -1,0 +1,38 @@
+"""One repository's index: bring it up to a tree, search it, forget it."""
+
+from __future__ import annotations
+
+from embeddings import forget, index, search
+from embeddings.collection import Points, Shelf, Tree
+from embeddings.embed import Encoder
+from embeddings.forget import Forgotten
+from embeddings.index import IndexReport, Progress
+from embeddings.protect import Protection
+from embeddings.search import Found
+
+
+class RepositoryIndex:
+    """Everything that this room offers about one repository of one installation. Makes no call when it is made."""
+
+    def __init__(
+        self, points: Points, encoder: Encoder, key: bytes, installation_id: int, repository_id: int
+    ) -> None:
+        """`key` is the installation's data key, 32 bytes or more. Raises ValueError for a shorter one."""
+        self._shelf = Shelf(points, encoder, Protection(key, installation_id), repository_id)
+
+    async def update(
+        self, tree: Tree, *, prune: bool = False, progress: Progress = lambda _done, _all: None
+    ) -> IndexReport:
+        """Index what is new in `tree`. `prune` removes what is not in it: pass True for the default branch only.
+
+        Raises embeddings.embed.EncoderError and the store's own errors.
+        """
+        return await index.update(self._shelf, tree, prune=prune, progress=progress)
+
+    async def search(self, tree: Tree, question: str, limit: int) -> list[Found]:
+        """At most `limit` places in `tree`, best first. Raises as `update` does."""
+        return await search.search(self._shelf, tree, question, limit)
+
+    async def forget(self) -> Forgotten:
+        """Remove the repository's points and prove it. Raises embeddings.forget.NotForgottenError."""
+        return await forget.forget_repository(self._shelf)

@@ -1,0 +1,180 @@
+"""A question becomes ranked places: the nearest chunks, and those whose names the question says outright.
+
+Only what is in the given tree is found, whatever other commits have left in the store. Nothing is kept of a question.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from embeddings.chunk import Chunk, chunk
+from embeddings.collection import FILE, PLACE, REPOSITORY, Entry, Shelf, Tree
+from embeddings.embed import embed
+from embeddings.index import keyed_files
+
+_ASK = 4  # as many nearest neighbours as wanted places, times this; then more if other commits crowd them out
+_ASK_AT_MOST = 4000
+_NAMES = 24
+_SCAN_BYTES = 64 << 20
+_SCAN_FILES = 30
+_SYMBOL, _PATH, _TEXT, _BOOST = 0.5, 0.25, 0.15, 0.7
+
+_SPAN = re.compile(r"`([^`\n]{1,200})`")
+_FILE_NAME = re.compile(r"[\w.@+-]+(?:/[\w.@+-]+)*\.[A-Za-z]\w{0,9}(?![\w/])|[\w.@+-]+(?:/[\w.@+-]+)+")
+_IDENTIFIER = re.compile(r"[A-Za-z_]\w*(?:(?:\.|::|#)[A-Za-z_]\w*)*")
+_TELLING = re.compile(r"_|[a-z0-9][A-Z]|[A-Z]{2}[a-z]|\.|::|#")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A place in the tree (lines 1-based, inclusive). `score` ranks, best first; it is a cosine plus a boost."""
+
+    path: str
+    start_line: int
+    end_line: int
+    symbol: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What a question names outright: files, and identifiers by their last part."""
+
+    files: tuple[str, ...]
+    symbols: tuple[str, ...]
+
+
+def names_in(question: str) -> Names:
+    """Paths and file names, words in backticks, words before `(`, and words that only code has (`a_b`, `aB`, `a.b`)."""
+    files = dict.fromkeys(found[0].strip("./") for found in _FILE_NAME.finditer(question))
+    symbols: dict[str, None] = {}
+    for span in _SPAN.finditer(question):
+        symbols.update(dict.fromkeys(_last(word[0]) for word in _IDENTIFIER.finditer(span[1])))
+    for word in _IDENTIFIER.finditer(question):
+        called = question[word.end() : word.end() + 1] == "("
+        if called or _TELLING.search(word[0]):
+            symbols[_last(word[0])] = None
+    telling = [name for name in symbols if len(name) >= 3]
+    return Names(tuple(name for name in files if name)[:_NAMES], tuple(telling[:_NAMES]))
+
+
+def _last(name: str) -> str:
+    return re.split(r"\.|::|#", name)[-1]
+
+
+async def search(shelf: Shelf, tree: Tree, question: str, limit: int) -> list[Found]:
+    """At most `limit` places, best first, overlapping ones merged into the better.
+
+    Raises embeddings.embed.EncoderError and the store's own errors.
+    """
+    if limit <= 0 or not question.strip():
+        return []
+    names = names_in(question)
+    keyed = await asyncio.to_thread(keyed_files, shelf, tree)
+    near = await _nearest(shelf, keyed, question, limit)
+    named = await asyncio.to_thread(_named, tree, keyed.values(), names)
+    return _ranked(near, named, limit)
+
+
+async def _nearest(shelf: Shelf, keyed: Mapping[str, Entry], question: str, limit: int) -> list[Found]:
+
+    vector = shelf.protection.rotate(await embed(shelf.encoder, [question]))[0]
+    ask = limit * _ASK
+    while True:
+        hits = await shelf.points.search(shelf.collection, vector, {REPOSITORY: shelf.repository}, ask)
+        inside = [hit for hit in hits if hit[2].get(FILE) in keyed]
+        if len(inside) >= 2 * limit or len(hits) < ask or ask >= _ASK_AT_MOST:
+            break
+        ask = min(ask * 4, _ASK_AT_MOST)
+    found = []
+    for point, score, payload in inside:
+        place = shelf.protection.unseal(payload.get(PLACE, ""), point)
+        if place is not None and place.path == keyed[payload[FILE]].path:
+            found.append(Found(place.path, place.start_line, place.end_line, place.symbol, score))
+    return found
+
+
+def _named(tree: Tree, entries: Iterable[Entry], names: Names) -> list[tuple[Found, float]]:
+    """Chunks that hold what the question names, each with its boost; scores are 0 here."""
+    if not names.files and not names.symbols:
+        return []
+    paths: dict[str, float] = {}
+    holders: dict[str, list[str]] = {name: [] for name in names.symbols}
+    scanned = 0
+    for entry in entries:
+        if _is_named(entry.path, names.files):
+            paths[entry.path] = _PATH
+        if names.symbols and scanned < _SCAN_BYTES:
+            content = tree.read(entry.path)
+            scanned += len(content)
+            for name, held in holders.items():
+                if name.encode() in content:
+                    held.append(entry.path)
+    rarity = {name: 1 / (1 + math.log2(len(held))) for name, held in holders.items() if held}
+    for name, weight in rarity.items():
+        for path in holders[name]:
+            paths[path] = paths.get(path, 0.0) + weight
+    best = sorted(paths, key=lambda path: (-paths[path], path))[:_SCAN_FILES]
+    return [
+        (Found(path, piece.start_line, piece.end_line, piece.symbol, 0.0), boost)
+        for path in best
+        for piece in chunk(path, tree.read(path)).chunks
+        if (boost := _boost(path, piece, names, rarity)) > 0
+    ]
+
+
+def _is_named(path: str, files: Sequence[str]) -> bool:
+    return any(path == name or path.endswith(f"/{name}") for name in files)
+
+
+def _boost(path: str, piece: Chunk, names: Names, rarity: Mapping[str, float]) -> float:
+    boost = _PATH if _is_named(path, names.files) else 0.0
+    own = re.split(r"\.|::", piece.symbol)
+    for name, weight in rarity.items():
+        if own[-1] == name:
+            boost += _SYMBOL
+        elif name in own:
+            boost += _SYMBOL / 3
+        elif re.search(rf"(?<!\w){re.escape(name)}(?!\w)", piece.text):
+            boost += _TEXT * weight
+    return min(boost, _BOOST)
+
+
+def _ranked(near: Sequence[Found], named: Sequence[tuple[Found, float]], limit: int) -> list[Found]:
+    """One list. A chunk that is named but not near starts from the least of the near scores."""
+    floor = min((found.score for found in near), default=0.0)
+    boosts = {(found.path, found.start_line, found.end_line): boost for found, boost in named}
+    cosines = {(found.path, found.start_line, found.end_line): found.score for found in near}
+    places = {
+        (found.path, found.start_line, found.end_line): found
+        for found in [*near, *(found for found, _ in named)]
+    }
+    scored = [
+        Found(
+            found.path,
+            found.start_line,
+            found.end_line,
+            found.symbol,
+            cosines.get(at, floor) + boosts.get(at, 0.0),
+        )
+        for at, found in places.items()
+    ]
+    scored.sort(key=lambda found: (-found.score, found.path, found.start_line))
+    out: list[Found] = []
+    for found in scored:
+        if len(out) == limit:
+            break
+        if not any(_overlap(found, better) for better in out):
+            out.append(found)
+    return out
+
+
+def _overlap(one: Found, other: Found) -> bool:
+    if one.path != other.path:
+        return False
+    shared = min(one.end_line, other.end_line) - max(one.start_line, other.start_line) + 1
+    return 2 * shared >= min(one.end_line - one.start_line, other.end_line - other.start_line) + 1
