@@ -32,7 +32,7 @@ from infra.simulator.state import ROLES, Repo, RequestRecord, User, World
 T = TypeVar("T")
 
 LEVELS = ("none", "read", "write", "admin")
-_LOOSE = frozenset({"ref", "path", "branch", "basehead", "name", "dir"})  # parameters that may hold slashes
+_LOOSE = frozenset({"ref", "tree_sha", "path", "branch", "basehead", "name", "dir"})  # parameters that may hold slashes
 _NUMBERS = re.compile(r".*(_id|_number|^id)$")
 _WORDS_ENDING_IN_ID = frozenset({"client_id", "node_id"})
 
