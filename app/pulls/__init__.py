@@ -1,0 +1,1 @@
+"""From a checked change to one pull request, and every word that is said about it."""
