@@ -396,7 +396,7 @@ def events(play: Play, body: Mapping[str, Any], usage: Usage) -> Iterator[Event]
     """
     numbers = count()
 
-    def event(name: str, **data: Any) -> Event:
+    def event(name: str, /, **data: Any) -> Event:
         return Event(name, {"type": name, "sequence_number": next(numbers), **data})
 
     opening = _response(play, body, "in_progress")
@@ -421,7 +421,7 @@ def _progress(item: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     if item["type"] == "function_call":
         for piece in pieces(item["arguments"]):
             yield "response.function_call_arguments.delta", {"delta": piece}
-        yield "response.function_call_arguments.done", {"name": item["name"], "arguments": item["arguments"]}
+        yield "response.function_call_arguments.done", {"arguments": item["arguments"]}
     elif item["type"] == "message":
         yield from _part_progress(item["content"][0])
 

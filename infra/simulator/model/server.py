@@ -103,16 +103,19 @@ class _Provider:
         return response
 
     def _check_key(self, provider: Provider, headers: Mapping[str, str]) -> None:
-        """Anthropic wants `x-api-key` and a version, OpenAI a bearer; neither takes the other's."""
+        """OpenAI takes a bearer; Anthropic a bearer (its SDK from 2.0 on) or `x-api-key`, and wants its version named.
+
+        https://platform.claude.com/docs/en/api/overview#authentication
+        """
+        bearer = headers.get("authorization", "").removeprefix("Bearer ")
+        shown = bearer or (headers.get("x-api-key", "") if provider == "anthropic" else "")
+        known = hmac.compare_digest(shown.encode(), self._key.encode())
         if provider == "anthropic":
-            if not hmac.compare_digest(headers.get("x-api-key", "").encode(), self._key.encode()):
+            if not known:
                 raise anthropic_wire.refusal(401, "invalid x-api-key")
             if not headers.get("anthropic-version"):
                 raise anthropic_wire.refusal(400, "anthropic-version: header is required")
-        elif not hmac.compare_digest(
-            headers.get("authorization", "").encode(), f"Bearer {self._key}".encode()
-        ):
-            shown = headers.get("authorization", "").removeprefix("Bearer ")
+        elif not known:
             message = f"Incorrect API key provided: {shown[:4]}***{shown[-4:]}."
             raise openai_wire.refusal(401, message, code="invalid_api_key")
 
