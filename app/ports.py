@@ -290,12 +290,6 @@ class Appends(Protocol):
     ) -> Entry: ...
 
 
-class DataKeys(Protocol):
-    """The data key of the transaction's installation, 32 bytes, made on first use."""
-
-    async def data_key(self, transaction: Transaction) -> bytes: ...
-
-
 class MasterKey(Protocol):
     """Wraps data keys: a file by default, a key service in production."""
 
@@ -330,6 +324,6 @@ class Keys(Protocol):
 
 
 __all__ = [
-    "Account", "Appends", "Clock", "DataKeys", "Decimal", "Facts", "Fence", "GitHub", "Keys", "MasterKey", "Model", "Recorder", "RepositoryReader",
+    "Account", "Appends", "Clock", "Decimal", "Facts", "Fence", "GitHub", "Keys", "MasterKey", "Model", "Recorder", "RepositoryReader",
     "RepositoryWriter", "RunState", "Search", "Store", "Transaction", "Workspace",
 ]

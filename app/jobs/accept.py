@@ -1,0 +1,278 @@
+"""One verified delivery becomes durable: its row, its run, its jobs and its entry in the log, or none of them.
+
+One transaction and no network, since GitHub waits for the answer. Whether the asker may ask is the worker's to find
+out; what is decided here is decided on the signed body and on our own rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from enum import StrEnum
+from uuid import UUID
+
+from app.jobs.freeze import input_hash, keyed_hash
+from app.jobs.tasks import Task, lock_of
+from app.nouns import Action, Installation, Run, RunState
+from app.ports import Appends, Clock, Keys, Store, Transaction
+from webhooks.command import Command
+from webhooks.notices import (
+    ChecksCompleted,
+    Ignored,
+    InstallationChanged,
+    Ping,
+    PullRequestChanged,
+    Pushed,
+    Received,
+    RepositoriesChanged,
+)
+
+NOBODY = 0
+"""The installation whose chain records deliveries that belong to no installation we know."""
+
+BRANCH_PREFIX = "magicode/"
+REDELIVERY_WINDOW = timedelta(days=3)
+"""GitHub redelivers for three days: https://docs.github.com/en/webhooks/testing-and-troubleshooting-webhooks/redelivering-webhooks"""
+
+
+class Kind(StrEnum):
+    """What acceptance did. REPEATED changed nothing; AGAIN put a run back that had failed for our own reasons."""
+
+    QUEUED = "queued"
+    BLOCKED = "blocked"
+    AGAIN = "again"
+    REPEATED = "repeated"
+    NOTED = "noted"
+    IGNORED = "ignored"
+    UNKNOWN_INSTALLATION = "unknown_installation"
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    kind: Kind
+    run: Run | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Acceptance:
+    """What accepting one delivery needs."""
+
+    store: Store
+    ledger: Appends
+    keys: Keys
+    clock: Clock
+    new_id: Callable[[], UUID]
+
+    async def accept(self, received: Received) -> Accepted:
+        if received.installation_id is not None:
+            async with self.store.transaction(received.installation_id) as transaction:
+                installation = await transaction.installation()
+                if installation is not None or isinstance(
+                    received.outcome, InstallationChanged | RepositoriesChanged
+                ):
+                    return await self._take(transaction, received, installation)
+        async with self.store.transaction(NOBODY) as transaction:
+            return await self._turn_away(transaction, received)
+
+    async def _take(
+        self, transaction: Transaction, received: Received, installation: Installation | None
+    ) -> Accepted:
+        outcome = received.outcome
+        new = await transaction.add_delivery(
+            received.guid, received.event, received.action, _outcome_name(received)
+        )
+        if isinstance(outcome, Command):
+            # A redelivery carries the same GUID, and the run it is about may have failed for our own reasons.
+            accepted = await self._command(transaction, outcome)
+        elif not new:
+            return Accepted(Kind.REPEATED)
+        elif isinstance(outcome, InstallationChanged | RepositoriesChanged):
+            accepted = await _installation(transaction, outcome, installation)
+        elif isinstance(outcome, PullRequestChanged | ChecksCompleted):
+            accepted = await _settle(transaction, outcome)
+        else:
+            accepted = Accepted(Kind.IGNORED, reason=_outcome_name(received))
+        if accepted.kind is not Kind.REPEATED:
+            await self._write_down(transaction, received, accepted)
+        return accepted
+
+    async def _turn_away(self, transaction: Transaction, received: Received) -> Accepted:
+        if received.installation_id is None:
+            accepted = Accepted(Kind.IGNORED, reason=_outcome_name(received))
+        else:
+            accepted = Accepted(Kind.UNKNOWN_INSTALLATION, reason="unknown_installation")
+        await self._write_down(transaction, received, accepted)
+        return accepted
+
+    # --- a command ---------------------------------------------------------------------------------------------------
+
+    async def _command(self, transaction: Transaction, command: Command) -> Accepted:
+        run = self._run(command, await self.keys.data_key(transaction))
+        stored = await transaction.add_run(run)
+        if stored.id == run.id:
+            await _put_on_queue(transaction, stored)
+            return Accepted(Kind.QUEUED if stored.blocked_by is None else Kind.BLOCKED, stored)
+        if stored.state is not RunState.FAILED or self.clock() - stored.created_at > REDELIVERY_WINDOW:
+            return Accepted(Kind.REPEATED, stored)
+        again = await _queue_again(transaction, stored)
+        return Accepted(Kind.REPEATED, stored) if again is None else Accepted(Kind.AGAIN, again)
+
+    def _run(self, command: Command, data_key: bytes) -> Run:
+        parts = (str(command.repository_id), str(command.number), command.occasion, command.ask.verb)
+        return Run(
+            id=self.new_id(),
+            installation_id=command.installation_id,
+            repository_id=command.repository_id,
+            number=command.number,
+            is_pull_request=command.is_pull_request,
+            verb=command.ask.verb.value,
+            occasion=command.occasion,
+            comment_id=command.comment_id,
+            asker_id=command.actor.id,
+            asker_login=command.actor.login,
+            meaning=keyed_hash(data_key, b"meaning", parts),
+            input_hash=input_hash(data_key, command.texts),
+            cost_limit_usd=command.ask.cost_limit_usd,
+            state=RunState.QUEUED,
+            attempt=0,
+            blocked_by=None,
+            cancel_requested=False,
+            reason=None,
+            status_comment_id=None,
+            branch=None,
+            base_sha=None,
+            head_sha=None,
+            pull_request=None,
+            input_tokens=0,
+            cached_tokens=0,
+            output_tokens=0,
+            cost_usd=Decimal(0),
+            created_at=self.clock(),
+            started_at=None,
+            ended_at=None,
+        )
+
+    # --- the log -----------------------------------------------------------------------------------------------------
+
+    async def _write_down(self, transaction: Transaction, received: Received, accepted: Accepted) -> None:
+        """Last in its transaction, because the chain is locked from here to the commit."""
+        nobodys = received.installation_id is None or accepted.kind is Kind.UNKNOWN_INSTALLATION
+        await self.ledger.append(
+            transaction,
+            NOBODY if nobodys or received.installation_id is None else received.installation_id,
+            _action(received, accepted),
+            received.sender.login if received.sender else "github",
+            accepted.run.id if accepted.run else None,
+            {
+                "delivery": received.guid,
+                "event": received.event,
+                "action": received.action,
+                "installation": received.installation_id,
+                "repository": received.repository_id,
+                "outcome": accepted.kind.value,
+                "reason": accepted.reason or None,
+                "verb": accepted.run.verb if accepted.run else None,
+                "number": accepted.run.number if accepted.run else None,
+            },
+        )
+
+
+def _action(received: Received, accepted: Accepted) -> Action:
+    if accepted.kind is Kind.UNKNOWN_INSTALLATION:
+        return Action.WEBHOOK_REFUSED
+    if accepted.kind is Kind.IGNORED:
+        return Action.WEBHOOK_IGNORED
+    if isinstance(received.outcome, InstallationChanged | RepositoriesChanged):
+        return Action.INSTALLATION_CHANGED
+    return Action.WEBHOOK_ACCEPTED
+
+
+def _outcome_name(received: Received) -> str:
+    """A stable word for the delivery's row: never anything that a person wrote."""
+    match received.outcome:
+        case Command(ask=ask):
+            return f"command:{ask.verb.value}"
+        case Ignored(reason=reason):
+            return reason
+        case Ping():
+            return "ping"
+        case Pushed():
+            return "pushed"
+        case PullRequestChanged() | ChecksCompleted():
+            return "settle"
+        case _:
+            return "installation"
+
+
+async def _put_on_queue(transaction: Transaction, run: Run) -> None:
+    """The reaction has a job of its own, since the work may wait for its turn."""
+    tenant = run.installation_id
+    await transaction.defer(Task.ACKNOWLEDGE, installation_id=tenant, run_id=run.id)
+    if run.blocked_by is not None:
+        await transaction.defer(Task.BLOCKED, installation_id=tenant, run_id=run.id)
+    else:
+        await transaction.defer(Task.WORK, lock=lock_of(run), installation_id=tenant, run_id=run.id)
+
+
+async def _queue_again(transaction: Transaction, stored: Run) -> Run | None:
+    """None when somebody else was quicker, or another run is now at work on the same subject."""
+    run = await transaction.run(stored.id, lock=True)
+    if run is None or run.state is not RunState.FAILED:
+        return None
+    if await transaction.active_run(run.repository_id, run.number) is not None and lock_of(run) is not None:
+        return None
+    run = await transaction.update_run(
+        run.id, state=RunState.QUEUED, reason=None, ended_at=None, blocked_by=None, cancel_requested=False
+    )
+    await _put_on_queue(transaction, run)
+    return run
+
+
+async def _installation(
+    transaction: Transaction, notice: InstallationChanged | RepositoriesChanged, known: Installation | None
+) -> Accepted:
+    if notice.action == "deleted":
+        await transaction.remove_installation()
+        return Accepted(Kind.NOTED, reason="deleted")
+    if isinstance(notice, InstallationChanged):
+        suspended = notice.suspended
+    else:
+        suspended = known is not None and known.suspended
+    await transaction.put_installation(
+        Installation(notice.installation_id, notice.account_id, notice.account_login, suspended)
+    )
+    return Accepted(Kind.NOTED, reason=notice.action)
+
+
+async def _settle(transaction: Transaction, notice: PullRequestChanged | ChecksCompleted) -> Accepted:
+    """A light job when the branch is one that a run of ours published to; a fork's branch of that name is not."""
+    if isinstance(notice, PullRequestChanged):
+        branch = notice.head_ref if notice.head_repository_id == notice.repository_id else None
+    else:
+        branch = notice.head_branch
+    if branch is None or not branch.startswith(BRANCH_PREFIX):
+        return Accepted(Kind.IGNORED, reason="not_ours")
+    run = await transaction.run_by_branch(notice.repository_id, branch)
+    if run is None:
+        return Accepted(Kind.IGNORED, reason="not_ours")
+    await transaction.defer(Task.SETTLE, installation_id=notice.installation_id, run_id=run.id)
+    return Accepted(Kind.NOTED, run, reason="settle")
+
+
+async def accept(
+    received: Received,
+    *,
+    store: Store,
+    ledger: Appends,
+    keys: Keys,
+    clock: Clock,
+    new_id: Callable[[], UUID],
+) -> Accepted:
+    """Accept one delivery; `new_id` makes the run's id.
+
+    Raises TransientError when the database is away; nothing is kept then, and GitHub can be asked to redeliver.
+    """
+    return await _Acceptance(store, ledger, keys, clock, new_id).accept(received)

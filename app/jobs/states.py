@@ -1,0 +1,95 @@
+"""The states of a run and the few ways from one to the next. Whoever writes holds the row and the current attempt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from uuid import UUID
+
+from app.errors import DefectError, SupersededError
+from app.nouns import Outcome, Run, RunState, Spending
+from app.ports import Clock, Store, Transaction
+
+_ENDS = frozenset(state for state in RunState if state.ended)
+
+ALLOWED: Mapping[RunState, frozenset[RunState]] = {
+    RunState.QUEUED: frozenset({RunState.RUNNING}) | _ENDS,
+    RunState.RUNNING: frozenset({RunState.RUNNING}) | _ENDS,  # taken up again after its worker died
+    RunState.FAILED: frozenset({RunState.QUEUED}),  # a redelivery of what failed for our own reasons
+} | {state: frozenset() for state in _ENDS - {RunState.FAILED}}
+
+
+class IllegalStateError(DefectError):
+    """A run was about to go from one state to another that cannot follow it."""
+
+
+def require_allowed(old: RunState, new: RunState) -> None:
+    """Raises IllegalStateError."""
+    if new not in ALLOWED[old]:
+        raise IllegalStateError(f"A run that is {old} cannot become {new}.", reason="illegal_state")
+
+
+async def begin(store: Store, installation_id: int, run_id: UUID, clock: Clock) -> Run:
+    """Take a run up: its attempt grows by one, and whoever held it before is fenced off from here on.
+
+    Raises SupersededError for a run that has ended or is no longer there.
+    """
+    async with store.transaction(installation_id) as transaction:
+        run = await transaction.run(run_id, lock=True)
+        if run is None or run.state.ended:
+            raise SupersededError(reason="run_ended")
+        require_allowed(run.state, RunState.RUNNING)
+        return await transaction.update_run(
+            run_id, state=RunState.RUNNING, attempt=run.attempt + 1, started_at=run.started_at or clock()
+        )
+
+
+async def finish(
+    store: Store, run: Run, outcome: Outcome, clock: Clock, spending: Spending | None = None
+) -> Run:
+    """End a run; `spending` is this attempt's and is added to what earlier attempts cost.
+
+    Raises SupersededError when another worker took the run over or it has ended already.
+    """
+    async with store.transaction(run.installation_id) as transaction:
+        current = await _held(transaction, run)
+        require_allowed(current.state, outcome.state)
+        columns: dict[str, object] = {"state": outcome.state, "reason": outcome.reason, "ended_at": clock()}
+        if outcome.pull_request is not None:
+            columns["pull_request"] = outcome.pull_request
+        if outcome.head_sha is not None:
+            columns["head_sha"] = outcome.head_sha
+        return await transaction.update_run(run.id, **columns, **_added(current, spending))
+
+
+async def note(store: Store, run: Run, **columns: object) -> Run:
+    """Write down what this attempt found (branch, base_sha, status_comment_id …). Raises SupersededError."""
+    async with store.transaction(run.installation_id) as transaction:
+        await _held(transaction, run)
+        return await transaction.update_run(run.id, **columns)
+
+
+async def request_cancel(store: Store, installation_id: int, repository_id: int, number: int) -> Run | None:
+    """Ask the run at work on this issue or pull request to stop; None when there is none."""
+    async with store.transaction(installation_id) as transaction:
+        active = await transaction.active_run(repository_id, number)
+        if active is None:
+            return None
+        return await transaction.update_run(active.id, cancel_requested=True)
+
+
+async def _held(transaction: Transaction, run: Run) -> Run:
+    current = await transaction.run(run.id, lock=True)
+    if current is None or current.attempt != run.attempt or current.state.ended:
+        raise SupersededError(reason="superseded")
+    return current
+
+
+def _added(run: Run, spending: Spending | None) -> dict[str, object]:
+    if spending is None:
+        return {}
+    return {
+        "input_tokens": run.input_tokens + spending.input_tokens,
+        "cached_tokens": run.cached_tokens + spending.cached_tokens,
+        "output_tokens": run.output_tokens + spending.output_tokens,
+        "cost_usd": run.cost_usd + spending.cost_usd,
+    }
