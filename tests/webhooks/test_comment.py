@@ -1,0 +1,310 @@
+"""What a comment asks for: a table to be read, and properties that hold for any text."""
+
+from __future__ import annotations
+
+import time
+from decimal import Decimal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from webhooks.command import Ask, Verb
+from webhooks.comment import read
+
+HELP = Ask(Verb.HELP)
+
+
+def fix(words: str = "", limit: str | None = None) -> Ask:
+    return Ask(Verb.FIX, words, Decimal(limit) if limit else None)
+
+
+def near(word: str, verb: Verb, words: str = "") -> Ask:
+    return Ask(Verb.HELP, words, near_miss=word, suggestion=verb)
+
+
+VERBS = [
+    ("@magicode fix", fix()),
+    ("@magicode fix this", fix("this")),
+    ("@magicode plan", Ask(Verb.PLAN)),
+    ("@magicode plan the migration", Ask(Verb.PLAN, "the migration")),
+    ("@magicode go", Ask(Verb.GO)),
+    ("@magicode go ahead with the plan", Ask(Verb.GO, "ahead with the plan")),
+    ("@magicode revise use a set instead", Ask(Verb.REVISE, "use a set instead")),
+    ("@magicode explain why the cache is cold", Ask(Verb.EXPLAIN, "why the cache is cold")),
+    ("@magicode retry", Ask(Verb.RETRY)),
+    ("@magicode cancel", Ask(Verb.CANCEL)),
+    ("@magicode cancel, I found it myself", Ask(Verb.CANCEL, "I found it myself")),
+    ("@magicode undo", Ask(Verb.UNDO)),
+    ("@magicode undo the last commit please", Ask(Verb.UNDO, "the last commit please")),
+    ("@magicode logs", Ask(Verb.LOGS)),
+    ("@magicode export", Ask(Verb.EXPORT)),
+    ("@magicode export all our data", Ask(Verb.EXPORT, "all our data")),
+    ("@magicode delete", Ask(Verb.DELETE)),
+    ("@magicode delete my data", Ask(Verb.DELETE, "my data")),
+    ("@magicode delete everything you have about us", Ask(Verb.DELETE, "everything you have about us")),
+    ("@magicode settings", Ask(Verb.SETTINGS)),
+    ("@magicode help", HELP),
+    ("@magicode FIX this", fix("this")),
+    ("@MagiCode fix this", fix("this")),
+    ("@MAGICODE Fix this", fix("this")),
+    ("@magicode[bot] fix this", fix("this")),
+    ("@magicode: fix this", fix("this")),
+    ("@magicode, fix this", fix("this")),
+    ("@magicode - fix this", fix("this")),
+    ("@magicode fix: the login", fix("the login")),
+    ("@magicode\nfix this", fix("this")),
+    ("@magicode\r\nfix this\r\n", fix("this")),
+    ("@magicode\n\nfix this", fix("this")),
+    ("@magicode\tfix\tthis", fix("this")),
+    ("  @magicode fix this  ", fix("this")),
+    ("@magicode /fix this", fix("this")),
+    ("@magicode please fix this", fix("this")),
+    ("@magicode can you please explain this?", Ask(Verb.EXPLAIN, "this?")),
+    ("Hey @magicode, could you fix this?", fix("this?")),
+    ("I looked at it. @magicode fix it", fix("it")),
+    ("cc @alice @magicode fix this", fix("this")),
+    ("I asked around and @magicode explain is what I need", Ask(Verb.EXPLAIN, "is what I need")),
+    ("(@magicode fix this)", fix("this)")),
+    ("**@magicode** fix this", fix("this")),
+    ("@magicode **fix** this", fix("this")),
+    ("_@magicode fix this_", fix("this")),
+    ("# @magicode fix this", fix("this")),
+    ("- @magicode fix this", fix("this")),
+    ("- [ ] @magicode fix this", fix("this")),
+    ("1. @magicode fix this", fix("this")),
+    ("| who | what |\n|---|---|\n| @magicode fix this | now |", fix("this | now |")),
+    ("@magicode fix the `parse` function", fix("the parse function")),
+    ("@magicode fix this\n\nIt fails on Mondays.", fix("this It fails on Mondays.")),
+    ("<details><summary>more</summary>\n\n@magicode fix this\n\n</details>", fix("this")),
+]
+
+PLAIN = [
+    ("@magicode make the parser faster", fix("make the parser faster")),
+    ("@magicode, the login page is broken", fix("the login page is broken")),
+    ("@magicode please make it faster", fix("please make it faster")),
+    ("Hi @magicode make it faster", fix("make it faster")),
+    ("@alice @magicode make it faster", fix("make it faster")),
+    ("The tests are red. @magicode make them green", fix("make them green")),
+    ("@magicode 为什么测试失败", fix("为什么测试失败")),
+    ("@magicode größere Schrift bitte", fix("größere Schrift bitte")),
+    ("@magicode #12 has the details", fix("#12 has the details")),
+    ("@magicode delete the unused import", fix("delete the unused import")),
+    ("@magicode delete this", fix("delete this")),
+    ("@magicode undo the rename of `run` in worker.py", fix("undo the rename of run in worker.py")),
+    ("@magicode export the Parser class", fix("export the Parser class")),
+    ("@magicode go through all tests and make them quicker", fix("go through all tests and make them quicker")),
+    ("@magicode got it wrong here", fix("got it wrong here")),
+    ("@magicode fixed width fonts look wrong", fix("fixed width fonts look wrong")),
+    ("@magicode six tests fail", fix("six tests fail")),
+    ("@magicode ```not a fence``` is shown raw", fix("not a fence is shown raw")),
+]
+
+LIMITS = [
+    ("@magicode fix this up to $3", fix("this", "3")),
+    ("@magicode fix this up to 3 USD", fix("this", "3")),
+    ("@magicode fix this, up to $2.50", fix("this", "2.50")),
+    ("@magicode fix this (up to $2.50)", fix("this", "2.50")),
+    ("@magicode fix up to $3 the login", fix("the login", "3")),
+    ("@magicode fix this UP TO US$ 1,000", fix("this", "1000")),
+    ("@magicode fix this up to 3 dollars please", fix("this please", "3")),
+    ("@magicode fix this for up to 3$", fix("this", "3")),
+    ("@magicode up to $3", Ask(Verb.HELP)),
+    ("@magicode make it faster up to $3", fix("make it faster", "3")),
+    ("@magicode delete my data up to $3", Ask(Verb.DELETE, "my data", Decimal(3))),
+    ("@magicode fix up to 3 files", fix("up to 3 files")),
+    ("@magicode fix the pop up to $30k", fix("the pop up to $30k")),
+    ("up to $3 is what I pay. @magicode fix this", fix("this")),
+]
+
+NEAR = [
+    ("@magicode fxi", near("fxi", Verb.FIX)),
+    ("@magicode fxi the login", near("fxi", Verb.FIX, "the login")),
+    ("@magicode Fiix this", near("Fiix", Verb.FIX, "this")),
+    ("@magicode explian this", near("explian", Verb.EXPLAIN, "this")),
+    ("@magicode please retyr", near("retyr", Verb.RETRY)),
+    ("@magicode cancle", near("cancle", Verb.CANCEL)),
+    ("@magicode delte my data", near("delte", Verb.DELETE, "my data")),
+    ("@magicode setings", near("setings", Verb.SETTINGS)),
+    ("@magicode hepl", near("hepl", Verb.HELP)),
+    ("@magicode log", near("log", Verb.LOGS)),
+]
+
+ALONE = [
+    ("@magicode", HELP),
+    ("@magicode!", HELP),
+    ("@magicode ?", HELP),
+    ("Hey @magicode", HELP),
+    ("What is this, @magicode?", HELP),
+    ("I think @magicode broke it", HELP),
+]
+
+SEVERAL = [
+    ("@magicode make it nice\n\n@magicode explain it", Ask(Verb.EXPLAIN, "it")),
+    ("@magicode plan it\n\n@magicode fix it", Ask(Verb.PLAN, "it @magicode fix it")),
+    ("@magicode fxi\n\n@magicode make it nice", fix("make it nice")),
+    ("`@magicode plan`, or rather @magicode fix it", fix("it")),
+    ("> @magicode plan\n\n@magicode fix it", fix("it")),
+    ("@magicode\n\n@magicode retry", Ask(Verb.RETRY)),
+]
+
+SILENT = [
+    "",
+    "fix this",
+    "magicode fix this",
+    "`@magicode fix this`",
+    "`` `@magicode fix` ``",
+    "```\n@magicode fix this\n```",
+    "```text\n@magicode fix this\n```\nafter",
+    "```\n@magicode fix this",
+    "~~~\n@magicode fix this\n~~~",
+    "````\n```\n@magicode fix\n```\n````",
+    "    @magicode fix this",
+    "text\n\n\t@magicode fix this",
+    "- item\n\n      @magicode fix this",
+    "> @magicode fix this",
+    "> a\n> > @magicode fix this",
+    "> quoted\n@magicode fix this",
+    "> [!NOTE]\n> @magicode fix this",
+    "- > @magicode fix this",
+    "<!-- @magicode fix this -->",
+    "a <!-- @magicode fix this --> b",
+    "<!--\n@magicode fix this\n",
+    "<pre>\n@magicode fix this\n</pre>",
+    "<div>@magicode fix this</div>",
+    "a <code>@magicode fix this</code> b",
+    "<blockquote>\n\n@magicode fix this\n\n</blockquote>",
+    "~~@magicode fix this~~",
+    "<del>@magicode fix this</del>",
+    "[@magicode fix this](https://example.com)",
+    "[text](https://example.com/@magicode)",
+    "[text](<@magicode fix>)",
+    '[text](https://example.com "@magicode fix")',
+    "![@magicode fix](https://example.com/a.png)",
+    "[ref]: https://example.com/@magicode 'fix'",
+    "https://example.com/@magicode fix",
+    "https://example.com/?q=(@magicode fix",
+    "www.example.com,@magicode fix",
+    "<https://example.com/@magicode>",
+    "a@magicode.dev fix",
+    "a@magicode fix",
+    "write to a.b+c@magicode.dev",
+    "<a@magicode.dev> fix",
+    "@magicode.dev fix",
+    "@magicode-bot fix this",
+    "@magicodex fix this",
+    "@magicode_ fix this",
+    "@magicode2 fix this",
+    "@magicode/team fix this",
+    "x@magicode fix",
+    "@@magicode fix",
+    "@alice/@magicode fix",
+    "\\@magicode fix this",
+    "&#64;magicode fix this",
+    "&commat;magicode fix this",
+    "@mаgicode fix this",  # а is Cyrillic
+    "@ｍagicode fix this",
+    "＠magicode fix this",
+    "@magiсode fix this",  # с is Cyrillic
+    "@MAGİCODE fix this",  # dotted capital I
+    "@magıcode fix this",  # dotless i
+    "@magicode\u0301 fix this",
+    "@magi\u200bcode fix this",
+    "@magicode\u200d fix this",
+    "@magicodе fix this",  # the last е is Cyrillic
+    "@magicodé fix this",
+    "é@magicode fix",
+    "@magicode's last change is fine",
+    "@magicode’s last change is fine",
+    "Thanks @magicode!",
+    "@magicode thank you so much",
+    "@magicode thanks!",
+]
+
+
+@pytest.mark.parametrize(("body", "ask"), [*VERBS, *PLAIN, *LIMITS, *NEAR, *ALONE, *SEVERAL])
+def test_a_comment_asks_for(body: str, ask: Ask) -> None:
+    assert read(body, slug="magicode") == ask
+
+
+@pytest.mark.parametrize("body", SILENT)
+def test_a_comment_does_not_speak_to_the_app(body: str) -> None:
+    assert read(body, slug="magicode") is None
+
+
+def test_plain_words_on_a_pull_request_revise_it() -> None:
+    assert read("@magicode use a set", slug="magicode", plain=Verb.REVISE) == Ask(Verb.REVISE, "use a set")
+
+
+def test_an_app_of_another_name_hears_its_own_name_only() -> None:
+    assert read("@magicode-dev fix this", slug="magicode-dev") == fix("this")
+    assert read("@magicode fix this", slug="magicode-dev") is None
+
+
+def test_the_kelvin_sign_and_the_long_s_are_no_letters_of_a_name() -> None:
+    assert read("@\u212aick\u017f fix this", slug="kicks") is None
+    assert read("@KickS fix this", slug="kicks") == fix("this")
+
+
+@given(st.text(max_size=300))
+@settings(max_examples=300, deadline=None)
+def test_any_text_can_be_read(text: str) -> None:
+    for body in (text, f"@magicode {text}", f"{text} @magicode fix {text}"):
+        read(body, slug="magicode")
+
+
+_MARKUP = st.lists(
+    st.sampled_from(
+        ["@magicode", "fix", " ", "\n", "\n\n", "`", "```", "~~~", "> ", "    ", "<!--", "-->", "[", "](", ")", "<pre>", "</pre>",
+         "*", "~~", "\\", "|", "- ", "&#64;", "<a>", "</a>", "http://", "up to $3", "\u200b", "\0"]
+    ),
+    max_size=40,
+).map("".join)  # fmt: skip
+
+
+@given(_MARKUP)
+@settings(max_examples=300, deadline=None)
+def test_any_markup_can_be_read(body: str) -> None:
+    read(body, slug="magicode")
+
+
+@given(_MARKUP.filter(lambda text: "~~~" not in text))
+@settings(max_examples=200, deadline=None)
+def test_nothing_inside_a_fence_is_a_command(inside: str) -> None:
+    assert read(f"~~~~\n{inside}\n~~~~", slug="magicode") is None
+
+
+@given(_MARKUP, _MARKUP)
+@settings(max_examples=200, deadline=None)
+def test_nothing_quoted_is_a_command(first: str, second: str) -> None:
+    lines = f"{first}\n{second}".splitlines() or [""]
+    assert read("\n".join(f"> {line}" for line in lines), slug="magicode") is None
+
+
+@given(_MARKUP.filter(lambda text: "-->" not in text))
+@settings(max_examples=200, deadline=None)
+def test_nothing_inside_an_html_comment_is_a_command(inside: str) -> None:
+    assert read(f"<!-- {inside} -->", slug="magicode") is None
+
+
+LONGEST = 65_536
+ADVERSARIES = [
+    "`", "[", "![", "<!--", "x <!--", ">", "> ", "*", "**a ", "~~a ", "<", "<a ", "<pre>", "<b>", "</", "\\", "&", "@", "@magicode ",
+    "@magicode", "@magicode fix ", "thanks @magicode\n", "[a](", "[a]: ", "[a\\]", "- ", "1. ", "\n", "a\n", "|", "|a\n|-\n", "www.", "http://",
+    "up to ", "up to $1", "a@b.c ", "` ``", "please ", "hey ", "<![CDATA[", "(", "\u200b", "x" * 500 + "@magicode ", "&#64;magicode ",
+    "<https://a@magicode ", "@magicode delete a a a ", "_", "@magicode\u0301",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("unit", ADVERSARIES, ids=lambda unit: repr(unit)[:20])
+def test_the_longest_comment_is_read_in_linear_time(unit: str) -> None:
+    def seconds(size: int) -> float:
+        body = "@magicode fix\n\n@magicode " + (unit * (size // len(unit) + 1))[:size]
+        started = time.process_time()
+        read(body, slug="magicode")
+        read(body.replace("@magicode fix\n\n", ""), slug="magicode")
+        return time.process_time() - started
+
+    eighth, whole = min(seconds(LONGEST // 8) for _ in range(2)), seconds(LONGEST)
+    assert whole < 10, "a comment takes a worker away"
+    assert whole < 24 * max(eighth, 0.02), f"{whole:.2f} s against {eighth:.3f} s for an eighth of it"
