@@ -1,0 +1,7 @@
+"""A tree and a request in, the model's patch out. Knows no token, no branch and no network."""
+
+from app.agent.budget import EndedError, Limits
+from app.agent.instructions import collect
+from app.agent.loop import propose
+
+__all__ = ["EndedError", "Limits", "collect", "propose"]

@@ -1,0 +1,153 @@
+"""What a change looks like: unified diffs over exact bytes, and how many lines they add and remove."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Sequence
+
+from app.nouns import FileEdit
+
+CONTEXT = 3
+_MOST_WORK = 4_000_000  # lines before x lines after; beyond it the whole middle is shown as replaced
+_SNIFF = 8000  # how far git looks for a NUL: https://github.com/git/git/blob/master/xdiff-interface.c
+
+Opcode = tuple[str, int, int, int, int]
+
+
+def unified(edits: Iterable[FileEdit]) -> bytes:
+    """The diff that `git apply` takes, except for binary files, which it names and cannot show."""
+    return b"".join(_one(edit) for edit in edits)
+
+
+def text(edits: Iterable[FileEdit]) -> str:
+    """The same for people: bytes that are not UTF-8 become replacement characters."""
+    return unified(edits).decode("utf-8", "replace")
+
+
+def count(edit: FileEdit) -> tuple[int, int]:
+    """Lines added and removed."""
+    added = removed = 0
+    for tag, i1, i2, j1, j2 in _opcodes(_lines(edit.before), _lines(edit.after)):
+        if tag != "equal":
+            added, removed = added + j2 - j1, removed + i2 - i1
+    return added, removed
+
+
+def added_lines(edit: FileEdit) -> list[tuple[int, bytes]]:
+    """The lines that are new, with their numbers (1-based) in the file afterwards, without line ends."""
+    after = _lines(edit.after)
+    found = _opcodes(_lines(edit.before), after)
+    return [
+        (j + 1, after[j].rstrip(b"\r\n"))
+        for tag, _, _, j1, j2 in found
+        if tag != "equal"
+        for j in range(j1, j2)
+    ]
+
+
+def is_binary(data: bytes | None) -> bool:
+    """As git tells binary from text: by a NUL near the beginning."""
+    return data is not None and b"\0" in data[:_SNIFF]
+
+
+def _one(edit: FileEdit) -> bytes:
+    if edit.before == edit.after:
+        return b""
+    old, new = _quoted(f"a/{edit.path}"), _quoted(f"b/{edit.path}")
+    head = b"diff --git " + old + b" " + new + b"\n"
+    if edit.before is None:
+        head += b"new file mode " + edit.mode.encode() + b"\n"
+    if edit.after is None:
+        head += b"deleted file mode " + edit.mode.encode() + b"\n"
+    old = b"/dev/null" if edit.before is None else old
+    new = b"/dev/null" if edit.after is None else new
+    if is_binary(edit.before) or is_binary(edit.after):
+        return head + b"Binary files " + old + b" and " + new + b" differ\n"
+    hunks = b"".join(_hunks(_lines(edit.before), _lines(edit.after)))
+    # A name with a space in it is ended by a tab, as git does, so that it cannot run into a timestamp.
+    old, new = (name + b"\t" if b" " in name else name for name in (old, new))
+    return head + (b"--- " + old + b"\n+++ " + new + b"\n" + hunks if hunks else b"")
+
+
+def _hunks(before: Sequence[bytes], after: Sequence[bytes]) -> Iterator[bytes]:
+    for group in _grouped(_opcodes(before, after)):
+        (_, i1, _, j1, _), (_, _, i2, _, j2) = group[0], group[-1]
+        out = [b"@@ -%b +%b @@\n" % (_range(i1, i2), _range(j1, j2))]
+        for tag, a1, a2, b1, b2 in group:
+            if tag == "equal":
+                out += [_line(b" ", line) for line in before[a1:a2]]
+                continue
+            out += [_line(b"-", line) for line in before[a1:a2]]
+            out += [_line(b"+", line) for line in after[b1:b2]]
+        yield b"".join(out)
+
+
+def _opcodes(before: Sequence[bytes], after: Sequence[bytes]) -> list[Opcode]:
+    """difflib's, with the equal ends taken off first and a bound on the work for what is between them."""
+    most = min(len(before), len(after))
+    head = next((i for i in range(most) if before[i] != after[i]), most)
+    tail = next((i for i in range(most - head) if before[-1 - i] != after[-1 - i]), most - head)
+    a, b = before[head : len(before) - tail], after[head : len(after) - tail]
+    out: list[Opcode] = [("equal", 0, head, 0, head)] if head else []
+    if a and b and len(a) * len(b) <= _MOST_WORK:
+        matched = difflib.SequenceMatcher(None, a, b, autojunk=False).get_opcodes()
+        out += [(tag, i1 + head, i2 + head, j1 + head, j2 + head) for tag, i1, i2, j1, j2 in matched]
+    elif a or b:
+        out.append(("replace", head, head + len(a), head, head + len(b)))
+    if tail:
+        out.append(("equal", len(before) - tail, len(before), len(after) - tail, len(after)))
+    return out
+
+
+def _grouped(opcodes: Sequence[Opcode]) -> Iterator[list[Opcode]]:
+    """Changes with CONTEXT equal lines around them; those that are near each other in one group."""
+    group: list[Opcode] = []
+    for at, (tag, i1, i2, j1, j2) in enumerate(opcodes):
+        if tag != "equal":
+            group.append((tag, i1, i2, j1, j2))
+            continue
+        length, last = i2 - i1, at == len(opcodes) - 1
+        if group and not last and length <= 2 * CONTEXT:
+            group.append((tag, i1, i2, j1, j2))
+            continue
+        if group:
+            n = min(CONTEXT, length)
+            yield [*group, (tag, i1, i1 + n, j1, j1 + n)]
+        n = min(CONTEXT, length)
+        group = [] if last else [(tag, i2 - n, i2, j2 - n, j2)]
+    if any(tag != "equal" for tag, *_ in group):
+        yield group
+
+
+def _lines(data: bytes | None) -> list[bytes]:
+    """With their ends; only `\\n` ends a line, as for git."""
+    if not data:
+        return []
+    lines = [line + b"\n" for line in data.split(b"\n")]
+    last = lines.pop()[:-1]
+    return [*lines, last] if last else lines
+
+
+def _line(sign: bytes, line: bytes) -> bytes:
+    return sign + line if line.endswith(b"\n") else sign + line + b"\n\\ No newline at end of file\n"
+
+
+def _range(start: int, end: int) -> bytes:
+    length = end - start
+    if length == 1:
+        return b"%d" % (start + 1)
+    return b"%d,%d" % (start + 1 if length else start, length)
+
+
+def _quoted(path: str) -> bytes:
+    """As git quotes names with control characters, quotes, backslashes or bytes above 127 (core.quotePath)."""
+    raw = path.encode("utf-8", "surrogateescape")
+    if all(0x20 <= byte < 0x7F and byte not in b'"\\' for byte in raw):
+        return raw
+    return b'"' + b"".join(_escaped(byte) for byte in raw) + b'"'
+
+
+def _escaped(byte: int) -> bytes:
+    if byte in b'"\\':
+        return b"\\" + bytes([byte])
+    return bytes([byte]) if 0x20 <= byte < 0x7F else b"\\%03o" % byte

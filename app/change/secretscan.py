@@ -1,0 +1,91 @@
+"""Finds what looks like a key or a password in added text. Linear in the text's length (RE2)."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from functools import cache
+
+import re2
+
+# Where a provider has published the form of its keys, that form; the group is the secret itself.
+_FORMS: tuple[tuple[str, str], ...] = (
+    ("a private key", r"(-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----)"),
+    ("an AWS access key", r"\b((?:AKIA|ASIA|ABIA|ACCA)[A-Z2-7]{16})\b"),
+    # Installation tokens have about 520 characters since 2026, dots among them, so no length is assumed.
+    ("a GitHub token", r"\b(gh[pousr]_[A-Za-z0-9._-]{36,})"),
+    ("a GitHub token", r"\b(github_pat_[A-Za-z0-9_]{36,})"),
+    ("a GitLab token", r"\b(gl(?:pat|ptt|dt|rt|cbt|soat)-[A-Za-z0-9_-]{20,})"),
+    ("a Slack token", r"\b(xox[abeoprs]-[A-Za-z0-9-]{10,}|xapp-[0-9]-[A-Za-z0-9-]{10,})"),
+    ("a Slack webhook", r"(https://hooks\.slack\.com/services/T[A-Z0-9]{6,}/B[A-Z0-9]{6,}/[A-Za-z0-9]{20,})"),
+    ("a Google API key", r"\b(AIza[A-Za-z0-9_-]{35})"),
+    ("a Google OAuth secret", r"\b(GOCSPX-[A-Za-z0-9_-]{24,})"),
+    ("a Stripe key", r"\b((?:sk|rk)_(?:live|test)_[A-Za-z0-9]{16,}|whsec_[A-Za-z0-9+/=]{24,})"),
+    ("an Anthropic key", r"\b(sk-ant-[A-Za-z0-9_-]{20,})"),
+    ("an OpenAI key", r"\b(sk-(?:proj|svcacct|admin)-[A-Za-z0-9_-]{20,}|sk-[A-Za-z0-9]{40,})"),
+    ("an npm token", r"\b(npm_[A-Za-z0-9]{36})\b"),
+    ("a PyPI token", r"\b(pypi-AgE[A-Za-z0-9_-]{50,})"),
+    ("a SendGrid key", r"\b(SG\.[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43})"),
+    ("a JSON Web Token", r"\b(eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{16,})"),
+    (
+        "a password in a URL",
+        r"\b[a-z][a-z0-9+.-]{1,20}://[^/\s:@'\"{}$<>]{1,64}:([^/\s:@'\"{}$<>]{8,})@[A-Za-z0-9.-]+",
+    ),
+)
+_ASSIGNED = (
+    r"(?i)(?:secret|token|passw(?:or)?d|passphrase|api[_-]?key|private[_-]?key|access[_-]?key|auth[_-]?key|credential)"
+    r"[a-z0-9_-]{0,24}[\"'\]]{0,2}\s*(?::|=>?|:=)\s*[\"'`]([A-Za-z0-9+/=_.~-]{20,200})[\"'`]"
+)
+_PLACEHOLDERS = (
+    "example",
+    "dummy",
+    "placeholder",
+    "changeme",
+    "change-me",
+    "redacted",
+    "your",
+    "fake",
+    "sample",
+    "xxxx",
+)
+_LEAST_ENTROPY = (
+    3.5  # bits a character: English words joined together stay near 3.2, random base64 is above 4
+)
+
+
+def find(text: str) -> list[tuple[str, str]]:
+    """(what it looks like, the secret) for each finding, in order. The second must go nowhere but a comparison."""
+    found = [(name, match.group(1)) for name, form in _compiled() for match in form.finditer(text)]
+    found = [(name, secret) for name, secret in found if not _is_placeholder(secret)]
+    assigned = (match.group(1) for match in _assigned().finditer(text))
+    return found + [("a password or key", secret) for secret in assigned if _looks_random(secret)]
+
+
+def _is_placeholder(secret: str) -> bool:
+    low = secret.lower()
+    return any(word in low for word in _PLACEHOLDERS) or len(set(secret[-16:])) <= 3
+
+
+def _looks_random(secret: str) -> bool:
+    if (
+        _is_placeholder(secret)
+        or not any(c.isdigit() for c in secret)
+        or not any(c.isalpha() for c in secret)
+    ):
+        return False
+    counts = Counter(secret)
+    entropy = -sum(n / len(secret) * math.log2(n / len(secret)) for n in counts.values())
+    hexadecimal = all(
+        c in "0123456789abcdefABCDEF-" for c in secret
+    )  # 16 letters cannot reach the other bound
+    return entropy >= (3.0 if hexadecimal else _LEAST_ENTROPY)
+
+
+@cache
+def _compiled() -> tuple[tuple[str, re2._Regexp], ...]:
+    return tuple((name, re2.compile(form)) for name, form in _FORMS)
+
+
+@cache
+def _assigned() -> re2._Regexp:
+    return re2.compile(_ASSIGNED)
