@@ -263,6 +263,7 @@ class PullRequest:
     merged_by_id: int | None = None
     merge_commit_sha: str | None = None
     maintainer_can_modify: bool = False
+    merging: bool = False  # its merge commit is on the way to the base
     requested_reviewer_ids: list[int] = field(default_factory=list)
     reviews: dict[int, Review] = field(default_factory=dict)
     review_comments: dict[int, ReviewComment] = field(default_factory=dict)
@@ -536,6 +537,7 @@ class World:
     limits: Limits = field(default_factory=Limits)
     clock_offset: timedelta = timedelta(0)
     truncate_trees_over: int = 100_000
+    archive_tickets: dict[str, tuple[int, str]] = field(default_factory=dict)  # token -> repository id, sha
     ref_listeners: list[RefListener] = field(default_factory=list)
     _ids: Iterator[int] = field(default_factory=lambda: itertools.count(1_000_001))
     _under_way: set[asyncio.Task[None]] = field(default_factory=set)

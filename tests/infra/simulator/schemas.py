@@ -87,7 +87,15 @@ def _convert(schema: Json) -> Json:
         return {"$ref": "#/$defs/" + str(schema["$ref"]).removeprefix("#/components/schemas/")}
     out: dict[str, Json] = {}
     for key, value in schema.items():
-        if key in {"nullable", "example", "examples", "description", "discriminator", "externalDocs", "x-github"}:
+        if key in {
+            "nullable",
+            "example",
+            "examples",
+            "description",
+            "discriminator",
+            "externalDocs",
+            "x-github",
+        }:
             continue
         if key in {"properties", "patternProperties"} and isinstance(value, dict):
             out[key] = {name: _convert(one) for name, one in value.items()}
