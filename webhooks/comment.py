@@ -322,10 +322,11 @@ def _near_miss(word: str, rest: str) -> Verb | None:
     lowered = word.lower()
     if not 2 < len(lowered) <= 12 or not lowered.isascii() or lowered in _VERBS:
         return None
-    if _COMMON.fullmatch(lowered) and _WORD.search(rest.split("\n\n", 1)[0]):
+    alone = _WORD.search(rest.split("\n\n", 1)[0]) is None
+    if _COMMON.fullmatch(lowered) and not alone:
         return None
-    for candidate in difflib.get_close_matches(lowered, _GUESSABLE, n=3, cutoff=0.6):
-        if _distance(lowered, candidate) <= (1 if len(candidate) < 6 else 2):
+    for candidate in difflib.get_close_matches(lowered, _GUESSABLE, n=3, cutoff=0.5):
+        if _distance(lowered, candidate) <= (2 if alone or len(candidate) >= 6 else 1):
             return Verb(candidate)
     return None
 

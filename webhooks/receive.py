@@ -24,6 +24,7 @@ LARGEST_BODY = 25 * 1024 * 1024
 
 LABEL = "magicode"
 _DEEPEST = 100  # levels; GitHub's own payloads have fewer than twenty
+_ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _GUID = re.compile(r"[0-9A-Za-z-]{1,64}", re.ASCII)
 _EVENT = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
 
@@ -103,6 +104,11 @@ def _parse(body: bytes) -> dict[str, object]:
         raise BadBodyError("The body is not a JSON object.", reason="not_an_object")
     if _deeper_than(payload, _DEEPEST):
         raise BadBodyError("The body is nested too deeply.", reason="too_deep")
+    if _ESCAPED_SURROGATE.search(text):
+        try:
+            json.dumps(payload, ensure_ascii=False).encode("utf-8")
+        except UnicodeEncodeError:
+            raise BadBodyError("The body holds half a character.", reason="not_unicode") from None
     return payload
 
 

@@ -93,7 +93,10 @@ PLAIN = [
     ("@magicode delete this", fix("delete this")),
     ("@magicode undo the rename of `run` in worker.py", fix("undo the rename of run in worker.py")),
     ("@magicode export the Parser class", fix("export the Parser class")),
-    ("@magicode go through all tests and make them quicker", fix("go through all tests and make them quicker")),
+    (
+        "@magicode go through all tests and make them quicker",
+        fix("go through all tests and make them quicker"),
+    ),
     ("@magicode got it wrong here", fix("got it wrong here")),
     ("@magicode fixed width fonts look wrong", fix("fixed width fonts look wrong")),
     ("@magicode six tests fail", fix("six tests fail")),
@@ -120,6 +123,7 @@ LIMITS = [
 NEAR = [
     ("@magicode fxi", near("fxi", Verb.FIX)),
     ("@magicode fxi the login", near("fxi", Verb.FIX, "the login")),
+    ("@magicode fxii", near("fxii", Verb.FIX)),
     ("@magicode Fiix this", near("Fiix", Verb.FIX, "this")),
     ("@magicode explian this", near("explian", Verb.EXPLAIN, "this")),
     ("@magicode please retyr", near("retyr", Verb.RETRY)),
