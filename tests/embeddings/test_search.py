@@ -1,0 +1,156 @@
+"""The right place comes first, and only from the tree that was asked about."""
+
+from __future__ import annotations
+
+import sysconfig
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from embeddings.repository import RepositoryIndex
+from embeddings.search import Found, Names, names_in
+from infra.encoder import BundledEncoder
+from infra.qdrant import QdrantPoints
+
+
+@pytest.fixture
+def repository(points, encoder, key) -> RepositoryIndex:
+    return RepositoryIndex(points, encoder, key, 1, 10)
+
+
+@pytest.mark.parametrize(
+    ("question", "files", "symbols"),
+    [
+        ("fix the total", (), ()),
+        ("`total` is wrong", (), ("total",)),
+        ("total_price and renderBasket and HTTPServer", (), ("total_price", "renderBasket", "HTTPServer")),
+        ("call total() twice", (), ("total",)),
+        ("Basket.add_fruit, std::sort, Foo#bar", ("Basket.add_fruit",), ("add_fruit", "sort", "bar")),
+        ("see shop/prices.py, please", ("shop/prices.py",), ()),
+        ("in ./web/app.js:12 it breaks", ("web/app.js",), ()),
+        ("the folder src/deep/er", ("src/deep/er",), ()),
+        ("", (), ()),
+    ],
+)
+def test_names_are_what_only_code_would_say(question, files, symbols):
+    found = names_in(question)
+    assert found.files == files
+    assert {name for name in found.symbols if name not in ("py", "js")} >= set(symbols)
+
+
+@given(st.text(max_size=300))
+def test_no_question_makes_it_fail(question):
+    assert isinstance(names_in(question), Names)
+
+
+async def test_a_symbol_named_outright_comes_first(repository, tree):
+    await repository.update(tree)
+    best = (await repository.search(tree, "what does `send_receipt` do with a basket of fruit", 3))[0]
+    assert (best.path, best.start_line, best.end_line, best.symbol) == ("shop/mail.py", 1, 2, "send_receipt")
+
+
+async def test_a_file_named_outright_is_found(repository, tree):
+    await repository.update(tree)
+    assert (await repository.search(tree, "look at app.js", 1))[0].path == "web/app.js"
+
+
+async def test_a_name_is_found_even_where_the_store_does_not_know_the_file(repository, tree):
+    """The tree is scanned for names during the run, so a store that lags behind does not hide them."""
+    await repository.update(tree)
+    newer = tree.changed({"shop/late.py": b"def brand_new_thing():\n    return 1\n"})
+    best = (await repository.search(newer, "fix brand_new_thing", 3))[0]
+    assert (best.path, best.symbol) == ("shop/late.py", "brand_new_thing")
+
+
+async def test_only_what_is_in_the_tree_is_found(repository, tree):
+    await repository.update(tree)
+    without = tree.changed({"shop/mail.py": None, "docs/guide.md": b"# Other\n"})
+    for question in ("send_receipt customer deliver", "paying with coins"):
+        found = await repository.search(without, question, 50)
+        assert found
+        assert {hit.path for hit in found} <= {"shop/prices.py", "web/app.js"}
+
+
+async def test_other_commits_do_not_crowd_the_tree_out(repository, tree, memory_tree):
+    await repository.update(tree)
+    others = {
+        f"old/{n}.py": b"def send_receipt(customer):\n    deliver(customer)\n# %d\n" % n for n in range(60)
+    }
+    await repository.update(memory_tree(others))
+    found = await repository.search(tree, "deliver a customer", 2)
+    assert found[0].path == "shop/mail.py"
+    assert {hit.path for hit in found} <= set(tree.files)
+
+
+async def test_places_do_not_overlap_and_are_ranked(repository, tree):
+    await repository.update(
+        tree.changed({"long.py": b"def long():\n" + b"".join(b"    basket(%d)\n" % n for n in range(300))})
+    )
+    tree = tree.changed({"long.py": b"def long():\n" + b"".join(b"    basket(%d)\n" % n for n in range(300))})
+    found = await repository.search(tree, "`long` basket", 50)
+    assert [hit.score for hit in found] == sorted((hit.score for hit in found), reverse=True)
+    for one in found:
+        for other in found:
+            if one is not other and one.path == other.path:
+                shared = min(one.end_line, other.end_line) - max(one.start_line, other.start_line) + 1
+                assert 2 * shared < min(one.end_line - one.start_line, other.end_line - other.start_line) + 1
+
+
+async def test_no_more_places_than_asked_for(repository, tree):
+    await repository.update(tree)
+    assert len(await repository.search(tree, "basket", 2)) == 2
+    assert await repository.search(tree, "basket", 0) == []
+    assert await repository.search(tree, "  ", 5) == []
+
+
+async def test_a_search_before_any_index_finds_names_and_nothing_else(repository, tree):
+    assert await repository.search(tree, "coins", 5) == []
+    assert [hit.symbol for hit in await repository.search(tree, "`total_price`", 5)] == ["total_price"]
+
+
+async def test_what_another_key_sealed_is_passed_over(points, encoder, key, tree):
+    repository = RepositoryIndex(points, encoder, key, 1, 10)
+    await repository.update(tree)
+    names = repository._shelf.protection
+    hits = await points.search(names.collection(), names.rotate(encoder.encode(["basket"]))[0], {}, 50)
+    vectors = names.rotate(encoder.encode(["basket"] * len(hits)))
+    await points.upsert(
+        names.collection(),
+        [hit[0] for hit in hits],
+        vectors,
+        [{**hit[2], "place": "AAAA" * 20} for hit in hits],
+    )
+    assert await repository.search(tree, "basket", 5) == []
+
+
+QUESTIONS = [
+    ("wrap a paragraph so that lines are at most so many characters", "textwrap.py", "wrap"),
+    ("remove common leading whitespace from every line", "textwrap.py", "dedent"),
+    ("does a file name match a shell wildcard pattern", "fnmatch.py", "fnmatch"),
+    ("turn an HSV colour into RGB", "colorsys.py", "hsv_to_rgb"),
+    ("insert an item into a sorted list", "bisect.py", "insort"),
+]
+
+
+@pytest.fixture(scope="session")
+def bundled() -> BundledEncoder:
+    return BundledEncoder()
+
+
+async def test_the_bundled_model_finds_the_right_function_by_its_meaning(bundled, key, memory_tree):
+    folder = Path(sysconfig.get_paths()["stdlib"])
+    names = ("textwrap.py", "fnmatch.py", "colorsys.py", "bisect.py")
+    tree = memory_tree({name: (folder / name).read_bytes() for name in names})
+    points = QdrantPoints()
+    repository = RepositoryIndex(points, bundled, key, 1, 10)
+    await repository.update(tree)
+    firsts = 0
+    for question, path, symbol in QUESTIONS:
+        found = await repository.search(tree, question, 5)
+        assert any(hit.path == path and symbol in hit.symbol for hit in found), (question, found)
+        firsts += found[0].path == path
+    assert firsts == len(QUESTIONS)
+    assert all(isinstance(hit, Found) for hit in found)
+    await points.close()
