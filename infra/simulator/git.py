@@ -134,11 +134,13 @@ class Git:
 
     async def resolve(self, revision: str) -> str | None:
         """The commit that a sha (7 letters or more), branch, tag or full ref names; None when there is none."""
+        if any(mark in revision for mark in ("^", "~", ":", "@{", " ", "..", "\n")) or revision.startswith(
+            "-"
+        ):
+            return None
         for candidate in (f"refs/heads/{revision}", f"refs/tags/{revision}", revision):
             try:
-                out = await self.run(
-                    "rev-parse", "--verify", "-q", "--end-of-options", candidate + "^{commit}"
-                )
+                out = await self.run("rev-parse", "--verify", "-q", candidate + "^{commit}")
             except GitError:
                 continue
             return out.decode().strip()
