@@ -70,17 +70,21 @@ def _read_or_make(path: Path) -> bytes:
 
 
 def _read(path: Path) -> bytes:
+    # Without O_NONBLOCK, opening a named pipe would wait for its writer.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = os.open(path, flags)
     except FileNotFoundError:
         raise
     except OSError:
         raise MasterKeyFileError(reason="master_key_unreadable") from None
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
+    try:
+        status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_mode & 0o077 or status.st_uid != os.geteuid():
             raise MasterKeyFileError(reason="master_key_exposed")
-        text = file.read(1024)
+        text = os.read(descriptor, 1024)
+    finally:
+        os.close(descriptor)
     try:
         header, digits = text[: len(_HEADER)].decode("ascii"), text[len(_HEADER) :].strip()
         key = bytes.fromhex(digits.decode("ascii"))
