@@ -5,7 +5,7 @@ The routes check who may; what is done here is done.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from infra.simulator import payloads
@@ -65,14 +65,12 @@ def find_issue(
     return repo, one
 
 
-async def announce(
-    world: World, repo: Repo, one: Issue, action: str, sender: User, extra: Mapping[str, Any] | None = None
-) -> None:
+async def announce(world: World, repo: Repo, one: Issue, action: str, sender: User, **extra: Any) -> None:
     """Sends `issues` or, for a pull request, `pull_request`; both know the same actions."""
     if one.pull is None:
-        world.emit("issues", action, repo, payloads.issues(world, repo, one, sender, extra))
+        world.emit("issues", action, repo, {**payloads.issues(world, repo, one, sender), **extra})
     else:
-        payload = await payloads.pull_request(world, repo, one, sender, extra)
+        payload = {**await payloads.pull_request(world, repo, one, sender), **extra}
         world.emit("pull_request", action, repo, payload)
 
 
@@ -93,11 +91,11 @@ async def edit(
         one.body = body
     if changes:
         touch(world, one)
-        await announce(world, repo, one, "edited", sender, {"changes": changes})
+        await announce(world, repo, one, "edited", sender, changes=changes)
 
 
 async def set_state(
-    world: World, repo: Repo, one: Issue, sender: User, state: str, reason: str | None = None
+    world: World, repo: Repo, one: Issue, sender: User, state: str, *, reason: str | None = None
 ) -> None:
     """Closes or reopens. `reason`: "completed", "not_planned", "duplicate" or "reopened"; issues alone have one."""
     if state == one.state:
@@ -136,12 +134,13 @@ async def set_labels(world: World, repo: Repo, one: Issue, sender: User, names: 
     for key, found in wanted.items():
         if key not in before:
             touch(world, one)
-            await announce(world, repo, one, "labeled", sender, {"label": label_shape(world, repo, found)})
+            await announce(world, repo, one, "labeled", sender, label=label_shape(world, repo, found))
     for key in before:
         if key not in wanted:
             touch(world, one)
-            extra = {"label": label_shape(world, repo, repo.labels[key])}
-            await announce(world, repo, one, "unlabeled", sender, extra)
+            await announce(
+                world, repo, one, "unlabeled", sender, label=label_shape(world, repo, repo.labels[key])
+            )
 
 
 def assignable(world: World, repo: Repo, login: str) -> User | None:
@@ -174,5 +173,4 @@ async def set_assignees(world: World, repo: Repo, one: Issue, sender: User, user
         for who in ids:
             if who not in others:
                 touch(world, one)
-                extra = {"assignee": user_shape(world, world.user(who))}
-                await announce(world, repo, one, action, sender, extra)
+                await announce(world, repo, one, action, sender, assignee=user_shape(world, world.user(who)))

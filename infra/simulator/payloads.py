@@ -78,21 +78,16 @@ def _issue(world: World, repo: Repo, one: Issue) -> Json:
     return {name: value for name, value in shape.items() if name not in _ISSUE_LACKS}
 
 
-def issues(
-    world: World, repo: Repo, one: Issue, sender: User, extra: Mapping[str, Any] | None = None
-) -> Json:
-    return {"issue": _issue(world, repo, one), **(extra or {}), **_common(world, repo, sender)}
+def issues(world: World, repo: Repo, one: Issue, sender: User) -> Json:
+    return {"issue": _issue(world, repo, one), **_common(world, repo, sender)}
 
 
-def issue_comment(
-    world: World, repo: Repo, one: Issue, made: Comment, sender: User, extra: Mapping[str, Any] | None = None
-) -> Json:
+def issue_comment(world: World, repo: Repo, one: Issue, made: Comment, sender: User) -> Json:
     shape = people.comment(world, repo, made)
     shape["performed_via_github_app"] = _app(shape["performed_via_github_app"])
     return {
         "issue": _issue(world, repo, one),
         "comment": shape,
-        **(extra or {}),
         **_common(world, repo, sender),
     }
 
@@ -109,18 +104,14 @@ def _pull_simple(world: World, repo: Repo, one: Issue) -> Json:
     return people.pull_simple(world, repo, one, head=head, base=base)
 
 
-async def pull_request(
-    world: World, repo: Repo, one: Issue, sender: User, extra: Mapping[str, Any] | None = None
-) -> Json:
+async def pull_request(world: World, repo: Repo, one: Issue, sender: User) -> Json:
     """Sent before GitHub has worked out whether the pull request can be merged, so `mergeable` is null."""
     standing = await pullwork.measure(repo, people.pull_of(one))
     shape = people.pull_full(world, one, _pull_simple(world, repo, one), standing=standing)
-    return {"number": one.number, "pull_request": shape, **(extra or {}), **_common(world, repo, sender)}
+    return {"number": one.number, "pull_request": shape, **_common(world, repo, sender)}
 
 
-def pull_request_review(
-    world: World, repo: Repo, one: Issue, review: Review, sender: User, extra: Mapping[str, Any] | None = None
-) -> Json:
+def pull_request_review(world: World, repo: Repo, one: Issue, review: Review, sender: User) -> Json:
     shape = people.review(world, repo, review)
     shape["state"] = review.state.lower()
     shape["submitted_at"] = when(review.submitted_at)
@@ -128,18 +119,12 @@ def pull_request_review(
     return {
         "review": shape,
         "pull_request": _pull_simple(world, repo, one),
-        **(extra or {}),
         **_common(world, repo, sender),
     }
 
 
 def pull_request_review_comment(
-    world: World,
-    repo: Repo,
-    one: Issue,
-    made: ReviewComment,
-    sender: User,
-    extra: Mapping[str, Any] | None = None,
+    world: World, repo: Repo, one: Issue, made: ReviewComment, sender: User
 ) -> Json:
     shape = people.review_comment(world, repo, made)
     for name in ("line", "original_line", "position", "original_position"):
@@ -147,7 +132,6 @@ def pull_request_review_comment(
     return {
         "comment": shape,
         "pull_request": _pull_simple(world, repo, one),
-        **(extra or {}),
         **_common(world, repo, sender),
     }
 
@@ -181,12 +165,7 @@ def check_run(world: World, repo: Repo, one: CheckRun, head: CommitObject, sende
 
 
 def status(
-    world: World,
-    repo: Repo,
-    one: Status,
-    commit: Json,
-    branches: Sequence[tuple[str, str, bool]],
-    sender: User,
+    world: World, repo: Repo, one: Status, commit: Json, branches: Sequence[tuple[str, str, bool]]
 ) -> Json:
     """`commit`: the REST shape of the commit; `branches`: (name, head sha, protected) of those that hold it."""
     url = api(world, repo)
@@ -206,14 +185,14 @@ def status(
         ],
         "created_at": stamp(one.created_at),
         "updated_at": stamp(one.updated_at),
-        **_common(world, repo, sender),
+        **_common(world, repo, world.user(one.creator_id)),
     }
 
 
 # --- pushes ----------------------------------------------------------------------------------------------------------
 
 
-async def push(world: World, repo: Repo, ref: str, before: str, after: str, pusher: User) -> Json:
+async def push(world: World, repo: Repo, ref: str, before: str, after: str, pusher: User) -> Json:  # noqa: PLR0917  # a ref listener's order
     """A branch or tag that was created, moved or deleted. At most 20 of its commits are listed, the oldest first."""
     created, deleted = before == ZERO_SHA, after == ZERO_SHA
     shas = await _pushed(repo, ref, before, after)

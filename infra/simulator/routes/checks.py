@@ -22,7 +22,7 @@ from infra.simulator.shapes_people import api
 from infra.simulator.shapes_people import check_run as run_shape
 from infra.simulator.shapes_people import check_suite as suite_shape
 from infra.simulator.shapes_people import status as status_shape
-from infra.simulator.state import CheckRun, CheckSuite, Repo, Status, User, World
+from infra.simulator.state import CheckRun, CheckSuite, Repo, Status, World
 
 _RUN_STATUSES = ("queued", "in_progress", "completed")
 _CONCLUSIONS = (
@@ -159,18 +159,17 @@ async def report(world: World, sent: Mapping[str, Any]) -> dict[str, Any]:
     if (status == "completed") != (conclusion is not None):
         raise unprocessable("a conclusion is for completed runs, and they need one")
     suite, fresh = await _suite_of(world, repo, head, body.string_or("app", "ci"))
-    reporter = world.user(repo.owner_id)
     if fresh:
-        _tell_suite(world, repo, suite, head, "requested", reporter)
+        _tell_suite(world, repo, suite, head, "requested")
     run, created = _put_run(world, repo, suite, body, status=status, conclusion=conclusion)
     _settle(world, repo, suite)
-    payload = payloads.check_run(world, repo, run, head, reporter)
+    payload = payloads.check_run(world, repo, run, head, world.user(repo.owner_id))
     if created:
         world.emit("check_run", "created", repo, payload)
     if status == "completed":
         world.emit("check_run", "completed", repo, payload)
     if suite.status == "completed":
-        _tell_suite(world, repo, suite, head, "completed", reporter)
+        _tell_suite(world, repo, suite, head, "completed")
     return run_shape(world, repo, run)
 
 
@@ -217,10 +216,10 @@ def _settle(world: World, repo: Repo, suite: CheckSuite) -> None:
         suite.conclusion = None
 
 
-def _tell_suite(
-    world: World, repo: Repo, suite: CheckSuite, head: CommitObject, action: str, sender: User
-) -> None:
-    world.emit("check_suite", action, repo, payloads.check_suite(world, repo, suite, head, sender))
+def _tell_suite(world: World, repo: Repo, suite: CheckSuite, head: CommitObject, action: str) -> None:
+    """The sender is the account that owns the repository: the other App has none of its own here."""
+    payload = payloads.check_suite(world, repo, suite, head, world.user(repo.owner_id))
+    world.emit("check_suite", action, repo, payload)
 
 
 # --- statuses --------------------------------------------------------------------------------------------------------
@@ -255,7 +254,7 @@ async def create_status(call: Call) -> Response:
     repo.statuses.append(one)
     commit = shapes_git.commit(world, repo, head)
     branches = await _branches(repo, sha)
-    world.emit("status", None, repo, payloads.status(world, repo, one, commit, branches, call.actor))
+    world.emit("status", None, repo, payloads.status(world, repo, one, commit, branches))
     return call.answer(status_shape(world, repo, one), 201)
 
 
@@ -279,10 +278,8 @@ async def get_combined_status(call: Call) -> Response:
     head = await _commit(call, repo)
     newest = _newest(repo, head.sha)
     states = {one.state for one in newest}
-    if states & {"error", "failure"}:
-        state = "failure"
-    else:
-        state = "success" if states == {"success"} else "pending"
+    good = "success" if states == {"success"} else "pending"
+    state = "failure" if states & {"error", "failure"} else good
     part, headers = call.cut(newest)
     shaped = []
     for one in part:

@@ -19,7 +19,7 @@ from infra.simulator.shapes_people import issue as issue_shape
 from infra.simulator.shapes_people import label as label_shape
 from infra.simulator.shapes_people import labels as labels_shape
 from infra.simulator.shapes_people import user as user_shape
-from infra.simulator.state import ROLES, Comment, Issue, Label, Repo, User, World
+from infra.simulator.state import ROLES, Comment, Issue, Label, Repo, World
 
 _LOCK_REASONS = ("off-topic", "too heated", "resolved", "spam")
 _STATE_REASONS = ("completed", "not_planned", "duplicate", "reopened")
@@ -139,7 +139,7 @@ async def update_issue(call: Call) -> Response:
     if users is not None:
         await conversation.set_assignees(call.world, repo, one, call.actor, users)
     if state is not None:
-        await conversation.set_state(call.world, repo, one, call.actor, state, reason)
+        await conversation.set_state(call.world, repo, one, call.actor, state, reason=reason)
     return call.answer(issue_shape(call.world, repo, one))
 
 
@@ -294,15 +294,13 @@ async def create_comment(call: Call) -> Response:
     made = Comment(call.world.next_id(), one.number, call.actor.id, text, now, now, by_app=call.by_app)
     one.comments[made.id] = made
     conversation.touch(call.world, one)
-    _announce_comment(call.world, repo, one, made, "created", call.actor)
+    _announce_comment(call, repo, one, made, "created")
     return call.answer(comment_shape(call.world, repo, made), 201)
 
 
-def _announce_comment(
-    world: World, repo: Repo, one: Issue, made: Comment, action: str, sender: User, was: str | None = None
-) -> None:
-    changes = {} if was is None else {"changes": {"body": {"from": was}}}
-    world.emit("issue_comment", action, repo, payloads.issue_comment(world, repo, one, made, sender, changes))
+def _announce_comment(call: Call, repo: Repo, one: Issue, made: Comment, action: str, **extra: Any) -> None:
+    payload = payloads.issue_comment(call.world, repo, one, made, call.actor)
+    call.world.emit("issue_comment", action, repo, {**payload, **extra})
 
 
 @endpoint("GET", "/repos/{owner}/{repo}/issues/{issue_number}/comments")
@@ -341,7 +339,7 @@ async def update_comment(call: Call) -> Response:
     text = comment_text(await call.body())
     was, made.body, made.updated_at = made.body, text, call.world.now()
     if was != text:
-        _announce_comment(call.world, repo, one, made, "edited", call.actor, was)
+        _announce_comment(call, repo, one, made, "edited", changes={"body": {"from": was}})
     return call.answer(comment_shape(call.world, repo, made))
 
 
@@ -349,7 +347,7 @@ async def update_comment(call: Call) -> Response:
 async def delete_comment(call: Call) -> Response:
     repo, one, made = find_comment(call, "write", role="write")
     del one.comments[made.id]
-    _announce_comment(call.world, repo, one, made, "deleted", call.actor)
+    _announce_comment(call, repo, one, made, "deleted")
     return call.nothing()
 
 

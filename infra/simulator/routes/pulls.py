@@ -372,7 +372,7 @@ async def _rebase(call: Call, repo: Repo, one: Issue, base: str) -> None:
     changes = {"base": {"ref": {"from": pull.base_ref}, "sha": {"from": pull.base_sha}}}
     pull.base_ref, pull.base_sha = base, sha
     conversation.touch(call.world, one)
-    await announce(call.world, repo, one, "edited", call.actor, {"changes": changes})
+    await announce(call.world, repo, one, "edited", call.actor, changes=changes)
 
 
 async def set_draft(world: World, repo: Repo, one: Issue, sender: User, draft: bool) -> None:
@@ -404,8 +404,8 @@ async def request_reviewers(call: Call) -> Response:
         if who.id not in pull.requested_reviewer_ids:
             pull.requested_reviewer_ids.append(who.id)
             conversation.touch(call.world, one)
-            extra = {"requested_reviewer": user_shape(call.world, who)}
-            await announce(call.world, repo, one, "review_requested", call.actor, extra)
+            shape = user_shape(call.world, who)
+            await announce(call.world, repo, one, "review_requested", call.actor, requested_reviewer=shape)
     return call.answer(simple(call.world, repo, one), 201)
 
 
@@ -479,9 +479,8 @@ async def _merged(call: Call, repo: Repo, one: Issue, *, method: str, tip: str, 
     message = body.string_or("commit_message", message)
     author = call.world.user(one.user_id) if method == "squash" else call.actor
     parents = (tip, pull.head_sha) if method == "merge" else (tip,)
-    return await _commit_by_github(
-        call.world, repo, author, tree, parents, f"{title}\n\n{message}".rstrip("\n") + "\n"
-    )
+    text = f"{title}\n\n{message}".rstrip("\n") + "\n"
+    return await _commit_by_github(call.world, repo, author, tree=tree, parents=parents, message=text)
 
 
 def _words(
@@ -500,7 +499,7 @@ def _words(
 
 
 async def _commit_by_github(
-    world: World, repo: Repo, author: User, tree: str, parents: Sequence[str], message: str
+    world: World, repo: Repo, author: User, *, tree: str, parents: Sequence[str], message: str
 ) -> str:
     """What GitHub commits on somebody's behalf carries its own name as committer and its signature."""
     now = world.now()
@@ -538,7 +537,7 @@ async def _finish(world: World, repo: Repo, one: Issue, merger: User, sha: str) 
     await conversation.set_state(world, repo, one, merger, "closed")
     if pull.base_ref == repo.default_branch:
         for fixed in pullwork.closed_by_words(repo, f"{one.title}\n{one.body or ''}"):
-            await conversation.set_state(world, repo, fixed, merger, "closed", "completed")
+            await conversation.set_state(world, repo, fixed, merger, "closed", reason="completed")
 
 
 @endpoint("PUT", "/repos/{owner}/{repo}/pulls/{pull_number}/update-branch")
@@ -562,7 +561,9 @@ async def update_branch(call: Call) -> Response:
     if tree is None:
         raise unprocessable("merge conflict between base and head")
     message = f"Merge branch '{pull.base_ref}' into {pull.head_ref}\n"
-    sha = await _commit_by_github(call.world, repo, call.actor, tree, (pull.head_sha, tip), message)
+    sha = await _commit_by_github(
+        call.world, repo, call.actor, tree=tree, parents=(pull.head_sha, tip), message=message
+    )
     await refs.move(call.world, repo, call.caller, f"refs/heads/{pull.head_ref}", sha, before=pull.head_sha)
     url = f"{api(call.world, repo)}/pulls/{one.number}"
     return call.answer({"message": "Updating pull request branch.", "url": url}, 202)
@@ -571,7 +572,7 @@ async def update_branch(call: Call) -> Response:
 # --- what a push does ------------------------------------------------------------------------------------------------
 
 
-async def on_ref_change(world: World, repo: Repo, ref: str, before: str, after: str, pusher: User) -> None:
+async def on_ref_change(world: World, repo: Repo, ref: str, before: str, after: str, pusher: User) -> None:  # noqa: PLR0917  # a state.RefListener
     """A branch moved: pull requests from it follow, those into it may be merged by it, words in commits close issues."""
     if not ref.startswith("refs/heads/"):
         return
@@ -580,7 +581,7 @@ async def on_ref_change(world: World, repo: Repo, ref: str, before: str, after: 
         for one in list(target.issues.values()):
             pull = one.pull
             if pull and one.state == "open" and (pull.head_repository_id, pull.head_ref) == (repo.id, branch):
-                await _head_moved(world, target, repo, one, after, pusher)
+                await _head_moved(world, target, one, after, pusher)
     for one in list(repo.issues.values()):
         if one.pull and one.state == "open" and one.pull.base_ref == branch and not one.pull.merging:
             await _base_moved(world, repo, one, after, pusher)
@@ -588,17 +589,17 @@ async def on_ref_change(world: World, repo: Repo, ref: str, before: str, after: 
         await _close_by_commits(world, repo, before, after, pusher)
 
 
-async def _head_moved(world: World, repo: Repo, source: Repo, one: Issue, after: str, pusher: User) -> None:
+async def _head_moved(world: World, repo: Repo, one: Issue, after: str, pusher: User) -> None:
     pull = pull_of(one)
     if after == ZERO_SHA:
         await conversation.set_state(world, repo, one, pusher, "closed")
         return
     before, pull.head_sha = pull.head_sha, after
     pull.base_sha = await repo.git.branch(pull.base_ref) or pull.base_sha
-    await pullwork.keep_head(repo, source, pull)
+    await pullwork.keep_head(repo, world.repositories[pull.head_repository_id or 0], pull)
     await _outdate(repo, pull)
     conversation.touch(world, one)
-    await announce(world, repo, one, "synchronize", pusher, {"before": before, "after": after})
+    await announce(world, repo, one, "synchronize", pusher, before=before, after=after)
     if await repo.git.is_ancestor(after, pull.base_sha):
         await conversation.set_state(world, repo, one, pusher, "closed")
 
@@ -629,7 +630,7 @@ async def _close_by_commits(world: World, repo: Repo, before: str, after: str, p
     for sha in await repo.git.commits(after, *known, limit=1000):
         commit = await repo.git.commit(sha)
         for fixed in pullwork.closed_by_words(repo, commit.message if commit else ""):
-            await conversation.set_state(world, repo, fixed, pusher, "closed", "completed")
+            await conversation.set_state(world, repo, fixed, pusher, "closed", reason="completed")
 
 
 endpoints = [

@@ -86,7 +86,7 @@ async def create_review(call: Call) -> Response:
         call.world.next_id(), one.number, call.actor.id, text, state, commit, now if event else None, now
     )
     pull.reviews[review.id] = review
-    made = [_add_comment(call.world, pull, call.actor, spot, said, commit, review.id) for spot, said in spots]
+    made = [_add_comment(call, pull, spot, said, review) for spot, said in spots]
     if event is not None:
         _submitted(call, repo, one, review, made)
     return call.answer(review_shape(call.world, repo, review))
@@ -100,7 +100,7 @@ def _submitted(call: Call, repo: Repo, one: Issue, review: Review, made: Sequenc
     payload = payloads.pull_request_review(world, repo, one, review, call.actor)
     world.emit("pull_request_review", "submitted", repo, payload)
     for comment in made:
-        _announce(world, repo, one, comment, "created", call.actor)
+        _announce(call, repo, one, comment, "created")
 
 
 def _check_event(call: Call, one: Issue, event: str, text: str, *, has_comments: bool) -> None:
@@ -199,7 +199,7 @@ async def update_review(call: Call) -> Response:
     was, review.body = review.body, text
     if was != text and review.state != "PENDING":
         extra = {"changes": {"body": {"from": was}}}
-        payload = payloads.pull_request_review(call.world, repo, one, review, call.actor, extra)
+        payload = {**payloads.pull_request_review(call.world, repo, one, review, call.actor), **extra}
         call.world.emit("pull_request_review", "edited", repo, payload)
     return call.answer(review_shape(call.world, repo, review))
 
@@ -258,29 +258,19 @@ def _published(call: Call, pull: PullRequest, made: ReviewComment) -> bool:
     return review is None or _sees(call, review)
 
 
-def _announce(
-    world: World,
-    repo: Repo,
-    one: Issue,
-    made: ReviewComment,
-    action: str,
-    sender: User,
-    extra: Mapping[str, Any] | None = None,
-) -> None:
-    payload = payloads.pull_request_review_comment(world, repo, one, made, sender, extra)
-    world.emit("pull_request_review_comment", action, repo, payload)
+def _announce(call: Call, repo: Repo, one: Issue, made: ReviewComment, action: str, **extra: Any) -> None:
+    payload = payloads.pull_request_review_comment(call.world, repo, one, made, call.actor)
+    call.world.emit("pull_request_review_comment", action, repo, {**payload, **extra})
 
 
-def _add_comment(
-    world: World, pull: PullRequest, author: User, spot: _Spot, text: str, commit: str, review_id: int
-) -> ReviewComment:
-    now = world.now()
+def _add_comment(call: Call, pull: PullRequest, spot: _Spot, text: str, review: Review) -> ReviewComment:
+    world, commit, now = call.world, review.commit_id, call.world.now()
     thread = ReviewThread(world.next_id(), pull.number, [])
     made = ReviewComment(
         id=world.next_id(),
         pull_number=pull.number,
-        review_id=review_id,
-        user_id=author.id,
+        review_id=review.id,
+        user_id=call.actor.id,
         body=text,
         path=spot.path,
         commit_id=commit,
@@ -326,7 +316,7 @@ async def create_review_comment(call: Call) -> Response:
         raise invalid_field(_RESOURCE, "commit_id", "custom", "commit_id is not part of the pull request")
     spot = _single_spot(await pullwork.files(repo.git, pull), path, body)
     review = _lone_review(call.world, pull, call.actor, commit)
-    made = _add_comment(call.world, pull, call.actor, spot, text, commit, review.id)
+    made = _add_comment(call, pull, spot, text, review)
     _submitted(call, repo, one, review, [made])
     return call.answer(comment_shape(call.world, repo, made), 201)
 
@@ -420,7 +410,7 @@ async def update_review_comment(call: Call) -> Response:
     text = _comment_text(await call.body())
     was, made.body, made.updated_at = made.body, text, call.world.now()
     if was != text:
-        _announce(call.world, repo, one, made, "edited", call.actor, {"changes": {"body": {"from": was}}})
+        _announce(call, repo, one, made, "edited", changes={"body": {"from": was}})
     return call.answer(comment_shape(call.world, repo, made))
 
 
@@ -430,7 +420,7 @@ async def delete_review_comment(call: Call) -> Response:
     pull = pull_of(one)
     del pull.review_comments[made.id]
     pull.threads[made.thread_id or 0].comment_ids.remove(made.id)
-    _announce(call.world, repo, one, made, "deleted", call.actor)
+    _announce(call, repo, one, made, "deleted")
     return call.nothing()
 
 
