@@ -51,11 +51,15 @@ HeadWeLeft = Callable[[str], Awaitable[str | None]]
 
 @dataclass(frozen=True, slots=True)
 class PublishSettings:
-    """`ready_after_seconds` gives checks the time to appear before the draft is looked at."""
+    """`ready_after_seconds` gives checks the time to appear before the draft is looked at.
+
+    `keep_draft` leaves marking it as ready to a person.
+    """
 
     ready_after_seconds: float = 2.0
     template: str | None = None
     checks_run: str | None = None
+    keep_draft: bool = False
 
 
 async def publish(
@@ -116,7 +120,7 @@ class _Publisher:
         commit = await self._commit(choice, head, message)
         pull = await self._pull_request(choice)
         created = wording.opened_marker(self.run.id) in pull.body
-        if created and pull.draft:
+        if created and pull.draft and not self.settings.keep_draft:
             pull = await self._ready(pull, commit.sha)
         return Publication(pull, choice.branch, commit.sha, commit.verified, created=created)
 

@@ -1,0 +1,73 @@
+"""What an earlier attempt of a run left on GitHub, told again as the change that it was, so that no model is asked twice.
+
+The commit is the truth: its message holds the words, its tree and its parent's the files. A second proposal might say
+other things than the commit that is already there does.
+"""
+
+from __future__ import annotations
+
+import difflib
+
+from app.errors import MissingError
+from app.nouns import Change, Commit, FileEdit, Run, Spending, TreeEntry
+from app.ports import RepositoryReader
+from app.pulls import wording
+from app.pulls.branch import Choice
+
+
+async def left_by_this_run(run: Run, choice: Choice, reader: RepositoryReader) -> Change | None:
+    """The change of the commit at the head of the chosen branch when it carries this run's trailer, else None."""
+    try:
+        head = await reader.branch(choice.branch)
+    except MissingError as error:
+        if error.reason == "repository_empty":
+            raise
+        return None
+    commit = await reader.commit(head.sha)
+    if not wording.has_trailer(commit.message, run.id) or len(commit.parents) != 1:
+        return None
+    edits = await _edits(reader, commit)
+    title, summary = _words(commit.message)
+    counts = [_lines(edit) for edit in edits]
+    return Change(
+        edits=tuple(edits),
+        title=title,
+        summary=summary,
+        checked_how="",
+        looked_at=(),
+        added_lines=sum(added for added, _ in counts),
+        removed_lines=sum(removed for _, removed in counts),
+        spending=Spending(run.input_tokens, run.cached_tokens, run.output_tokens, run.cost_usd),
+    )
+
+
+async def _edits(reader: RepositoryReader, commit: Commit) -> list[FileEdit]:
+    before = {entry.path: entry for entry in (await reader.tree(commit.parents[0])).entries}
+    after = {entry.path: entry for entry in (await reader.tree(commit.sha)).entries}
+    edits = []
+    for path in sorted(before.keys() | after.keys()):
+        old, new = before.get(path), after.get(path)
+        if old != new:
+            kept = new or old
+            assert kept is not None
+            edits.append(FileEdit(path, await _bytes(reader, old), await _bytes(reader, new), kept.mode))
+    return edits
+
+
+async def _bytes(reader: RepositoryReader, entry: TreeEntry | None) -> bytes | None:
+    return None if entry is None else await reader.blob(entry.sha)
+
+
+def _words(message: str) -> tuple[str, str]:
+    """The title and the summary, without the closing line and the trailer that `wording.commit_message` adds."""
+    title, _, rest = message.partition("\n\n")
+    body = [part for part in rest.split("\n\n") if part]
+    return title.strip(), "\n\n".join(body[:-1])
+
+
+def _lines(edit: FileEdit) -> tuple[int, int]:
+    before = (edit.before or b"").splitlines()
+    after = (edit.after or b"").splitlines()
+    codes = difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes()
+    changed = [code for code in codes if code[0] != "equal"]
+    return sum(code[4] - code[3] for code in changed), sum(code[2] - code[1] for code in changed)

@@ -1,0 +1,142 @@
+"""One reaction, one status comment edited in place, and nobody else's comment ever touched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from app.errors import DeniedError, GoneError, SupersededError
+from app.nouns import Account, Action, Comment
+from app.pulls.conversation import Conversation
+from app.pulls.wording import Stage, marker, queued, working
+
+
+@pytest.fixture
+def talk(github: Any, recorded: Any, clock: Any, run: Callable[..., Any]) -> Callable[..., Conversation]:
+    async def fence() -> None:
+        return None
+
+    def make(**changes: Any) -> Conversation:
+        asked = {"fence": fence, **{k: changes.pop(k) for k in ("fence",) if k in changes}}
+        return Conversation(
+            run(**changes), reader=github, writer=github, record=recorded, clock=clock,
+            bot_login="magicode[bot]", **asked,
+        )  # fmt: skip
+
+    return make
+
+
+RUN = UUID(int=1)
+
+
+async def test_one_comment_is_made_and_then_edited(talk: Any, github: Any, clock: Any, recorded: Any) -> None:
+    conversation = talk()
+    first = await conversation.say(queued(RUN))
+    clock.pass_seconds(15)
+    assert await conversation.say(working(RUN, Stage.WRITING)) == first
+    assert len(github.comments) == 1
+    assert "Writing the change" in github.comments[first].body
+    assert [action for action, _ in recorded.actions] == [Action.COMMENT_CREATED, Action.COMMENT_UPDATED]
+
+
+async def test_it_is_edited_at_most_every_fifteen_seconds_but_always_at_the_end(
+    talk: Any, github: Any, clock: Any
+) -> None:
+    conversation = talk()
+    said = await conversation.say(queued(RUN))
+    for _ in range(10):
+        clock.pass_seconds(1.4)
+        await conversation.say(working(RUN, Stage.WRITING))
+    assert github.effects == ["create_comment"]
+    await conversation.say(f"{marker(RUN)}\nDone.", final=True)
+    assert github.comments[said].body.endswith("Done.")
+
+
+async def test_a_worker_that_starts_again_finds_its_comment_by_the_marker(talk: Any, github: Any) -> None:
+    first = await talk().say(queued(RUN))
+    assert await talk().say(working(RUN, Stage.READING)) == first
+    assert len(github.comments) == 1
+
+
+async def test_a_worker_that_knows_the_comments_id_finds_it_by_that(talk: Any, github: Any) -> None:
+    first = await talk().say(queued(RUN))
+    assert await talk(status_comment_id=first).say(working(RUN, Stage.READING)) == first
+
+
+async def test_a_marker_copied_by_a_person_is_not_ours(talk: Any, github: Any, clock: Any) -> None:
+    theirs = Comment(5, f"{marker(RUN)}\nhaha", Account(3, "rita", "User"), "u", clock(), clock())
+    github.comments[5] = theirs
+    assert await talk().say(queued(RUN)) != 5
+    assert await talk(status_comment_id=5).say(working(RUN, Stage.READING)) != 5
+    assert github.comments[5] == theirs
+
+
+async def test_a_deleted_status_comment_is_written_anew(talk: Any, github: Any) -> None:
+    first = await talk().say(queued(RUN))
+    del github.comments[first]
+    second = await talk(status_comment_id=first).say(working(RUN, Stage.READING))
+    assert second != first
+    assert len(github.comments) == 1
+
+
+async def test_the_same_words_are_not_written_twice(talk: Any, github: Any) -> None:
+    await talk().say(queued(RUN))
+    await talk().say(queued(RUN), final=True)
+    assert github.effects == ["create_comment"]
+
+
+@pytest.mark.parametrize("error", [DeniedError(reason="locked"), GoneError(reason="no_issues")])
+async def test_where_commenting_is_impossible_it_says_so_to_its_caller(
+    talk: Any, github: Any, error: Any
+) -> None:
+    github.refuse["create_comment"] = error
+    assert await talk().say(queued(RUN)) is None
+
+
+async def test_an_answer_is_given_once_per_key(talk: Any, github: Any) -> None:
+    first = await talk().answer("blocked-2", "Busy.")
+    assert await talk().answer("blocked-2", "Busy.") == first
+    assert await talk().answer("blocked-3", "Busy.") != first
+    assert len(github.comments) == 2
+
+
+@pytest.mark.parametrize(
+    ("occasion", "reaction"),
+    [
+        ("comment:11", ("comment", 11, "eyes")),
+        ("review-comment:12", ("review-comment", 12, "eyes")),
+        ("review:13", ("issue", 3, "eyes")),
+        ("labeled:2026-11-01T12:00:00Z", ("issue", 3, "eyes")),
+    ],
+)
+async def test_what_asked_gets_the_eyes(talk: Any, github: Any, occasion: str, reaction: Any) -> None:
+    assert await talk(occasion=occasion).acknowledge()
+    assert github.reactions == {reaction}
+
+
+async def test_a_locked_conversation_gets_none(talk: Any, github: Any, recorded: Any) -> None:
+    github.refuse["react"] = DeniedError(reason="locked")
+    assert not await talk().acknowledge()
+    assert recorded.actions == []
+
+
+async def test_a_superseded_worker_says_nothing(talk: Any, github: Any) -> None:
+    async def fence() -> None:
+        raise SupersededError
+
+    conversation = talk(fence=fence)
+    for act in (conversation.acknowledge(), conversation.say(queued(RUN)), conversation.answer("k", "x")):
+        with pytest.raises(SupersededError):
+            await act
+    assert not github.comments
+
+
+async def test_the_runs_id_tells_two_runs_comments_apart(talk: Any, github: Any) -> None:
+    first = await talk().say(queued(RUN))
+    other = UUID(int=2)
+    assert await talk(id=other).say(queued(other)) != first
+    assert replace(github.comments[first]).body == queued(RUN)

@@ -1,0 +1,182 @@
+"""Every sentence: marked, within GitHub's limit, inert, and honest about what was not done."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.errors import (
+    DefectError,
+    InvalidError,
+    MissingError,
+    RefusedError,
+    StoppedError,
+    TransientError,
+    UserError,
+)
+from app.nouns import Change, FileEdit, Outcome, RunState, Spending
+from app.pulls import wording
+
+RUN = UUID(int=5)
+TEXT = st.one_of(
+    st.text(max_size=200),
+    st.sampled_from(
+        ["@ada " * 20_000, "x" * 70_000, "```\n", "<!-- magicode:end -->", "Fixes #9", "😀" * 40_000]
+    ),
+)
+
+
+def _change(title: str, summary: str, checked: str, path: str) -> Change:
+    edit = FileEdit(path or "a", b"", b"x")
+    return Change((edit,), title, summary, checked, (path,), 1, 0, Spending(1, 0, 1, Decimal(1), 0, 1, "m"))
+
+
+@settings(max_examples=60, deadline=None)
+@given(title=TEXT, summary=TEXT, checked=TEXT, path=TEXT, template=st.one_of(st.none(), TEXT))
+def test_a_body_is_marked_inert_and_within_the_limit(
+    title: str, summary: str, checked: str, path: str, template: str | None
+) -> None:
+    change = _change(title, summary, checked, path)
+    body = wording.pull_request_body(RUN, change, number=3, closes=True, ledger_head="h", template=template)
+    revised = wording.revised_body(body, UUID(int=6), change, ledger_head="h2")
+    for one, run in ((body, RUN), (revised, UUID(int=6))):
+        assert len(one.encode("utf-16-le")) // 2 <= 65_536
+        assert wording.marker(run) in one
+        assert one.count(wording.BLOCK_BEGIN) == one.count(wording.BLOCK_END) == 1
+        assert wording.opened_marker(RUN) in one
+        assert not re.search(r"@[^\W_]", one)
+        assert re.findall(r"#\d+", one) == ["#3"]
+    assert wording.marker(RUN) not in revised
+    assert 0 < len(wording.title(change, 3)) <= 256
+
+
+@settings(max_examples=60, deadline=None)
+@given(message=TEXT, next_step=TEXT, state=st.sampled_from([s for s in RunState if s.ended]))
+def test_a_status_is_marked_inert_and_within_the_limit(message: str, next_step: str, state: RunState) -> None:
+    said = wording.ended(RUN, Outcome(state, "r", message, next_step), None, "head")
+    assert len(said.encode("utf-16-le")) // 2 <= 65_536
+    assert said.startswith(wording.marker(RUN))
+    assert not re.search(r"@[^\W_]", said)
+
+
+@settings(max_examples=60, deadline=None)
+@given(title=TEXT, summary=TEXT)
+def test_a_commit_message_ends_with_our_trailer_and_closes_only_our_issue(title: str, summary: str) -> None:
+    message = wording.commit_message(RUN, _change(title, summary, "", "a"), number=3, closes=True)
+    assert wording.has_trailer(message, RUN)
+    assert not wording.has_trailer(message, UUID(int=6))
+    assert re.findall(r"#\d+", message) == ["#3"]
+    assert not re.search(r"@[^\W_]", message)
+    assert len(message.split("\n")[0]) <= 72
+    assert "Fixes #3\nMagiCode-Run: " in message
+
+
+def test_a_revision_closes_nothing() -> None:
+    assert "Fixes" not in wording.commit_message(RUN, _change("t", "s", "", "a"), number=3, closes=False)
+
+
+def test_a_body_never_says_that_checks_ran_when_none_did(change: Callable[..., Change]) -> None:
+    body = wording.pull_request_body(
+        RUN, change(checked_how="All tests pass."), number=3, closes=True, ledger_head="h"
+    )
+    assert "ran none of the repository's checks" in body
+    assert "which nobody has verified" in body
+    assert "\n> All tests pass." in body
+
+
+def test_a_body_says_what_was_checked_when_it_was(change: Callable[..., Change]) -> None:
+    body = wording.pull_request_body(
+        RUN, change(), number=3, closes=True, ledger_head="h", checks_run="Ran 12 tests: 12 passed."
+    )
+    assert "Ran 12 tests: 12 passed." in body
+    assert "ran none" not in body
+
+
+def test_a_body_has_what_the_reviewer_needs(change: Callable[..., Change]) -> None:
+    body = wording.pull_request_body(RUN, change(), number=3, closes=True, ledger_head="abc123")
+    for part in (
+        "Fixes #3", "The loop stopped one short.", "- `src/total.py` (changed)", "- `docs/gone.md` (deleted)",
+        "- `run.sh` (created)", "2 line(s) added, 2 removed", "Files looked at (2)", "Cost: $0.0123",
+        "1,200 tokens in, 340 out", "Action log head: `abc123`",
+    ):  # fmt: skip
+        assert part in body
+
+
+def test_a_revision_leaves_what_people_wrote_in_the_body(change: Callable[..., Change]) -> None:
+    body = wording.pull_request_body(RUN, change(), number=3, closes=True, ledger_head="one")
+    edited = f"Reviewed by hand.\n\n{body}\n\nDo not merge before Friday."
+    revised = wording.revised_body(edited, UUID(int=6), change(summary="Second."), ledger_head="two")
+    assert revised.startswith("Reviewed by hand.")
+    assert revised.endswith("Do not merge before Friday.")
+    assert "Second." in revised
+    assert "stopped one short" not in revised
+
+
+def test_our_block_is_appended_where_people_removed_it(change: Callable[..., Change]) -> None:
+    revised = wording.revised_body("Only this.", RUN, change(), ledger_head="two")
+    assert revised.startswith("Only this.\n\n<!-- magicode:begin -->")
+
+
+def test_an_unknown_price_is_not_said_to_be_nothing() -> None:
+    said = wording.cost(Spending(10, 0, 10, Decimal(0), 2, 2, "m"))
+    assert "2 model call(s) without a known price" in said
+    assert wording.cost(None) == "No model was called: $0.00"
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "said"),
+    [
+        (StoppedError(), RunState.CANCELLED, "Stopped"),
+        (TransientError(reason="rate_limited"), RunState.FAILED, "rate limit"),
+        (TransientError(reason="model_overloaded"), RunState.FAILED, "provider"),
+        (TransientError(reason="never_heard_of"), RunState.FAILED, "away"),
+        (DefectError("the secret detail"), RunState.FAILED, "mistake of ours"),
+        (MissingError(reason="repository_empty"), RunState.REFUSED, "empty"),
+        (RefusedError(reason="human_commits"), RunState.REFUSED, "Somebody has committed"),
+        (InvalidError("Protected: no.", reason="new_reason"), RunState.REFUSED, "Protected: no."),
+        (UserError("Say more.", reason="unclear"), RunState.REFUSED, "Say more."),
+    ],
+)
+def test_each_error_ends_in_one_visible_state_with_words(error: Any, state: RunState, said: str) -> None:
+    outcome = wording.outcome(error)
+    assert outcome.state is state
+    assert said in outcome.message
+    assert outcome.reason == error.reason
+    assert "secret detail" not in outcome.message
+
+
+def test_every_reason_with_a_sentence_says_what_to_do_next() -> None:
+    for reason in wording._WHY:
+        sentence, next_step = wording.why(reason)
+        assert sentence.endswith((".", "?")), reason
+        assert next_step.endswith((".", "?")), reason
+
+
+def test_the_stages_are_ticked_off_in_order() -> None:
+    said = wording.working(RUN, wording.Stage.WRITING, cost_usd=Decimal("1.5"))
+    assert said.count("[x]") == 3
+    assert "- [ ] **Writing the change …**" in said
+    assert "Spent so far: $1.50" in said
+
+
+def test_help_mentions_nobody_and_names_the_verbs() -> None:
+    for said in (wording.help_text(), wording.near_miss("@fxi", "fix"), wording.not_available("undo")):
+        assert not re.search(r"@[^\W_]", said)
+        assert "`magicode fix`" in said
+    assert "Did you mean `fix`?" in wording.near_miss("fxi", "fix")
+    assert "`undo` is not available in this version" in wording.not_available("undo")
+
+
+def test_a_second_request_is_answered_with_a_link_only_when_it_is_one() -> None:
+    assert "](https://github.com/o/r/issues/1#issuecomment-2)" in wording.busy(
+        "https://github.com/o/r/issues/1#issuecomment-2"
+    )
+    assert "](" not in wording.busy("https://e/) [x](javascript:1")
+    assert "](" not in wording.busy(None)
