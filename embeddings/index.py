@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from embeddings.chunk import Chunk, chunk, left_out_by_name
+from embeddings.chunk import CODE, Chunk, chunk, left_out_by_name
 from embeddings.collection import FILE, HEAD, PLACE, REPOSITORY, Entry, Shelf, Tree
 from embeddings.embed import dimension, embed
 from embeddings.protect import Location
@@ -27,13 +27,15 @@ Progress = Callable[[int, int], None]
 @dataclass(frozen=True, slots=True)
 class IndexReport:
     """`files` can be searched now; `embedded` of them were new and made `chunks` chunks, `reused` were there already.
-    `removed` files are no longer in the tree. `left_out` counts files by reason. Holds figures only."""
+    `removed` files are no longer in the tree. `pending` ones were not reached in time and are taken up by the next
+    update; until then they are found by name alone. `left_out` counts files by reason. Holds figures only."""
 
     files: int
     chunks: int
     embedded: int
     reused: int
     removed: int
+    pending: int
     left_out: Mapping[str, int]
     seconds: float
 
@@ -50,22 +52,27 @@ async def update(
     tree: Tree,
     *,
     prune: bool,
+    within_seconds: float | None = None,
     progress: Progress = lambda _done, _all: None,
     group: int = GROUP_CHUNKS,
+    clock: Callable[[], float] = time.monotonic,
 ) -> IndexReport:
     """Index what `tree` holds and the store does not. `prune` removes this repository's files that are not in it:
-    for the default branch only, since branches share what they have in common.
+    for the default branch only, since branches share what they have in common. After `within_seconds` no further
+    group of files is begun; code comes before prose and data, and tests come after what they test.
 
     Raises embeddings.embed.EncoderError and the store's own errors.
     """
-    began = time.monotonic()
+    began = clock()
     left_out: Counter[str] = Counter()
     await shelf.points.ensure(shelf.collection, await dimension(shelf.encoder))
     present = await shelf.points.values(shelf.collection, FILE, {REPOSITORY: shelf.repository, HEAD: "1"})
     keyed = await asyncio.to_thread(_keyed, shelf, tree, left_out)
-    todo = [(key, entry) for key, entry in keyed.items() if key not in present]
+    todo = sorted(((key, entry) for key, entry in keyed.items() if key not in present), key=_urgency)
     embedded = chunks = done = 0
     for batch in _groups(todo, group):
+        if within_seconds is not None and clock() - began >= within_seconds:
+            break
         files = await asyncio.to_thread(_read, batch, tree, left_out)
         await _store(shelf, files)
         embedded += len(files)
@@ -74,8 +81,10 @@ async def update(
         progress(done, len(todo))
     removed = await _prune(shelf, keyed) if prune else 0
     reused = len(keyed) - len(todo)
-    seconds = time.monotonic() - began
-    return IndexReport(reused + embedded, chunks, embedded, reused, removed, dict(left_out), seconds)
+    pending = len(todo) - done
+    return IndexReport(
+        reused + embedded, chunks, embedded, reused, removed, pending, dict(left_out), clock() - began
+    )
 
 
 def keyed_files(shelf: Shelf, tree: Tree) -> dict[str, Entry]:
@@ -92,6 +101,11 @@ def _keyed(shelf: Shelf, tree: Tree, left_out: Counter[str]) -> dict[str, Entry]
         else:
             left_out[reason] += 1
     return out
+
+
+def _urgency(item: tuple[str, Entry]) -> tuple[bool, bool, str]:
+    path = item[1].path
+    return CODE.search(path) is None, "test" in path.lower(), path
 
 
 def _groups(todo: Sequence[tuple[str, Entry]], chunks: int) -> Iterator[list[tuple[str, Entry]]]:

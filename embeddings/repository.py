@@ -21,13 +21,21 @@ class RepositoryIndex:
         self._shelf = Shelf(points, encoder, Protection(key, installation_id), repository_id)
 
     async def update(
-        self, tree: Tree, *, prune: bool = False, progress: Progress = lambda _done, _all: None
+        self,
+        tree: Tree,
+        *,
+        prune: bool = False,
+        within_seconds: float | None = None,
+        progress: Progress = lambda _done, _all: None,
     ) -> IndexReport:
         """Index what is new in `tree`. `prune` removes what is not in it: pass True for the default branch only.
+        After `within_seconds` the rest is left for the next update.
 
         Raises embeddings.embed.EncoderError and the store's own errors.
         """
-        return await index.update(self._shelf, tree, prune=prune, progress=progress)
+        return await index.update(
+            self._shelf, tree, prune=prune, within_seconds=within_seconds, progress=progress
+        )
 
     async def search(self, tree: Tree, question: str, limit: int) -> list[Found]:
         """At most `limit` places in `tree`, best first. Raises as `update` does."""

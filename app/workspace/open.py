@@ -114,7 +114,7 @@ async def _fill_from_archive(
     reader: RepositoryReader, sha: str, shelf: _Shelf, limits: Limits, *, unpacked_cap: int
 ) -> None:
     path = shelf.directory / _ARCHIVE
-    with path.open("w+b", buffering=0) as file:
+    with path.open("w+b") as file:
         await _download(reader.archive(sha), file, limits)
         file.seek(0)
         await _in_thread(

@@ -32,7 +32,7 @@ class Limits:
     unpacked_bytes: int = 1 << 30
     files: int = 50_000
     file_bytes: int = 16 << 20
-    ratio: int = 200
+    ratio: int = 400
     ratio_from: int = 16 << 20
     path_bytes: int = 4096
     depth: int = 128

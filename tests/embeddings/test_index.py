@@ -72,7 +72,7 @@ async def test_two_repositories_do_not_touch_each_other(points, encoder, key, tr
     assert await one.search(tree, "basket", 5) == []
 
 
-@pytest.mark.parametrize(("fails_after", "finished"), [(0, 0), (3, 2), (5, 2), (7, 3)])
+@pytest.mark.parametrize(("fails_after", "finished"), [(0, 0), (3, 1), (5, 2), (7, 3)])
 async def test_a_crash_costs_only_the_files_that_were_not_finished(
     shelf, encoder, tree, fails_after, finished
 ):
@@ -132,6 +132,26 @@ async def test_another_model_embeds_everything_anew(points, key, tree, counting_
     for changed in (counting_encoder(name="other words"), counting_encoder(dimension=32)):
         report = await RepositoryIndex(points, changed, key, 1, 10).update(tree, prune=True)
         assert report.embedded == 4
+
+
+async def test_what_is_not_reached_in_time_is_pending_and_code_comes_first(shelf, encoder, tree):
+    ticks = iter(range(1000))
+    tree = tree.changed({"a_test.py": b"def test_a(): ...\n"})
+    report = await index.update(
+        shelf, tree, prune=False, within_seconds=3, group=1, clock=lambda: next(ticks)
+    )
+    assert report.pending == 4
+    assert [text.split()[0] for text in encoder.texts] == ["shop/mail.py"]
+    encoder.texts.clear()
+    report = await index.update(shelf, tree, prune=True)
+    assert (report.pending, report.reused, report.files) == (0, 1, 5)
+    everything = [text.split()[0] for text in encoder.texts]
+    assert "shop/mail.py" not in everything
+
+
+async def test_no_time_at_all_indexes_nothing_and_says_so(shelf, encoder, tree):
+    report = await index.update(shelf, tree, prune=False, within_seconds=0)
+    assert (report.embedded, report.pending, encoder.texts) == (0, 5, [])
 
 
 async def test_progress_is_told(repository, tree):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import time
 from collections.abc import AsyncIterator
@@ -248,6 +249,21 @@ async def test_an_error_of_the_reader_comes_out_as_it_is(commit, root):
         async with open_workspace(reader, sha, root=root, run_id="r1"):
             pass
     assert trouble.value.reason == "github_away"
+    assert list(root.iterdir()) == []
+
+
+async def test_full_storage_is_transient(commit, root):
+    reader, sha = commit({"a": b"x"})
+
+    async def full(_: str) -> AsyncIterator[bytes]:
+        yield b"\x1f\x8b"
+        raise OSError(errno.ENOSPC, "no room")
+
+    reader.archive = full
+    with pytest.raises(TransientError) as trouble:
+        async with open_workspace(reader, sha, root=root, run_id="r1"):
+            pass
+    assert trouble.value.reason == "workspace_full"
     assert list(root.iterdir()) == []
 
 
