@@ -49,8 +49,10 @@ def path_form(path: str) -> None:
         )
     if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in path):
         raise refuse("path_characters", f"{shown} holds control characters. Give the file a plain name.")
-    if any(part.strip(" .") == "" for part in path.split("/")):
-        raise refuse("path_outside", f"{shown} has a part of dots and spaces alone. Give it a plain name.")
+    if any(plain_name(part) == "" for part in path.split("/")):
+        raise refuse(
+            "path_outside", f"{shown} has a part that some systems read as `.` or `..`. Give it a plain name."
+        )
     if len(path.encode("utf-8")) > MAX_PATH_BYTES:
         raise refuse(
             "path_too_long", f"{shown} is longer than {MAX_PATH_BYTES:,} bytes. Give it a shorter name."
