@@ -217,7 +217,9 @@ class Transaction(Protocol):
         """The queued or running one on this issue or pull request that is not itself blocked by another."""
         ...
 
-    async def runs(self, *, repository_id: int | None = None, number: int | None = None, limit: int = 100) -> Sequence[Run]:
+    async def runs(
+        self, *, repository_id: int | None = None, number: int | None = None, limit: int = 100
+    ) -> Sequence[Run]:
         """Newest first."""
         ...
 
@@ -247,11 +249,15 @@ class Transaction(Protocol):
 
     async def add_entry(self, entry: Entry, salt: bytes) -> None: ...
 
-    async def entries(self, *, after_seq: int = 0, run_id: UUID | None = None, limit: int = 1000) -> Sequence[tuple[Entry, bytes]]:
+    async def entries(
+        self, *, after_seq: int = 0, run_id: UUID | None = None, limit: int = 1000
+    ) -> Sequence[tuple[Entry, bytes]]:
         """Oldest first, each with its salt."""
         ...
 
-    async def defer(self, task: str, *, lock: str | None = None, delay_seconds: float = 0, **arguments: object) -> int:
+    async def defer(
+        self, task: str, *, lock: str | None = None, delay_seconds: float = 0, **arguments: object
+    ) -> int:
         """Puts a job on the queue inside this transaction. Arguments are ids only."""
         ...
 
@@ -273,13 +279,15 @@ class Fence(Protocol):
 class Recorder(Protocol):
     """Writes an action of this run to the log; commits by itself."""
 
-    async def __call__(self, action: Action, actor: str = "magicode", **facts: str | int | float | bool | None) -> Entry: ...
+    async def __call__(
+        self, action: Action, actor: str = "magicode", **facts: str | int | float | bool | None
+    ) -> Entry: ...
 
 
 class Appends(Protocol):
     """The action log, written inside a transaction that is already open."""
 
-    async def append(
+    async def append(  # noqa: PLR0917 - who did what to what, in the order in which it is said
         self,
         transaction: Transaction,
         installation_id: int,
@@ -324,6 +332,22 @@ class Keys(Protocol):
 
 
 __all__ = [
-    "Account", "Appends", "Clock", "Decimal", "Facts", "Fence", "GitHub", "Keys", "MasterKey", "Model", "Recorder", "RepositoryReader",
-    "RepositoryWriter", "RunState", "Search", "Store", "Transaction", "Workspace",
+    "Account",
+    "Appends",
+    "Clock",
+    "Decimal",
+    "Facts",
+    "Fence",
+    "GitHub",
+    "Keys",
+    "MasterKey",
+    "Model",
+    "Recorder",
+    "RepositoryReader",
+    "RepositoryWriter",
+    "RunState",
+    "Search",
+    "Store",
+    "Transaction",
+    "Workspace",
 ]

@@ -43,13 +43,8 @@ async def begin(store: Store, installation_id: int, run_id: UUID, clock: Clock) 
         )
 
 
-async def finish(
-    store: Store, run: Run, outcome: Outcome, clock: Clock, spending: Spending | None = None
-) -> Run:
-    """End a run; `spending` is this attempt's and is added to what earlier attempts cost.
-
-    Raises SupersededError when another worker took the run over or it has ended already.
-    """
+async def finish(store: Store, run: Run, outcome: Outcome, clock: Clock) -> Run:
+    """End a run. Raises SupersededError when another worker took the run over or it has ended already."""
     async with store.transaction(run.installation_id) as transaction:
         current = await _held(transaction, run)
         require_allowed(current.state, outcome.state)
@@ -58,7 +53,7 @@ async def finish(
             columns["pull_request"] = outcome.pull_request
         if outcome.head_sha is not None:
             columns["head_sha"] = outcome.head_sha
-        return await transaction.update_run(run.id, **columns, **_added(current, spending))
+        return await transaction.update_run(run.id, **columns)
 
 
 async def note(store: Store, run: Run, **columns: object) -> Run:
@@ -66,6 +61,13 @@ async def note(store: Store, run: Run, **columns: object) -> Run:
     async with store.transaction(run.installation_id) as transaction:
         await _held(transaction, run)
         return await transaction.update_run(run.id, **columns)
+
+
+async def charge(store: Store, run: Run, spending: Spending) -> Run:
+    """Add what one call of the model cost, at once, so that a crash loses no figure. Raises SupersededError."""
+    async with store.transaction(run.installation_id) as transaction:
+        current = await _held(transaction, run)
+        return await transaction.update_run(run.id, **_added(current, spending))
 
 
 async def request_cancel(store: Store, installation_id: int, repository_id: int, number: int) -> Run | None:
@@ -84,9 +86,7 @@ async def _held(transaction: Transaction, run: Run) -> Run:
     return current
 
 
-def _added(run: Run, spending: Spending | None) -> dict[str, object]:
-    if spending is None:
-        return {}
+def _added(run: Run, spending: Spending) -> dict[str, object]:
     return {
         "input_tokens": run.input_tokens + spending.input_tokens,
         "cached_tokens": run.cached_tokens + spending.cached_tokens,

@@ -187,7 +187,7 @@ class EmbeddedPostgres:
             _refuse_foreign_folder(folder, self._system_uid())
         options = dict(_SERVER_OPTIONS, unix_socket_directories=str(folder))
         if not self._durable:
-            options |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+            options |= {"fsync": "off", "full_page_writes": "off"}
         settings = " ".join(f"-c {name}='{value}'" for name, value in options.items())
         self._program(
             "pg_ctl", "-w", "-t", str(_START_SECONDS), "-D", str(self._cluster), "-l", str(self._cluster / "server.log"),

@@ -1,0 +1,290 @@
+"""Acceptance: all of it or nothing, once, and nothing that a person wrote at rest."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from app.jobs.accept import Kind, accept
+from app.jobs.states import begin, finish
+from app.nouns import Action, Outcome, Run, RunState
+from webhooks.command import Actor, Verb
+from webhooks.notices import (
+    ChecksCompleted,
+    Ignored,
+    InstallationChanged,
+    Ping,
+    PullRequestChanged,
+    Received,
+    RepositoriesChanged,
+)
+
+JOBS = "SELECT task_name, lock, args->>'run_id', args->>'installation_id' FROM magicode_jobs.procrastinate_jobs ORDER BY id"
+
+
+async def test_a_request_becomes_a_run_two_jobs_and_an_entry(
+    deliver: Any, asking: Any, register: Any, store: Any, look: Any
+) -> None:
+    await register(1)
+    accepted = await deliver(asking())
+    run = accepted.run
+    assert accepted.kind is Kind.QUEUED
+    assert (run.state, run.attempt, run.verb, run.number, run.asker_login) == (
+        RunState.QUEUED,
+        0,
+        "fix",
+        7,
+        "mona",
+    )
+    assert look(JOBS) == [("acknowledge", None, str(run.id), "1"), ("work", "1:5:7", str(run.id), "1")]
+    async with store.transaction(1) as transaction:
+        assert await transaction.run(run.id) == run
+        entries = await transaction.entries()
+    assert [(entry.action, entry.actor, entry.run_id) for entry, _ in entries] == [
+        (Action.WEBHOOK_ACCEPTED, "mona", run.id)
+    ]
+    assert look("SELECT event, action, outcome FROM magicode.deliveries") == [
+        ("issue_comment", "created", "command:fix")
+    ]
+
+
+async def test_nothing_that_a_person_wrote_is_kept(
+    deliver: Any, asking: Any, register: Any, look: Any
+) -> None:
+    await register(1)
+    await deliver(asking(body="@magicode fix the Kraken of Vilnius"))
+    await deliver(asking(body="@magicode fix the Kraken of Vilnius", comment=10))
+    tables = look("SELECT schemaname || '.' || tablename FROM pg_tables WHERE schemaname LIKE 'magicode%'")
+    kept = "\n".join(str(look(f"SELECT t::text FROM {table} t")) for (table,) in tables)
+    assert "mona" in kept
+    for word in ("Kraken", "It breaks", "acme", "widgets"):
+        assert word not in kept
+
+
+async def test_the_same_comment_tells_nothing_across_installations(
+    deliver: Any, asking: Any, register: Any
+) -> None:
+    await register(1)
+    await register(2)
+    one, two = [await deliver(asking(installation=each)) for each in (1, 2)]
+    assert one.run.meaning != two.run.meaning
+    assert one.run.input_hash != two.run.input_hash
+
+
+@pytest.mark.parametrize("same_guid", [True, False])
+async def test_twenty_deliveries_of_one_request_at_once_are_one_run(
+    deliver: Any, asking: Any, register: Any, look: Any, same_guid: bool
+) -> None:
+    await register(1)
+    guid = str(uuid4()) if same_guid else None
+    accepted = await asyncio.gather(*(deliver(asking(guid=guid)) for _ in range(20)))
+    assert sorted(each.kind for each in accepted) == [Kind.QUEUED] + [Kind.REPEATED] * 19
+    assert len(look("SELECT id FROM magicode.runs")) == 1
+    assert len(look(JOBS)) == 2
+    assert len(look("SELECT seq FROM magicode.entries")) == 1
+
+
+async def test_a_second_request_on_the_subject_is_answered_and_does_not_wait(
+    deliver: Any, asking: Any, register: Any, look: Any
+) -> None:
+    await register(1)
+    first, second, elsewhere = [
+        await deliver(each) for each in (asking(), asking(comment=10), asking(comment=11, number=8))
+    ]
+    assert (first.kind, second.kind, elsewhere.kind) == (Kind.QUEUED, Kind.BLOCKED, Kind.QUEUED)
+    assert second.run.blocked_by == first.run.id
+    assert [row[:2] for row in look(JOBS) if row[2] == str(second.run.id)] == [
+        ("acknowledge", None),
+        ("blocked", None),
+    ]
+
+
+async def test_cancel_is_never_blocked_by_what_it_cancels(
+    deliver: Any, asking: Any, register: Any, look: Any
+) -> None:
+    await register(1)
+    await deliver(asking())
+    cancel = await deliver(asking(comment=10, verb=Verb.CANCEL))
+    assert cancel.kind is Kind.QUEUED
+    assert [row[:2] for row in look(JOBS)][-1] == ("work", None)
+
+
+class Breaks:
+    """A ledger that fails at the very end of the transaction."""
+
+    async def append(self, *_: Any) -> Any:
+        raise ZeroDivisionError
+
+
+async def test_acceptance_that_fails_at_its_end_leaves_nothing(
+    asking: Any, register: Any, store: Any, keys: Any, clock: Any, look: Any
+) -> None:
+    await register(1)
+    with pytest.raises(ZeroDivisionError):
+        await accept(asking(), store=store, ledger=Breaks(), keys=keys, clock=clock, new_id=uuid4)
+    for table in (
+        "magicode.runs",
+        "magicode.deliveries",
+        "magicode_jobs.procrastinate_jobs",
+        "magicode.data_keys",
+    ):
+        assert look(f"SELECT * FROM {table}") == []
+
+
+async def ended(store: Any, run: Run, state: RunState, clock: Any) -> None:
+    taken = await begin(store, run.installation_id, run.id, clock)
+    await finish(store, taken, Outcome(state, "because", ""), clock)
+
+
+async def test_a_redelivery_starts_again_what_failed_for_our_own_reasons(
+    deliver: Any, asking: Any, register: Any, store: Any, clock: Any, look: Any
+) -> None:
+    await register(1)
+    received = asking()
+    run = (await deliver(received)).run
+    await ended(store, run, RunState.FAILED, clock)
+    again = await deliver(received)
+    assert again.kind is Kind.AGAIN
+    assert (again.run.id, again.run.state, again.run.reason, again.run.ended_at) == (
+        run.id,
+        RunState.QUEUED,
+        None,
+        None,
+    )
+    assert [row[0] for row in look(JOBS)] == ["acknowledge", "work"] * 2
+    assert (await deliver(received)).kind is Kind.REPEATED
+
+
+@pytest.mark.parametrize("state", [RunState.OPENED, RunState.REFUSED, RunState.ANSWERED, RunState.CANCELLED])
+async def test_a_redelivery_of_what_ended_otherwise_changes_nothing(
+    deliver: Any, asking: Any, register: Any, store: Any, clock: Any, look: Any, state: RunState
+) -> None:
+    await register(1)
+    received = asking()
+    run = (await deliver(received)).run
+    await ended(store, run, state, clock)
+    before = (look("SELECT * FROM magicode.runs"), look(JOBS), look("SELECT * FROM magicode.entries"))
+    assert (await deliver(received)).kind is Kind.REPEATED
+    assert before == (look("SELECT * FROM magicode.runs"), look(JOBS), look("SELECT * FROM magicode.entries"))
+
+
+async def test_an_old_body_sent_again_starts_nothing(
+    deliver: Any, asking: Any, register: Any, store: Any, clock: Any
+) -> None:
+    await register(1)
+    run = (await deliver(asking())).run
+    await ended(store, run, RunState.FAILED, clock)
+    clock.move(days=3, seconds=1)
+    assert (await deliver(asking())).kind is Kind.REPEATED
+
+
+async def test_a_failed_run_does_not_push_in_beside_another(
+    deliver: Any, asking: Any, register: Any, store: Any, clock: Any
+) -> None:
+    await register(1)
+    received = asking()
+    await ended(store, (await deliver(received)).run, RunState.FAILED, clock)
+    assert (await deliver(asking(comment=10))).kind is Kind.QUEUED
+    assert (await deliver(received)).kind is Kind.REPEATED
+
+
+async def test_an_unknown_installation_leaves_an_entry_in_nobodys_chain_and_nothing_else(
+    deliver: Any, asking: Any, look: Any
+) -> None:
+    accepted = await deliver(asking(installation=99))
+    assert (accepted.kind, accepted.run) == (Kind.UNKNOWN_INSTALLATION, None)
+    assert look("SELECT installation_id, action FROM magicode.entries") == [(0, Action.WEBHOOK_REFUSED)]
+    for table in ("magicode.runs", "magicode.deliveries", "magicode_jobs.procrastinate_jobs"):
+        assert look(f"SELECT * FROM {table}") == []
+
+
+def told(outcome: Any, installation: int | None = 1, **changes: Any) -> Received:
+    base = Received(
+        guid=str(uuid4()), event="any", action=None, installation_id=installation, repository_id=None,
+        sender=Actor(3, "mona"), outcome=outcome,
+    )  # fmt: skip
+    return dataclasses.replace(base, **changes)
+
+
+def installed(action: str, *, suspended: bool = False) -> Received:
+    return told(InstallationChanged(action, 1, 10, "acme", suspended, True, (), None))
+
+
+async def test_an_installation_comes_pauses_and_goes(deliver: Any, store: Any, look: Any) -> None:
+    async def suspended() -> bool | None:
+        async with store.transaction(1) as transaction:
+            found = await transaction.installation()
+        return None if found is None else found.suspended
+
+    await deliver(installed("created"))
+    assert await suspended() is False
+    await deliver(installed("suspend", suspended=True))
+    assert await suspended() is True
+    await deliver(told(RepositoriesChanged("added", 1, 10, "acme", (5,), (), None)))
+    assert await suspended() is True
+    await deliver(installed("unsuspend"))
+    assert await suspended() is False
+    await deliver(installed("deleted"))
+    assert await suspended() is None
+    assert {row[0] for row in look("SELECT action FROM magicode.entries")} == {Action.INSTALLATION_CHANGED}
+
+
+async def test_a_repeated_notice_changes_nothing(deliver: Any, store: Any) -> None:
+    created = installed("created")
+    await deliver(created)
+    await deliver(installed("deleted"))
+    assert (await deliver(created)).kind is Kind.REPEATED
+    assert await store.installation_ids() == []
+
+
+def changed(head_ref: str, head_repository: int | None = 5) -> Received:
+    pull = PullRequestChanged(
+        "synchronize",
+        1,
+        5,
+        12,
+        "open",
+        False,
+        True,
+        head_ref,
+        "a" * 40,
+        head_repository,
+        "main",
+        Actor(3, "mona"),
+    )
+    return told(pull)
+
+
+async def test_what_happens_on_our_branch_is_settled_and_on_others_ignored(
+    deliver: Any, asking: Any, register: Any, store: Any, look: Any
+) -> None:
+    await register(1)
+    run = (await deliver(asking())).run
+    async with store.transaction(1) as transaction:
+        await transaction.update_run(run.id, branch="magicode/issue-7")
+    for received, kind in [
+        (changed("magicode/issue-7"), Kind.NOTED),
+        (changed("magicode/issue-7", head_repository=6), Kind.IGNORED),
+        (changed("magicode/issue-8"), Kind.IGNORED),
+        (changed("main"), Kind.IGNORED),
+        (told(ChecksCompleted(1, 5, 77, "a" * 40, "magicode/issue-7", "success")), Kind.NOTED),
+        (told(ChecksCompleted(1, 5, 77, "a" * 40, None, "success")), Kind.IGNORED),
+    ]:
+        assert (await deliver(received)).kind is kind
+    assert [row for row in look(JOBS) if row[0] == "settle"] == [("settle", None, str(run.id), "1")] * 2
+
+
+async def test_what_asks_for_nothing_is_written_down_as_ignored(
+    deliver: Any, register: Any, look: Any
+) -> None:
+    await register(1)
+    accepted = await deliver(told(Ignored("no_command")))
+    assert (accepted.kind, accepted.reason) == (Kind.IGNORED, "no_command")
+    assert (await deliver(told(Ping(1), installation=None))).kind is Kind.IGNORED
+    assert look("SELECT installation_id, action FROM magicode.entries ORDER BY 1") == [
+        (0, Action.WEBHOOK_IGNORED), (1, Action.WEBHOOK_IGNORED),
+    ]  # fmt: skip

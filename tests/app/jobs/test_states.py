@@ -1,0 +1,111 @@
+"""A run's way through its states, and the fence that keeps a dead worker's hands off it."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.errors import StoppedError, SupersededError
+from app.jobs.fence import RunFence
+from app.jobs.states import ALLOWED, IllegalStateError, begin, finish, note, request_cancel, require_allowed
+from app.nouns import Outcome, RunState, Spending
+
+OPENED = Outcome(RunState.OPENED, "opened", "Here it is.", pull_request=12, head_sha="c" * 40)
+
+
+def test_only_a_failure_of_ours_can_be_left_again() -> None:
+    left = {state for state in RunState if state.ended and ALLOWED[state]}
+    assert left == {RunState.FAILED}
+    assert ALLOWED[RunState.FAILED] == {RunState.QUEUED}
+
+
+@given(st.lists(st.sampled_from(list(RunState)), max_size=12))
+def test_no_walk_reaches_an_end_without_having_been_queued(walk: list[RunState]) -> None:
+    at = RunState.QUEUED
+    for step in walk:
+        try:
+            require_allowed(at, step)
+        except IllegalStateError:
+            continue
+        assert not (at.ended and step.ended)
+        assert not (step is RunState.RUNNING and at.ended)
+        at = step
+
+
+@pytest.fixture
+async def run(deliver: Any, asking: Any, register: Any) -> Any:
+    await register(1)
+    return (await deliver(asking())).run
+
+
+async def test_each_worker_that_takes_a_run_up_counts(run: Any, store: Any, clock: Any) -> None:
+    first = await begin(store, 1, run.id, clock)
+    assert (first.attempt, first.state, first.started_at) == (1, RunState.RUNNING, clock.now)
+    clock.move(minutes=1)
+    second = await begin(store, 1, run.id, clock)
+    assert (second.attempt, second.started_at) == (2, first.started_at)
+
+
+async def test_the_fence_stops_the_worker_that_was_thought_dead(run: Any, store: Any, clock: Any) -> None:
+    first = await begin(store, 1, run.id, clock)
+    fence = RunFence(store, first)
+    await fence()
+    second = await begin(store, 1, run.id, clock)
+    with pytest.raises(SupersededError):
+        await fence()
+    for write in (finish(store, first, OPENED, clock), note(store, first, branch="magicode/issue-7")):
+        with pytest.raises(SupersededError):
+            await write
+    await RunFence(store, second)()
+
+
+async def test_the_fence_stops_a_cancelled_run(run: Any, store: Any, clock: Any) -> None:
+    taken = await begin(store, 1, run.id, clock)
+    assert (await request_cancel(store, 1, 5, 7)).id == run.id
+    assert await request_cancel(store, 1, 5, 8) is None
+    with pytest.raises(StoppedError):
+        await RunFence(store, taken)()
+
+
+async def test_the_fence_stops_what_was_deleted_or_belongs_to_another(
+    run: Any, store: Any, clock: Any
+) -> None:
+    taken = await begin(store, 1, run.id, clock)
+    await finish(store, taken, OPENED, clock)
+    with pytest.raises(SupersededError):
+        await RunFence(store, taken)()
+    with pytest.raises(SupersededError):
+        await begin(store, 2, run.id, clock)
+    with pytest.raises(SupersededError):
+        await begin(store, 1, uuid4(), clock)
+
+
+async def test_an_end_says_what_came_of_it_and_what_all_attempts_cost(
+    run: Any, store: Any, clock: Any
+) -> None:
+    spent = Spending(input_tokens=10, cached_tokens=4, output_tokens=3, cost_usd=Decimal("0.25"))
+    first = await begin(store, 1, run.id, clock)
+    await note(store, first, input_tokens=10, cached_tokens=4, output_tokens=3, cost_usd=Decimal("0.25"))
+    second = await begin(store, 1, run.id, clock)
+    clock.move(seconds=30)
+    done = await finish(store, second, OPENED, clock, spent)
+    assert (done.state, done.reason, done.pull_request, done.head_sha) == (
+        RunState.OPENED,
+        "opened",
+        12,
+        "c" * 40,
+    )
+    assert (done.input_tokens, done.cached_tokens, done.output_tokens, done.cost_usd) == (
+        20,
+        8,
+        6,
+        Decimal("0.5"),
+    )
+    assert done.ended_at == clock.now
+    with pytest.raises(SupersededError):
+        await finish(store, done, OPENED, clock)

@@ -1,0 +1,315 @@
+"""Durable jobs: at once, one at a time per lock, again after trouble, and never lost with a worker."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+
+from app.errors import TransientError
+from infra.embedded.postgres import SUPERUSER
+from infra.postgres.queue import WorkerLimits, WorkerLostError, work
+from infra.postgres.store import PostgresStore
+
+QUICK = WorkerLimits(
+    heartbeat=timedelta(seconds=0.2), stalled_after=timedelta(seconds=1), drain=timedelta(seconds=0.3)
+)
+
+
+def at_once(error: BaseException, taken_before: int) -> timedelta | None:
+    return timedelta(0) if isinstance(error, TransientError) and taken_before < 2 else None
+
+
+class Office:
+    """Workers under test, and who gave up on what."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.given_up: list[tuple[str, Mapping[str, Any], BaseException]] = []
+        self._workers: list[asyncio.Task[None]] = []
+
+    def open(
+        self,
+        tasks: Mapping[str, Callable[..., Awaitable[None]]],
+        *,
+        concurrency: int = 2,
+        limits: WorkerLimits = QUICK,
+    ) -> asyncio.Task[None]:
+        async def gave_up(task: str, ids: Mapping[str, Any], error: BaseException) -> None:
+            self.given_up.append((task, ids, error))
+
+        worker = asyncio.create_task(
+            work(
+                self.url, tasks, concurrency=concurrency, retry_after=at_once, gave_up=gave_up, limits=limits
+            )
+        )
+        self._workers.append(worker)
+        return worker
+
+    async def close(self) -> None:
+        for worker in self._workers:
+            worker.cancel()
+        await asyncio.gather(*self._workers, return_exceptions=True)
+
+
+@pytest.fixture
+async def office(database: Any) -> AsyncIterator[Office]:
+    office = Office(database.service_url)
+    yield office
+    await office.close()
+
+
+async def until(true: Callable[[], bool], seconds: float = 15) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "it did not come about in time"
+        await asyncio.sleep(0.02)
+
+
+def jobs(database: Any) -> list[tuple[Any, ...]]:
+    with psycopg.connect(database.owner_url) as connection:
+        return connection.execute(
+            "SELECT task_name, status::text, attempts FROM procrastinate_jobs"
+        ).fetchall()
+
+
+@pytest.fixture(autouse=True)
+def search_path(database: Any) -> None:
+    with psycopg.connect(database.owner_url, autocommit=True) as connection:
+        connection.execute(f"ALTER DATABASE {connection.info.dbname} SET search_path = magicode_jobs")
+
+
+async def put(store: PostgresStore, task: str = "work", lock: str | None = None, **ids: object) -> None:
+    async with store.transaction(1) as transaction:
+        await transaction.defer(task, lock=lock, **ids)
+
+
+async def test_a_job_begins_at_once_with_its_ids_and_is_gone_afterwards(
+    store: PostgresStore, office: Office, database: Any
+) -> None:
+    began: list[tuple[float, dict[str, Any]]] = []
+
+    async def task(**ids: Any) -> None:
+        began.append((time.monotonic(), ids))
+
+    office.open({"work": task})
+    await put(store, run_id=uuid4())
+    await until(lambda: len(began) == 1)
+    run_id = uuid4()
+    await asyncio.sleep(0.6)  # past the first polls, so that only the notification is quick
+    asked = time.monotonic()
+    await put(store, installation_id=1, run_id=run_id)
+    await until(lambda: len(began) == 2)
+    assert began[1][1] == {"installation_id": 1, "run_id": run_id}
+    assert isinstance(began[1][1]["run_id"], UUID)
+    assert began[1][0] - asked < 0.5
+    await until(lambda: jobs(database) == [])
+
+
+async def test_one_at_a_time_per_lock_while_others_and_short_jobs_go_on(
+    store: PostgresStore, office: Office
+) -> None:
+    running: dict[int, int] = {}
+    most: dict[int, int] = {}
+    done: list[int] = []
+
+    async def task(number: int) -> None:
+        running[number] = running.get(number, 0) + 1
+        most[number] = max(most.get(number, 0), running[number])
+        await asyncio.sleep(0.1)
+        running[number] -= 1
+        done.append(number)
+
+    hold = asyncio.Event()
+
+    async def long(number: int) -> None:
+        await hold.wait()
+
+    for _ in range(3):
+        await put(store, lock="1:5:7", number=7)
+    await put(store, lock="1:5:8", number=8)
+    office.open({"work": task, "long": long}, concurrency=4)
+    await until(lambda: len(done) == 4)
+    assert most == {7: 1, 8: 1}
+    for number in range(6):
+        await put(store, "long", lock=f"l{number}", number=number)
+    asked = time.monotonic()
+    await put(store, number=9)
+    await until(lambda: 9 in done)
+    assert time.monotonic() - asked < 1, "a short job waited for a long one"
+    hold.set()
+
+
+async def test_a_transient_failure_is_tried_again_and_a_lasting_one_told(
+    store: PostgresStore, office: Office, database: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    calls: list[str] = []
+
+    async def flaky(run_id: UUID) -> None:
+        calls.append("flaky")
+        if len(calls) < 3:
+            raise TransientError("the Kraken of Vilnius")
+
+    async def broken(run_id: UUID) -> None:
+        raise ValueError("the Kraken of Vilnius")
+
+    async def away(run_id: UUID) -> None:
+        raise TransientError
+
+    caplog.set_level(logging.DEBUG)
+    office.open({"flaky": flaky, "broken": broken, "away": away})
+    ids = [uuid4(), uuid4(), uuid4()]
+    for name, run_id in zip(("flaky", "broken", "away"), ids, strict=True):
+        await put(store, name, run_id=run_id)
+    await until(lambda: len(calls) == 3 and len(office.given_up) == 2)
+    await until(lambda: jobs(database) == [])
+    assert {(task, given["run_id"], type(error)) for task, given, error in office.given_up} == {
+        ("broken", ids[1], ValueError),
+        ("away", ids[2], TransientError),
+    }
+    assert "Kraken" not in caplog.text
+
+
+async def test_what_is_running_when_the_worker_is_told_to_stop_is_put_back(
+    store: PostgresStore, office: Office, database: Any
+) -> None:
+    began = asyncio.Event()
+
+    async def endless(run_id: UUID) -> None:
+        began.set()
+        await asyncio.Event().wait()
+
+    worker = office.open({"work": endless})
+    await put(store, lock="a", run_id=uuid4())
+    await began.wait()
+    worker.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await worker
+    assert jobs(database) == [("work", "todo", 1)]
+    assert office.given_up == []
+
+
+WORKER = """
+import asyncio, os, sys
+from datetime import timedelta
+from infra.postgres.queue import WorkerLimits, work
+
+async def task(run_id):
+    print("began", flush=True)
+    await asyncio.sleep(600)
+
+async def gave_up(*_):
+    pass
+
+asyncio.run(work(sys.argv[1], {"work": task}, concurrency=1, retry_after=lambda *_: None, gave_up=gave_up,
+                 limits=WorkerLimits(heartbeat=timedelta(seconds=0.2), stalled_after=timedelta(seconds=1))))
+"""
+
+
+async def test_the_job_of_a_killed_worker_is_taken_up_by_another(
+    store: PostgresStore, office: Office, database: Any
+) -> None:
+    taken: list[UUID] = []
+
+    async def task(run_id: UUID) -> None:
+        taken.append(run_id)
+
+    run_id = uuid4()
+    await put(store, lock="a", run_id=run_id)
+    doomed = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", WORKER, database.service_url, stdout=subprocess.PIPE
+    )
+    assert doomed.stdout is not None
+    assert await doomed.stdout.readline() == b"began\n"
+    doomed.kill()
+    await doomed.wait()
+    office.open({"work": task})
+    office.open({"work": task})
+    await until(lambda: taken == [run_id])
+    await until(lambda: jobs(database) == [])
+    await asyncio.sleep(0.5)
+    assert taken == [run_id]
+
+
+async def test_a_job_that_kills_each_worker_is_given_up_in_the_end(
+    store: PostgresStore, office: Office, database: Any
+) -> None:
+    async def never(run_id: UUID) -> None:
+        raise AssertionError("it has killed enough workers")
+
+    run_id = uuid4()
+    await put(store, run_id=run_id)
+    with psycopg.connect(database.owner_url) as connection:
+        connection.execute("UPDATE procrastinate_jobs SET attempts = 10")
+    office.open({"work": never})
+    await until(lambda: len(office.given_up) == 1)
+    task, ids, error = office.given_up[0]
+    assert (task, ids["run_id"], type(error)) == ("work", run_id, WorkerLostError)
+    await until(lambda: jobs(database) == [])
+
+
+async def test_a_worker_that_comes_back_from_the_dead_does_not_end_anothers_job(
+    store: PostgresStore, office: Office, database: Any
+) -> None:
+    hold = [asyncio.Event(), asyncio.Event()]
+    began: list[int] = []
+
+    async def task(run_id: UUID) -> None:
+        began.append(len(began))
+        await hold[began[-1]].wait()
+
+    office.open({"work": task})
+    await put(store, lock="a", run_id=uuid4())
+    await until(lambda: began == [0])
+    with psycopg.connect(database.owner_url) as connection:
+        connection.execute("UPDATE procrastinate_jobs SET worker_id = NULL")  # its worker was pruned as dead
+    office.open({"work": task})
+    await until(lambda: began == [0, 1])
+    hold[0].set()
+    await asyncio.sleep(0.5)
+    assert [row[1] for row in jobs(database)] == ["doing"]
+    hold[1].set()
+    await until(lambda: jobs(database) == [])
+
+
+async def test_work_goes_on_after_the_database_was_away(
+    store: PostgresStore, office: Office, database: Any
+) -> None:
+    done: list[UUID] = []
+
+    async def task(run_id: UUID) -> None:
+        done.append(run_id)
+
+    office.open({"work": task})
+    await put(store, run_id=uuid4())
+    await until(lambda: len(done) == 1)
+    with psycopg.connect(database.server.url(SUPERUSER, "postgres"), autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'magicode_service'"
+        )
+    await put(store, run_id=uuid4())
+    await until(lambda: len(done) == 2)
+
+
+async def test_a_delayed_job_waits(store: PostgresStore, office: Office) -> None:
+    done: list[float] = []
+
+    async def task(run_id: UUID) -> None:
+        done.append(time.monotonic())
+
+    office.open({"work": task})
+    asked = time.monotonic()
+    async with store.transaction(1) as transaction:
+        await transaction.defer("work", delay_seconds=1, run_id=uuid4())
+    await until(lambda: len(done) == 1)
+    assert 1 <= done[0] - asked < 3
