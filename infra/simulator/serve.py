@@ -23,6 +23,7 @@ import uvicorn
 from infra.simulator.auth import new_private_key, new_user_token
 from infra.simulator.git import Person, bring_in
 from infra.simulator.server import Simulator, create
+from infra.simulator.signing import new_signing_key
 from infra.simulator.state import App, Installation, Repo, User, World
 
 PEOPLE: Mapping[str, tuple[str, str]] = {
@@ -142,7 +143,7 @@ class Running:
 
 def new_world(data: Path) -> World:
     """An empty GitHub with the App registered and the three people signed up."""
-    world = World(data=data, app=_app(), users={}, signing_key_pem=new_private_key())
+    world = World(data=data, app=_app(), users={}, signing_key_pem=new_signing_key())
     for login, _ in PEOPLE.values():
         world.add_user(login)
     world.app.owner_id = next(iter(world.users))

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import importlib
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 
@@ -49,12 +49,13 @@ VERSIONS = ("2022-11-28", "2026-03-10")
 
 @dataclass
 class Simulator:
-    """The ASGI application; `create` makes one."""
+    """The ASGI application; `create` makes one. `observers` are shown each answer before it is sent."""
 
     world: World
     endpoints: list[Endpoint]
     faults: Faults = field(default_factory=Faults)
     usage: Usage = field(default_factory=Usage)
+    observers: list[Callable[[RequestRecord, Response], None]] = field(default_factory=list)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -76,6 +77,8 @@ class Simulator:
             await _hang_up(receive, send)
             return
         record.status = answered.status_code
+        for observer in self.observers:
+            observer(record, answered)
         await answered(scope, receive, send)
 
     def _plain(self, path: str) -> str:
@@ -122,8 +125,7 @@ class Simulator:
         record.login = caller.user.login if caller.user else None
         record.installation_id = caller.installation.id if caller.installation else None
         found, parameters = self._find(request.method, record.path)
-        if found is None or record.path != "/rate_limit":
-            limits.spend(self.usage, self.world.limits, caller, self.world.now())
+        limits.spend(self.usage, self.world.limits, caller, self.world.now())
         if found is None:
             raise not_found()
         record.route = found.template

@@ -1,6 +1,6 @@
 """GitHub's own signature on the commits that it makes for an App, and how it is verified.
 
-The signature is real (RSA over the commit's unsigned bytes), in an armour of its own instead of OpenPGP's. It lies
+The signature is real (Ed25519 over the commit's unsigned bytes), in an armour of its own instead of OpenPGP's. It lies
 in the commit object, so a commit says for itself whether GitHub signed it.
 """
 
@@ -12,10 +12,9 @@ from functools import lru_cache
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from infra.simulator.auth import public_key
 from infra.simulator.git import CommitObject
 from infra.simulator.state import World, stamp
 
@@ -24,14 +23,25 @@ _END = "-----END SIMULATED SIGNATURE-----"
 
 
 @lru_cache(maxsize=8)
-def _private_key(pem: str) -> rsa.RSAPrivateKey:
+def _private_key(pem: str) -> Ed25519PrivateKey:
     key = serialization.load_pem_private_key(pem.encode(), password=None)
-    assert isinstance(key, rsa.RSAPrivateKey)
+    assert isinstance(key, Ed25519PrivateKey)
     return key
 
 
+def new_signing_key() -> str:
+    """A PEM."""
+    return (
+        Ed25519PrivateKey.generate()
+        .private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        .decode()
+    )
+
+
 def sign(world: World, payload: str) -> str:
-    raw = _private_key(world.signing_key_pem).sign(_bytes(payload), padding.PKCS1v15(), hashes.SHA256())
+    raw = _private_key(world.signing_key_pem).sign(_bytes(payload))
     return "\n".join([_BEGIN, *textwrap.wrap(base64.b64encode(raw).decode(), 64), _END])
 
 
@@ -40,12 +50,8 @@ def is_verified(world: World, commit: CommitObject) -> bool:
         return False
     letters = commit.signature.removeprefix(_BEGIN).strip().removesuffix(_END)
     try:
-        public_key(world.signing_key_pem).verify(
-            base64.b64decode("".join(letters.split())),
-            _bytes(commit.payload),
-            padding.PKCS1v15(),
-            hashes.SHA256(),
-        )
+        raw = base64.b64decode("".join(letters.split()))
+        _private_key(world.signing_key_pem).public_key().verify(raw, _bytes(commit.payload))
     except (InvalidSignature, ValueError):
         return False
     return True
