@@ -32,7 +32,7 @@ from app.nouns import (
 )
 from infra.models.prices import PRICES, Prices, cost
 from infra.models.retry import PATIENCE, Patience, Sleep, network_error, status_error, with_retries
-from infra.models.wire import keep_prompts_out_of_the_log, parse_object
+from infra.models.wire import encodable, keep_prompts_out_of_the_log, parse_object
 
 BASE_URL = "https://api.anthropic.com"
 
@@ -123,7 +123,7 @@ class AnthropicModel:
         await self._client.close()
 
     async def answer(self, request: ModelRequest) -> ModelAnswer:
-        body = _body(self._name, request)
+        body = encodable(_body(self._name, request))
         return await with_retries(lambda: self._attempt(body), self._patience, sleep=self._sleep)
 
     async def _attempt(self, body: Mapping[str, Any]) -> ModelAnswer:
@@ -256,7 +256,7 @@ def _sendable(block: Block) -> Block:
 # --- the request -----------------------------------------------------------------------------------------------------
 
 
-def _body(name: str, request: ModelRequest) -> Mapping[str, Any]:
+def _body(name: str, request: ModelRequest) -> dict[str, Any]:
     body: dict[str, Any] = {
         "model": name,
         "max_tokens": request.max_output_tokens,

@@ -33,7 +33,7 @@ from app.nouns import (
 )
 from infra.models.prices import PRICES, Prices, cost
 from infra.models.retry import PATIENCE, Patience, Sleep, network_error, status_error, with_retries
-from infra.models.wire import keep_prompts_out_of_the_log, parse_object
+from infra.models.wire import encodable, keep_prompts_out_of_the_log, parse_object
 
 BASE_URL = "https://api.openai.com/v1"
 
@@ -120,7 +120,7 @@ class OpenAIModel:
         await self._client.close()
 
     async def answer(self, request: ModelRequest) -> ModelAnswer:
-        body = _body(self._name, request)
+        body = encodable(_body(self._name, request))
         return await with_retries(lambda: self._attempt(body), self._patience, sleep=self._sleep)
 
     async def _attempt(self, body: Mapping[str, Any]) -> ModelAnswer:
@@ -246,7 +246,7 @@ def _usage(response: Response) -> Usage:
 # --- the request -----------------------------------------------------------------------------------------------------
 
 
-def _body(name: str, request: ModelRequest) -> Mapping[str, Any]:
+def _body(name: str, request: ModelRequest) -> dict[str, Any]:
     body: dict[str, Any] = {
         "model": name,
         "store": False,

@@ -1,4 +1,4 @@
-"""What both adapters need around a provider's SDK: reading tool arguments, and keeping prompts out of the SDK's log."""
+"""What both adapters need around a provider's SDK: reading arguments, sending odd text, keeping prompts out of its log."""
 
 from __future__ import annotations
 
@@ -22,3 +22,25 @@ def keep_prompts_out_of_the_log(*loggers: str) -> None:
         logger = logging.getLogger(name)
         if logger.getEffectiveLevel() < logging.INFO:
             logger.setLevel(logging.INFO)
+
+
+def encodable(body: dict[str, Any]) -> dict[str, Any]:
+    """The same request; half characters (lone surrogates, from a file that is not UTF-8) become question marks.
+
+    They have no bytes in UTF-8, so the SDK would fail on them before it sends anything.
+    """
+    try:
+        json.dumps(body, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return {key: _encodable(value) for key, value in body.items()}
+    return body
+
+
+def _encodable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {_encodable(key): _encodable(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_encodable(inner) for inner in value]
+    return value

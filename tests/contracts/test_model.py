@@ -460,3 +460,13 @@ async def test_giving_up_on_an_answer_stops_the_asking(playing: Play) -> None:
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asking
+
+
+async def test_half_characters_do_not_stop_a_request(playing: Play) -> None:
+    turns = (
+        "[{calls: [{tool: read, raw: '{\"path\": \"\\ud83d\"}'}]}, {when: {contains: 'caf?'}, say: Read.}]"
+    )
+    async with playing(turns) as played:
+        first = await played.ask(UserTurn("Read \udce9"), system="\ud800")
+        results = answered(first.turn, b"caf\xe9".decode("utf-8", "surrogateescape"))
+        assert (await played.ask(UserTurn("Read \udce9"), first.turn, results)).turn.text == "Read."

@@ -27,7 +27,7 @@ from app.nouns import (
 )
 from infra.models.playbook import Play
 from infra.models.wire import parse_object
-from infra.simulator.model.wire import Event, Segment, Understood, WireError, canonical, pieces
+from infra.simulator.model.wire import Event, Segment, Understood, WireError, canonical, most_telling, pieces
 
 _SIGNING = b"simulated thinking"
 _STOPS = {Stop.END: "end_turn", Stop.TOOLS: "tool_use", Stop.LENGTH: "max_tokens", Stop.REFUSAL: "refusal"}
@@ -135,9 +135,8 @@ def understand(body: Mapping[str, Any]) -> Understood:
     try:
         read = _Body.model_validate(body)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise refusal(400, f"{place}: {first['msg']}") from None
+        _, said, place = most_telling(error)
+        raise refusal(400, f"{'.'.join(map(str, place))}: {said}") from None
     _check_tools(read)
     _check_cache_marks(read)
     _check_order(read.messages)

@@ -29,7 +29,7 @@ from app.nouns import (
 from infra.models.openai import strict_allowed
 from infra.models.playbook import Play, tokens
 from infra.models.wire import parse_object
-from infra.simulator.model.wire import Event, Segment, Understood, WireError, canonical, pieces
+from infra.simulator.model.wire import Event, Segment, Understood, WireError, canonical, most_telling, pieces
 
 _NAME = r"^[a-zA-Z0-9_-]{1,64}$"
 _TYPES = {401: "invalid_request_error", 429: "rate_limit_error", 500: "server_error", 503: "server_error"}
@@ -167,21 +167,21 @@ def understand(body: Mapping[str, Any]) -> Understood:
 
 
 def _invalid(error: ValidationError) -> WireError:
-    first = error.errors()[0]
-    place = _place(first["loc"])
-    if first["type"] == "extra_forbidden":
+    kind, said, location = most_telling(error)
+    place = _place(location)
+    if kind == "extra_forbidden":
         return refusal(400, f"Unknown parameter: '{place}'.", param=place, code="unknown_parameter")
-    if first["type"] == "missing":
+    if kind == "missing":
         return refusal(
             400, f"Missing required parameter: '{place}'.", param=place, code="missing_required_parameter"
         )
-    return refusal(400, f"Invalid value for '{place}': {first['msg']}", param=place, code="invalid_value")
+    return refusal(400, f"Invalid value for '{place}': {said}", param=place, code="invalid_value")
 
 
 def _place(location: Sequence[str | int]) -> str:
     """`input[0].content`: pydantic's location without the names of the variants it tried."""
-    variants = {"message", "function_call", "function_call_output", "reasoning", "str", "list[tagged-union]"}
-    parts = [part for index, part in enumerate(location) if index == 0 or part not in variants]
+    variants = {"message", "function_call", "function_call_output", "reasoning", "input_text", "output_text"}
+    parts = [part for part in location if part not in variants]
     text = ""
     for part in parts:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)

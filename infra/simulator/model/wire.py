@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ValidationError
+
 from app.nouns import ModelRequest
 
 
@@ -47,6 +49,15 @@ class Event:
 
     def encode(self) -> bytes:
         return f"event: {self.name}\ndata: {json.dumps(self.data, ensure_ascii=False)}\n\n".encode()
+
+
+def most_telling(error: ValidationError) -> tuple[str, str, tuple[str | int, ...]]:
+    """Type, message and place of the error that reached deepest: of a union's variants, the one that was meant."""
+    deepest = max(error.errors(), key=lambda one: len(one["loc"]))
+    place = tuple(
+        part for part in deepest["loc"] if isinstance(part, int) or not ("[" in part or part == "str")
+    )
+    return deepest["type"], deepest["msg"], place
 
 
 def canonical(value: object) -> str:
