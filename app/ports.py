@@ -263,6 +263,10 @@ class Transaction(Protocol):
 
 
 class Store(Protocol):
+    async def ping(self) -> None:
+        """Raises TransientError when the database is away."""
+        ...
+
     def transaction(self, installation_id: int) -> AbstractAsyncContextManager[Transaction]: ...
 
     async def installation_ids(self) -> Sequence[int]:

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 PREFIX = "MAGICODE_"
 
@@ -17,10 +16,10 @@ class UnknownSettingError(ValueError):
     """An environment variable begins with MAGICODE_ but is not a setting: it may be a slip, so nothing is started."""
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """Each field is the environment variable MAGICODE_<FIELD>; the README's table says what it is for."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     github_api_url: str = "https://api.github.com"
     github_web_url: str = "https://github.com"
@@ -49,6 +48,8 @@ class Settings(BaseSettings):
     max_cost_usd: Decimal = Decimal(5)
     max_seconds: int = 1200
     ready_after_seconds: float = 2.0
+    index_seconds: float = 60.0
+    write_interval_seconds: float = 1.0
     log_level: str = "INFO"
 
 
@@ -58,8 +59,10 @@ def read(environ: Mapping[str, str] | None = None) -> Settings:
     Raises UnknownSettingError for a MAGICODE_ name that is no setting, pydantic.ValidationError for a bad value.
     """
     names = environ if environ is not None else os.environ
-    known = {PREFIX + field.upper() for field in Settings.model_fields}
-    unknown = sorted(name for name in names if name.upper().startswith(PREFIX) and name.upper() not in known)
+    given = {name: value for name, value in names.items() if name.upper().startswith(PREFIX) and value != ""}
+    fields = {name: name.upper().removeprefix(PREFIX).lower() for name in given}
+    unknown = sorted(name for name, field in fields.items() if field not in Settings.model_fields)
     if unknown:
-        raise UnknownSettingError(f"{', '.join(unknown)}: not a setting of MagiCode. Known: {', '.join(sorted(known))}")
-    return Settings()
+        known = ", ".join(PREFIX + field.upper() for field in sorted(Settings.model_fields))
+        raise UnknownSettingError(f"{', '.join(unknown)}: not a setting of MagiCode. Known: {known}")
+    return Settings.model_validate({field: given[name] for name, field in fields.items()})

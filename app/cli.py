@@ -1,0 +1,217 @@
+"""The command line. Results go to standard output, progress to standard error; exit 0 done, 1 failed, 2 wrong use."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import sys
+from collections.abc import Coroutine
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+from uuid import UUID
+
+import typer
+from pydantic import ValidationError
+
+from app import settings
+from app.actionlog.export import Format
+from app.actionlog.verify import Anchor, verify_text
+from app.errors import MagicodeError
+from app.settings import Settings, UnknownSettingError
+
+T = TypeVar("T")
+
+cli = typer.Typer(
+    name="magicode",
+    help="A comment becomes one small, checked, well-explained pull request.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+actions = typer.Typer(
+    help="The action log: what was done, in a chain that shows every later change.", no_args_is_help=True
+)
+cli.add_typer(actions, name="actions")
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
+
+
+@cli.command()
+def demo(as_json: Json = False) -> None:
+    """Play one request from comment to pull request on a simulated GitHub."""
+    from app.demo import main as play  # noqa: PLC0415 (the simulator is not loaded by the other commands)
+
+    raise typer.Exit(play(as_json))
+
+
+@cli.command()
+def serve() -> None:
+    """Take GitHub's webhooks and, unless MAGICODE_WORKER is false, work the jobs too."""
+    from app.worker import serve as run  # noqa: PLC0415 (only the long-running commands load the service)
+
+    read = _settings()
+    _log_to_standard_error(read.log_level)
+    _run(run(read, os.environ))
+
+
+@cli.command()
+def worker() -> None:
+    """Work the jobs that other processes accept."""
+    from app.worker import work as run  # noqa: PLC0415 (only the long-running commands load the service)
+
+    read = _settings()
+    _log_to_standard_error(read.log_level)
+    _run(run(read, os.environ))
+
+
+@cli.command()
+def simulate(
+    repo: Annotated[
+        list[str], typer.Option(help="OWNER/NAME=PATH: a local git repository or folder to serve.")
+    ],
+    data: Annotated[Path, typer.Option(help="Where the simulated GitHub keeps its git repositories.")],
+    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 0,
+    app_url: Annotated[
+        str | None, typer.Option(help="Where webhooks go, such as http://127.0.0.1:8646/webhooks/github.")
+    ] = None,
+) -> None:
+    """Serve a GitHub to play with, as strict as the real one; prints how to talk to it as one JSON document."""
+    from infra.simulator.serve import SimulatorOptions, start  # noqa: PLC0415 (the service never loads it)
+
+    repos = [_named(text) for text in repo]
+
+    async def run() -> None:
+        running = await start(SimulatorOptions(data=data, repos=repos, port=port, app_url=app_url))
+        _print(running.document())
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await running.stop()
+
+    _run(run())
+
+
+@actions.command("export")
+def actions_export(
+    installation: Annotated[int, typer.Option(help="The installation's id; 0 is the service's own chain.")],
+    run: Annotated[
+        UUID | None, typer.Option(help="Only this run's actions (such a part is no whole chain).")
+    ] = None,
+    form: Annotated[Format, typer.Option("--format")] = Format.JSONL,
+    out: Annotated[Path | None, typer.Option(help="A file; standard output when left out.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write the action log out. `actions verify` checks what comes out, with no access to the service."""
+    from app.worker import export  # noqa: PLC0415 (only here)
+
+    async def write() -> None:
+        pieces = export(
+            _settings(), os.environ, installation=installation, run=run, form=Format.JSON if as_json else form
+        )
+        with out.open("w", encoding="utf-8", newline="") if out else nullcontext(sys.stdout) as target:
+            async for piece in pieces:
+                target.write(piece)
+
+    _run(write())
+
+
+@actions.command("verify")
+def actions_verify(
+    file: Annotated[Path, typer.Argument(help="What `actions export` wrote, in JSON or JSON lines.")],
+    anchor: Annotated[
+        list[str] | None, typer.Option(help="SEQ:HASH, a head quoted somewhere; a shortened hash will do.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Find any edited, dropped, reordered or truncated entry of an export, with no access to the service."""
+    if not file.is_file():
+        raise typer.BadParameter(f"{file}: there is no such file")
+    report = verify_text(file.read_text(encoding="utf-8"), [_anchor(text) for text in anchor or ()])
+    if as_json:
+        _print({**asdict(report), "ok": report.ok})
+    else:
+        for finding in report.findings:
+            typer.echo(
+                f"entry {finding.position} (seq {finding.seq}): {finding.kind.value}: {finding.message}"
+            )
+        typer.echo(
+            f"{report.entries} entries, head {report.head or 'none'}: {'sound' if report.ok else 'NOT sound'}"
+        )
+    raise typer.Exit(0 if report.ok else 1)
+
+
+def main() -> None:
+    """The program `magicode`."""
+    try:
+        cli()
+    except (UnknownSettingError, ValidationError) as error:
+        typer.echo(f"magicode: {_reason(error)}", err=True)
+        sys.exit(2)
+    except MagicodeError as error:
+        typer.echo(f"magicode: {error.message}", err=True)
+        sys.exit(1)
+
+
+def _settings() -> Settings:
+    return settings.read()
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        return "; ".join(
+            f"MAGICODE_{str(one['loc'][0]).upper()}: {one['msg']}" for one in error.errors() if one["loc"]
+        )
+    return str(error)
+
+
+def _named(text: str) -> tuple[str, Path]:
+    name, mark, path = text.partition("=")
+    if not mark or name.count("/") != 1 or not path:
+        raise typer.BadParameter(f"{text}: a repository is given as OWNER/NAME=PATH")
+    if not Path(path).is_dir():
+        raise typer.BadParameter(f"{path}: there is no such folder")
+    return name, Path(path)
+
+
+def _anchor(text: str) -> Anchor:
+    seq, _, digest = text.partition(":")
+    try:
+        return Anchor(int(seq), digest)
+    except ValueError:
+        raise typer.BadParameter(f"{text}: a head is given as SEQ:HASH, with at least eight digits") from None
+
+
+def _print(document: Any) -> None:
+    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    try:
+        return asyncio.run(work)
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
+
+
+def _log_to_standard_error(level: str) -> None:
+    logging.basicConfig(
+        stream=sys.stderr, level=level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+    for loud in (
+        "httpx",
+        "httpx2",
+        "httpcore",
+        "procrastinate",
+        "uvicorn.access",
+        "sentence_transformers",
+        "alembic",
+    ):
+        logging.getLogger(loud).setLevel(logging.WARNING)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""Everything that a request is received with and a run is played on; `wiring` fills it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+from app.actionlog.ledger import Ledger
+from app.agent.budget import Limits
+from app.custody.keys import Keys
+from app.ports import Clock, GitHub, Model, Store
+from embeddings.repository import RepositoryIndex
+from webhooks.signature import Secrets
+
+Timed = Callable[[UUID, str, float], None]
+
+
+def untimed(_run_id: UUID, _station: str, _seconds: float) -> None:
+    """Nobody wants to know how long a station took."""
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """`model` opens the model that a repository's file names, or the service's own for None; `index` a repository's index
+    under the installation's key. `timed` is told how many seconds a run spent at each station.
+    """
+
+    store: Store
+    ledger: Ledger
+    keys: Keys
+    github: GitHub
+    model: Callable[[str | None], Model]
+    index: Callable[[bytes, int, int], RepositoryIndex]
+    webhook_secrets: Secrets
+    slug: str
+    app_id: int
+    limits: Limits
+    workspace_root: Path
+    ready_after_seconds: float
+    index_seconds: float
+    service_url: str
+    clock: Clock
+    monotonic: Callable[[], float]
+    sleep: Callable[[float], Awaitable[None]]
+    new_id: Callable[[], UUID]
+    timed: Timed = untimed

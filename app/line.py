@@ -1,0 +1,383 @@
+"""THE LINE: one run, from a durable row to a visible end. The stations meet here and nowhere else.
+
+    Run → Request → Workspace → Snippets → Patch → Change → Publication → Outcome
+
+Refuses to know how any station works.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from decimal import Decimal
+from uuid import UUID
+
+from app.agent import instructions
+from app.agent.budget import Limits
+from app.agent.loop import propose
+from app.change.check import verify, verify_publication
+from app.change.policy import Policy
+from app.errors import (
+    GoneError,
+    MagicodeError,
+    MissingError,
+    RefusedError,
+    SupersededError,
+    TransientError,
+    UserError,
+)
+from app.house import House
+from app.jobs import states
+from app.nouns import (
+    Action,
+    Change,
+    ModelAnswer,
+    Outcome,
+    Patch,
+    Publication,
+    Request,
+    Run,
+    RunState,
+    Snippet,
+    Spending,
+)
+from app.ports import Search, Workspace
+from app.pulls import template, wording
+from app.pulls.branch import Choice
+from app.pulls.publish import PERMISSIONS, PublishSettings, choose_branch, publish
+from app.pulls.recovery import left_by_this_run
+from app.pulls.wording import Stage
+from app.reading import Asked, read_request, require_permission
+from app.repofile import PATH
+from app.scene import Scene, open_scene
+from app.workspace.open import open_workspace
+from app.workspace.tree import SnapshotWorkspace
+from webhooks.command import Verb
+
+SNIPPETS = 8
+AS_DRAFT = "opened_as_draft"
+"""The reason of a run whose pull request waits for its checks: `settle` marks it as ready, once."""
+
+
+# --- the line --------------------------------------------------------------------------------------------------------
+
+
+async def fix(scene: Scene) -> Outcome:
+    """The whole line: a request becomes a pull request, or an answer that says why not."""
+    async with scene.at(Stage.READING):
+        asked = await read_request(scene)
+        choice = await choose_branch(scene.run, scene.reader, asked_on=asked.request.pull_request)
+        request = _from_where(asked.request, choice)
+        # What an earlier attempt of this very run put on GitHub is adopted, and no model is asked again.
+        change = await left_by_this_run(scene.run, choice, scene.reader)
+    if choice.settled and choice.pull_request is not None:
+        return Outcome(RunState.OPENED, "opened", "", pull_request=choice.pull_request.number)
+    form = None
+    if change is None:
+        async with AsyncExitStack() as rooms:
+            async with scene.at(Stage.FETCHING):
+                workspace = await rooms.enter_async_context(_workspace(scene, request))
+            async with scene.at(Stage.SEARCHING):
+                search, snippets = await _look(scene, request, workspace)
+            async with scene.at(Stage.WRITING):
+                patch = await _propose(scene, asked, request, workspace, search, snippets)
+            if patch.answer is not None:
+                return Outcome(RunState.ANSWERED, "answered", patch.answer)
+            async with scene.at(Stage.CHECKING):
+                change = await _verify(scene, asked, patch, workspace, choice)
+                form = template.find(workspace)
+    async with scene.at(Stage.PUBLISHING):
+        return _published(await _publish(scene, asked, request, choice, change, form))
+
+
+async def play(house: House, run: Run) -> None:
+    """Play a run that was begun; it has ended when this returns.
+
+    Raises SupersededError when another worker took the run over, TransientError for the queue to try again, and
+    DefectError.
+    """
+    async with open_scene(house, run) as scene:
+        await scene.record(Action.RUN_STARTED, verb=run.verb, number=run.number, attempt=run.attempt)
+        try:
+            outcome = await (_answer if run.verb in _ANSWERED else fix)(scene)
+        except (SupersededError, TransientError):
+            raise
+        except MagicodeError as error:
+            outcome = wording.outcome(error)
+        await end(scene, outcome)
+
+
+async def end(scene: Scene, outcome: Outcome) -> None:
+    """The visible end: the log, the status comment, the row, in this order, so that a crash in between is mended."""
+    house, run = scene.house, await scene.current()
+    await scene.record(
+        Action.RUN_ENDED,
+        state=outcome.state.value,
+        reason=outcome.reason,
+        pull_request=outcome.pull_request,
+        cost_usd=str(run.cost_usd),
+    )
+    head = await house.ledger.head(run.installation_id)
+    spending = Spending(run.input_tokens, run.cached_tokens, run.output_tokens, run.cost_usd)
+    await scene.last_words(wording.ended(run.id, outcome, spending, head.hash))
+    await states.finish(house.store, scene.run, outcome, house.clock)
+
+
+async def turn_away(house: House, run: Run) -> None:
+    """A second request while one is at work gets an answer with a link, and nothing else."""
+    async with open_scene(house, run) as scene:
+        try:
+            await require_permission(scene)
+            outcome = Outcome(RunState.REFUSED, "busy", wording.busy(await _link_to(scene, run.blocked_by)))
+        except RefusedError as error:
+            outcome = wording.outcome(error)
+        await end(scene, outcome)
+
+
+async def settle(house: House, run: Run) -> None:
+    """Mark a pull request that waited for its checks as ready, once none is pending. A person's draft stays a draft."""
+    if run.reason != AS_DRAFT or run.pull_request is None:
+        return
+    async with open_scene(house, run) as scene:
+        pull = await scene.reader.pull_request(run.pull_request)
+        checks = await scene.reader.checks(pull.head_sha)
+        if pull.state != "open" or not pull.draft or checks.pending or not checks.total:
+            return
+        async with scene.writer("ready", PERMISSIONS) as writer:
+            await writer.mark_ready(pull)
+        await scene.record(Action.PULL_REQUEST_UPDATED, number=pull.number, ready=True)
+    async with house.store.transaction(run.installation_id) as transaction:
+        await transaction.update_run(run.id, reason=RunState.OPENED.value)
+
+
+async def _link_to(scene: Scene, run_id: UUID | None) -> str | None:
+    """The status comment of the run that is at work, by GitHub's own address."""
+    if run_id is None:
+        return None
+    async with scene.house.store.transaction(scene.run.installation_id) as transaction:
+        at_work = await transaction.run(run_id)
+    if at_work is None or at_work.status_comment_id is None:
+        return None
+    try:
+        return (await scene.reader.issue_comment(at_work.status_comment_id)).html_url
+    except (MissingError, GoneError):
+        return None
+
+
+async def give_up(house: House, run: Run, error: BaseException) -> None:
+    """The end of a run that was tried often enough, or met a defect: said on GitHub where that is possible, else logged."""
+    known = error if isinstance(error, MagicodeError) else MagicodeError(reason="defect")
+    outcome = wording.outcome(known)
+    if isinstance(error, TransientError) or not isinstance(error, MagicodeError):
+        outcome = replace(outcome, state=RunState.FAILED)
+    try:
+        async with open_scene(house, run) as scene:
+            await end(scene, outcome)
+    except (TransientError, UserError, RefusedError):
+        facts = {"state": outcome.state.value, "reason": outcome.reason, "said": False}
+        await house.ledger.record(run.installation_id, Action.RUN_ENDED, run_id=run.id, facts=facts)
+        await states.finish(house.store, run, outcome, house.clock)
+
+
+# --- the stations, as a run uses them --------------------------------------------------------------------------------
+
+
+def _from_where(request: Request, choice: Choice) -> Request:
+    """A revision starts from the open pull request's head; anything else from the base branch."""
+    pull = choice.pull_request
+    if pull is None or choice.settled:
+        return request
+    return replace(
+        request, pull_request=pull, base_ref=pull.base_ref, base_sha=pull.head_sha, is_revision=True
+    )
+
+
+@asynccontextmanager
+async def _workspace(scene: Scene, request: Request) -> AsyncIterator[SnapshotWorkspace]:
+    async with open_workspace(
+        scene.reader, request.base_sha, root=scene.house.workspace_root, run_id=str(scene.run.id)
+    ) as workspace:
+        await scene.record(
+            Action.CODE_FETCHED,
+            sha=request.base_sha,
+            files=workspace.files,
+            bytes=workspace.bytes,
+            left_out=len(workspace.left_out),
+        )
+        yield workspace
+
+
+async def _look(scene: Scene, request: Request, workspace: Workspace) -> tuple[Search, Sequence[Snippet]]:
+    """Workspace → Snippets, and the search that the agent goes on with."""
+    index = scene.house.index(scene.key, scene.run.installation_id, scene.run.repository_id)
+    described = "\n".join((request.title, request.body, *request.instructions, *request.untrusted))
+    report = await index.update(
+        workspace, prune=not request.is_revision, within_seconds=scene.house.index_seconds
+    )
+    await scene.record(
+        Action.INDEX_UPDATED,
+        files=report.files,
+        chunks=report.chunks,
+        embedded=report.embedded,
+        reused=report.reused,
+        removed=report.removed,
+        pending=report.pending,
+        left_out=sum(report.left_out.values()),
+    )
+
+    async def search(question: str, limit: int) -> Sequence[Snippet]:
+        found = await index.search(workspace, question, limit)
+        await scene.record(Action.INDEX_SEARCHED, found=len(found))
+        return [Snippet(one.path, one.start_line, one.end_line, one.symbol, one.score) for one in found]
+
+    return search, await search(described, SNIPPETS)
+
+
+async def _propose(  # noqa: PLR0917 (what the last stations returned, in their order)
+    scene: Scene,
+    asked: Asked,
+    request: Request,
+    workspace: Workspace,
+    search: Search,
+    snippets: Sequence[Snippet],
+) -> Patch:
+    """Snippets → Patch. Each call of the model is charged and written down before what it asked for is done."""
+    model = scene.house.model(asked.repofile.model)
+
+    async def on_call(answer: ModelAnswer) -> None:
+        usage, cost = answer.usage, answer.cost_usd
+        spending = Spending(usage.input_tokens, usage.cached_tokens, usage.output_tokens, cost or Decimal(0))
+        await states.charge(scene.house.store, scene.run, spending)
+        await scene.record(
+            Action.MODEL_CALLED,
+            provider=model.provider,
+            model=answer.model,
+            input_tokens=usage.input_tokens,
+            cached_tokens=usage.cached_tokens,
+            output_tokens=usage.output_tokens,
+            cost_usd=None if cost is None else str(cost),
+        )
+
+    return await propose(
+        request,
+        workspace,
+        snippets,
+        model=model,
+        search=search,
+        limits=_limits(scene, asked),
+        instructions=_instructions(asked, workspace),
+        fence=scene.fence,
+        on_call=on_call,
+        monotonic=scene.house.monotonic,
+    )
+
+
+def _limits(scene: Scene, asked: Asked) -> Limits:
+    """The lowest of the service's, the repository's and the asker's, less what earlier attempts of this run spent."""
+    limits, run = scene.house.limits, scene.run
+    caps = [limits.dollars, asked.repofile.max_cost_usd, run.cost_limit_usd]
+    left = min(cap for cap in caps if cap is not None) - run.cost_usd
+    if left <= 0:
+        raise RefusedError(wording.why("budget")[0], reason="budget_dollars")
+    return replace(limits, dollars=left)
+
+
+def _instructions(asked: Asked, workspace: Workspace) -> Sequence[tuple[str, str]]:
+    """The base branch's alone: a file that our own branch changed instructs nobody."""
+    base = {entry.path: entry.sha for entry in asked.base_tree.entries}
+    told = []
+    for path, text in instructions.collect(workspace):
+        entry = workspace.entry(path)
+        if entry is not None and base.get(path) == entry.sha:
+            told.append((path, text))
+    if asked.repofile.instructions:
+        told.append((PATH, asked.repofile.instructions))
+    return told
+
+
+async def _verify(scene: Scene, asked: Asked, patch: Patch, workspace: Workspace, choice: Choice) -> Change:
+    """Patch → Change: every guard, and a refusal written down."""
+    policy = Policy(repofile=asked.repofile, rules=await scene.reader.rules(choice.branch))
+    try:
+        change = verify(patch, workspace, policy)
+    except RefusedError as error:
+        await scene.record(Action.PATCH_REFUSED, reason=error.reason, files=len(patch.edits))
+        raise
+    await scene.record(
+        Action.PATCH_CHECKED, files=len(change.edits), added=change.added_lines, removed=change.removed_lines
+    )
+    return change
+
+
+async def _publish(
+    scene: Scene, request: Request, change: Change, form: str | None, asked: Asked
+) -> Publication:
+    """Change → Publication, with the one token that may write code, minted now and revoked right after."""
+    house, run = scene.house, scene.run
+    await require_permission(scene)
+    # Noted before anything is written there: what GitHub then tells about the branch is known to be about ours.
+    await states.note(house.store, run, branch=choice.branch, base_sha=request.base_sha)
+    head = await house.ledger.head(run.installation_id)
+    async with scene.writer("publish", PERMISSIONS) as writer:
+        return await publish(
+            run,
+            request,
+            change,
+            reader=scene.reader,
+            writer=writer,
+            fence=scene.fence,
+            record=scene.record,
+            guard=verify_publication,
+            ledger_head=head.hash,
+            settings=PublishSettings(
+                ready_after_seconds=house.ready_after_seconds, template=form, keep_draft=asked.repofile.draft
+            ),
+            sleep=house.sleep,
+        )
+
+
+def _published(publication: Publication) -> Outcome:
+    state = RunState.OPENED if publication.created else RunState.UPDATED
+    draft = publication.created and publication.pull_request.draft
+    return Outcome(
+        state,
+        AS_DRAFT if draft else state.value,
+        "It is a draft until its checks end." if draft else "It is ready for review.",
+        "review it; a comment that mentions me there asks for another change.",
+        pull_request=publication.pull_request.number,
+        head_sha=publication.commit_sha,
+    )
+
+
+# --- what is answered without a model --------------------------------------------------------------------------------
+
+_ANSWERED = frozenset(verb.value for verb in Verb) - {Verb.FIX, Verb.REVISE, Verb.RETRY}
+
+
+async def _answer(scene: Scene) -> Outcome:
+    """Help for whoever may ask, and a plain word for what this version cannot do yet."""
+    await require_permission(scene)
+    if scene.run.verb == Verb.CANCEL:
+        stopped = await states.request_cancel(
+            scene.house.store, scene.run.installation_id, scene.run.repository_id, scene.run.number
+        )
+        said = (
+            "The run at work here was told to stop."
+            if stopped
+            else "Nothing is at work here, so nothing was stopped."
+        )
+        return Outcome(RunState.ANSWERED, "cancel", said)
+    if scene.run.verb == Verb.HELP:
+        return Outcome(RunState.ANSWERED, "help", await _help(scene))
+    return Outcome(
+        RunState.ANSWERED, "not_available", wording.not_available(scene.run.verb, scene.house.slug)
+    )
+
+
+async def _help(scene: Scene) -> str:
+    ask = await scene.ask()
+    if ask is None or ask.near_miss is None:
+        return wording.help_text(scene.house.slug)
+    suggestion = ask.suggestion.value if ask.suggestion else None
+    return wording.near_miss(ask.near_miss, suggestion, scene.house.slug)

@@ -1,0 +1,148 @@
+"""Run → Request: who asks, what exactly, about what. What cannot be worked on is answered here, not attempted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from app.errors import GoneError, MissingError, UserError
+from app.jobs import permission
+from app.jobs.freeze import require_unchanged
+from app.nouns import Action, Comment, Issue, Repository, Request, Tree
+from app.ports import RepositoryReader
+from app.pulls import wording
+from app.repofile import DEFAULT, PATH, RepoFile, parse
+from app.scene import Scene
+
+AUTHORS_ASKED_ABOUT = 20
+"""People whose permission is looked up for their comments to count; what others wrote is left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The request, and what the base branch says about working here."""
+
+    request: Request
+    repofile: RepoFile
+    base_tree: Tree
+
+
+async def read_request(scene: Scene) -> Asked:
+    """Raises UserError and RefusedError that say what stands in the way."""
+    run, reader = scene.run, scene.reader
+    repository = await reader.repository()
+    _require_workable(repository, is_pull_request=run.is_pull_request)
+    await require_permission(scene)
+    issue = await _issue(reader, run.number)
+    comment = await scene.comment()
+    _require_frozen(scene, issue, comment)
+    _require_open(issue)
+    tip = await reader.branch(repository.default_branch)
+    tree = await reader.tree(tip.sha)
+    repofile = await _repofile(reader, tree)
+    if repofile.base is not None and repofile.base != tip.name:
+        tip = await reader.branch(repofile.base)
+        tree = await reader.tree(tip.sha)
+    instructions, untrusted, body = await _words(scene, issue, comment)
+    request = Request(
+        repository=repository,
+        number=run.number,
+        title=issue.title,
+        body=body,
+        instructions=instructions,
+        untrusted=untrusted,
+        base_ref=tip.name,
+        base_sha=tip.sha,
+        pull_request=await reader.pull_request(run.number) if run.is_pull_request else None,
+    )
+    return Asked(request, repofile, tree)
+
+
+async def require_permission(scene: Scene) -> None:
+    """GitHub's own answer, asked anew each time. Raises permission.NotAllowedError."""
+    run = scene.run
+    granted = await scene.reader.permission(run.asker_login)
+    allowed = permission.may_ask(granted, run.verb)
+    await scene.record(Action.PERMISSION_CHECKED, login=run.asker_login, permission=granted, allowed=allowed)
+    permission.require(granted, run.verb, run.asker_login)
+
+
+def _require_workable(repository: Repository, *, is_pull_request: bool) -> None:
+    if repository.archived:
+        raise _why("archived")
+    if repository.disabled:
+        raise _why("disabled")
+    if not repository.has_issues and not is_pull_request:
+        raise _why("no_issues")
+
+
+async def _issue(reader: RepositoryReader, number: int) -> Issue:
+    try:
+        return await reader.issue(number)
+    except GoneError:
+        raise _why("no_issues") from None
+
+
+def _require_frozen(scene: Scene, issue: Issue, comment: Comment | None) -> None:
+    texts = [("issue.title", issue.title), ("issue.body", issue.body)]
+    if comment is not None:
+        texts.append(("comment.body", comment.body))
+    require_unchanged(scene.run, scene.key, texts)
+
+
+def _require_open(issue: Issue) -> None:
+    if issue.state == "closed":
+        raise UserError("This is closed, so I did nothing. Reopen it and ask again.", reason="closed")
+    if "no-magicode" in issue.labels:
+        raise UserError("The label `no-magicode` says to leave this alone, so I did.", reason="opted_out")
+
+
+async def _repofile(reader: RepositoryReader, tree: Tree) -> RepoFile:
+    entry = next((one for one in tree.entries if one.path == PATH and one.mode in ("100644", "100755")), None)
+    repofile = parse(await reader.blob(entry.sha)) if entry else DEFAULT
+    if not repofile.enabled:
+        raise UserError(
+            f"`{PATH}` says `enabled: false`, so I do nothing in this repository.", reason="switched_off"
+        )
+    return repofile
+
+
+async def _words(
+    scene: Scene, issue: Issue, asking: Comment | None
+) -> tuple[tuple[str, ...], tuple[str, ...], str]:
+    """(instructions, untrusted, body): only people who may write instruct; the issue's own author is quoted otherwise."""
+    writers = _Writers(scene)
+    ask = await scene.ask()
+    others = [
+        one
+        for one in await scene.reader.issue_comments(issue.number)
+        if one.author.type != "Bot" and (asking is None or one.id != asking.id)
+    ]
+    instructions = [one.body for one in others if await writers.include(one.author.login)]
+    if ask is not None and ask.words:
+        instructions.append(ask.words)
+    trusted = await writers.include(issue.author.login)
+    untrusted = () if trusted or not issue.body else (issue.body,)
+    return tuple(instructions), untrusted, issue.body if trusted else ""
+
+
+class _Writers:
+    """Who may write here, asked once per person."""
+
+    def __init__(self, scene: Scene) -> None:
+        self._reader = scene.reader
+        self._known: dict[str, bool] = {}
+
+    async def include(self, login: str) -> bool:
+        if login not in self._known:
+            if len(self._known) >= AUTHORS_ASKED_ABOUT:
+                return False
+            try:
+                granted = await self._reader.permission(login)
+            except MissingError:
+                granted = "none"
+            self._known[login] = permission.may_ask(granted, "fix")
+        return self._known[login]
+
+
+def _why(reason: str) -> UserError:
+    return UserError(wording.why(reason)[0], reason=reason)

@@ -1,0 +1,162 @@
+"""One run at work: what it reads GitHub through, what it says there, and what stops it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from app.errors import StoppedError, SupersededError
+from app.house import House
+from app.jobs import states
+from app.jobs.fence import RunFence
+from app.nouns import Action, Comment, Run
+from app.ports import Fence, Recorder, RepositoryReader, RepositoryWriter
+from app.pulls import wording
+from app.pulls.conversation import Conversation
+from app.pulls.wording import Stage
+from webhooks import comment as grammar
+from webhooks.command import Ask, Verb
+
+VOICE = {"issues": "write", "pull_requests": "write", "metadata": "read"}
+"""What the token that comments is narrowed to: it can write no code."""
+
+
+@dataclass(slots=True)
+class Scene:
+    """`key` is the installation's data key; `conversation` is fenced by a cancellation too, `last_words` is not."""
+
+    house: House
+    run: Run
+    key: bytes
+    reader: RepositoryReader
+    conversation: Conversation
+    record: Recorder
+    fence: Fence
+    farewell: Conversation
+    asking_comment: Comment | None = None
+
+    @asynccontextmanager
+    async def at(self, stage: Stage) -> AsyncIterator[None]:
+        """Says where the run is, and measures how long it is there."""
+        started = self.house.monotonic()
+        await self.fence()
+        status = await self.conversation.say(wording.working(self.run.id, stage))
+        if status is not None and status != self.run.status_comment_id:
+            self.run = await states.note(self.house.store, self.run, status_comment_id=status)
+        try:
+            yield
+        finally:
+            self.house.timed(self.run.id, stage.name.lower(), self.house.monotonic() - started)
+
+    async def last_words(self, body: str) -> None:
+        """The final state of the status comment; a cancelled run says it too."""
+        await self.farewell.say(body, final=True)
+
+    async def current(self) -> Run:
+        """The run's row as it is now. Raises SupersededError when it is gone."""
+        async with self.house.store.transaction(self.run.installation_id) as transaction:
+            found = await transaction.run(self.run.id)
+        if found is None:
+            raise SupersededError(reason="run_ended")
+        return found
+
+    async def comment(self) -> Comment | None:
+        """What the asker wrote, fetched anew; None for a label or an assignment. Raises MissingError when it is gone."""
+        kind, _, identity = self.run.occasion.partition(":")
+        if self.asking_comment is None and identity.isdecimal():
+            match kind:
+                case "comment":
+                    self.asking_comment = await self.reader.issue_comment(int(identity))
+                case "review-comment":
+                    self.asking_comment = await self.reader.review_comment(int(identity))
+                case "review":
+                    self.asking_comment = await self.reader.review(self.run.number, int(identity))
+        return self.asking_comment
+
+    async def ask(self) -> Ask | None:
+        """The request as the grammar reads it; None when there is no comment or it no longer asks for anything."""
+        comment = await self.comment()
+        if comment is None:
+            return None
+        plain = Verb.REVISE if self.run.is_pull_request else Verb.FIX
+        return grammar.read(comment.body, slug=self.house.slug, plain=plain)
+
+    @asynccontextmanager
+    async def writer(self, purpose: str, permissions: Mapping[str, str]) -> AsyncIterator[RepositoryWriter]:
+        """A write token for one purpose, written down when it is minted and when it is revoked."""
+        run = self.run
+        async with self.house.github.writer(run.installation_id, run.repository_id, permissions) as writer:
+            await self.record(Action.TOKEN_MINTED, purpose=purpose, permissions=_said(permissions))
+            yield writer
+        await self.record(Action.TOKEN_REVOKED, purpose=purpose)
+
+
+@asynccontextmanager
+async def open_scene(house: House, run: Run) -> AsyncIterator[Scene]:
+    """Mints the read token and the one that comments, and revokes both at the end. Raises what GitHub's answers raise."""
+    record = house.ledger.recorder(run.installation_id, run.id)
+    fence = RunFence(house.store, run)
+    async with house.store.transaction(run.installation_id) as transaction:
+        key = await house.keys.data_key(transaction)
+    async with (
+        house.github.reader(run.installation_id, run.repository_id) as reader,
+        house.github.writer(run.installation_id, run.repository_id, VOICE) as voice,
+    ):
+        await record(Action.TOKEN_MINTED, purpose="read", permissions="read")
+        await record(Action.TOKEN_MINTED, purpose="comment", permissions=_said(VOICE))
+
+        def conversation(fenced_by: Fence) -> Conversation:
+            return Conversation(
+                run,
+                reader=reader,
+                writer=voice,
+                fence=fenced_by,
+                record=record,
+                clock=house.clock,
+                bot_login=f"{house.slug}[bot]",
+            )
+
+        yield Scene(house, run, key, reader, conversation(fence), record, fence, conversation(_Held(fence)))
+    await record(Action.TOKEN_REVOKED, purpose="read")
+    await record(Action.TOKEN_REVOKED, purpose="comment")
+
+
+async def acknowledge(house: House, run: Run) -> None:
+    """👀 at once, whoever asked: it says that the request was seen, not that it will be done."""
+    async with (
+        house.github.reader(run.installation_id, run.repository_id) as reader,
+        house.github.writer(run.installation_id, run.repository_id, VOICE) as voice,
+    ):
+        record = house.ledger.recorder(run.installation_id, run.id)
+        conversation = Conversation(
+            run,
+            reader=reader,
+            writer=voice,
+            fence=_open,
+            record=record,
+            clock=house.clock,
+            bot_login=f"{house.slug}[bot]",
+        )
+        await conversation.acknowledge()
+
+
+async def _open() -> None:
+    """A reaction added twice is once, so nothing holds it back."""
+
+
+class _Held:
+    """Another worker stops the last words; a cancellation does not."""
+
+    def __init__(self, fence: Fence) -> None:
+        self._fence = fence
+
+    async def __call__(self) -> None:
+        try:
+            await self._fence()
+        except StoppedError:
+            return
+
+
+def _said(permissions: Mapping[str, str]) -> str:
+    return " ".join(f"{name}:{level}" for name, level in sorted(permissions.items()))

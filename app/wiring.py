@@ -1,0 +1,183 @@
+"""Who is plugged in where: the one room inside the app that knows both the ports and what implements them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+from uuid import uuid4
+
+from app.actionlog.ledger import Ledger
+from app.agent.budget import Limits
+from app.custody.keys import Keys
+from app.errors import MagicodeError
+from app.house import House, Timed, untimed
+from app.ports import Model
+from app.settings import Settings
+from app.workspace.storage import find_root, sweep
+from embeddings.repository import RepositoryIndex
+from infra.embedded.postgres import EmbeddedPostgres
+from infra.encoder import BundledEncoder
+from infra.github.app import GitHubApp
+from infra.models.choose import default_spec, open_model
+from infra.postgres.migrate import migrate, require_current
+from infra.postgres.store import PostgresStore
+from infra.qdrant import QdrantPoints
+from infra.secrets import FileMasterKey
+from webhooks.signature import Secrets
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+
+class SettingMissingError(MagicodeError):
+    """A setting that the service cannot do without is missing."""
+
+
+Sleep = Callable[[float], Awaitable[None]]
+Index = Callable[[bytes, int, int], RepositoryIndex]
+ModelFor = Callable[[str | None], Model]
+
+
+@asynccontextmanager
+async def open_house(
+    read: Settings, environ: Mapping[str, str], *, working: bool = True, timed: Timed = untimed
+) -> AsyncIterator[House]:
+    """Open what the settings name, migrate what is ours, and close it all at the end.
+
+    `working=False` opens what a reader of the log or of the runs needs: no embedding model and no vectors are touched.
+    Raises SettingMissingError, and what the parts raise when they cannot be reached.
+    """
+    async with AsyncExitStack() as stack:
+        service_url = await _database(stack, read)
+        store = PostgresStore(service_url)
+        stack.push_async_callback(store.close)
+        read.data_dir.mkdir(parents=True, exist_ok=True)
+        keys = Keys(FileMasterKey(read.data_dir / "master.key"))
+        github = GitHubApp(
+            app_id=_required(read.app_id, "APP_ID"),
+            private_key=_private_key(read),
+            api_url=read.github_api_url,
+            write_interval_seconds=read.write_interval_seconds,
+        )
+        stack.push_async_callback(github.aclose)
+        yield House(
+            store=store,
+            ledger=Ledger(store, keys, _now),
+            keys=keys,
+            github=github,
+            model=_models(read, environ),
+            index=_index(stack, read) if working else _no_index,
+            webhook_secrets=_secrets(read),
+            slug=read.app_slug,
+            app_id=_required(read.app_id, "APP_ID"),
+            limits=Limits(
+                turns=read.max_turns,
+                tokens=read.max_tokens,
+                dollars=read.max_cost_usd,
+                seconds=float(read.max_seconds),
+            ),
+            workspace_root=_workspace_root(read) if working else Path(os.devnull),
+            ready_after_seconds=read.ready_after_seconds,
+            index_seconds=read.index_seconds,
+            service_url=service_url,
+            clock=_now,
+            monotonic=time.monotonic,
+            sleep=asyncio.sleep,
+            new_id=uuid4,
+            timed=timed,
+        )
+
+
+async def _database(stack: AsyncExitStack, read: Settings) -> str:
+    """The service role's address; the embedded PostgreSQL where no other is named."""
+    if read.database_url is None:
+        embedded = EmbeddedPostgres(read.data_dir)
+        await asyncio.to_thread(embedded.start)
+        stack.callback(embedded.stop)
+        await asyncio.to_thread(migrate, embedded.owner_url)
+        return embedded.service_url
+    url = read.database_url.get_secret_value()
+    if read.database_owner_url is not None:
+        await asyncio.to_thread(migrate, read.database_owner_url.get_secret_value())
+    else:
+        await asyncio.to_thread(require_current, url)
+    return url
+
+
+def _index(stack: AsyncExitStack, read: Settings) -> Index:
+    points = QdrantPoints(
+        path=None if read.qdrant_url else read.data_dir / "qdrant",
+        url=read.qdrant_url,
+        api_key=read.qdrant_api_key.get_secret_value() if read.qdrant_api_key else None,
+    )
+    stack.push_async_callback(points.close)
+    encoder = BundledEncoder(read.embedding_model)
+
+    def index(key: bytes, installation_id: int, repository_id: int) -> RepositoryIndex:
+        return RepositoryIndex(points, encoder, key, installation_id, repository_id)
+
+    return index
+
+
+def _no_index(_key: bytes, _installation_id: int, _repository_id: int) -> RepositoryIndex:
+    raise SettingMissingError("This process was opened for reading and holds no index.")
+
+
+def _models(read: Settings, environ: Mapping[str, str]) -> ModelFor:
+    """The service's model is opened at once, so that a missing key is told at the start and not in a run."""
+    spec = read.model or default_spec(environ)
+    own = open_model(spec, environ) if spec else None
+    opened: dict[str, Model] = {}
+
+    def model(asked: str | None) -> Model:
+        if asked is None:
+            if own is None:
+                raise SettingMissingError(
+                    "No model is configured: set ANTHROPIC_API_KEY or OPENAI_API_KEY, or MAGICODE_MODEL."
+                )
+            return own
+        return opened.setdefault(asked, open_model(asked, environ))
+
+    return model
+
+
+def _workspace_root(read: Settings) -> Path:
+    root = find_root(read.workspace_dir)
+    sweep(root.path)
+    log.log(logging.INFO if root.memory_backed else logging.WARNING, root.statement)
+    return root.path
+
+
+def _secrets(read: Settings) -> Secrets:
+    previous = read.webhook_secret_previous
+    current = read.webhook_secret
+    return Secrets(
+        current.get_secret_value() if current else "", previous.get_secret_value() if previous else None
+    )
+
+
+def _private_key(read: Settings) -> str:
+    if read.private_key is not None:
+        return read.private_key.get_secret_value()
+    path = _required(read.private_key_path, "PRIVATE_KEY or MAGICODE_PRIVATE_KEY_PATH")
+    if not path.is_file():
+        raise SettingMissingError(f"MAGICODE_PRIVATE_KEY_PATH names {path}, and there is no such file.")
+    return path.read_text(encoding="ascii")
+
+
+def _required(value: T | None, name: str) -> T:
+    if value is None:
+        raise SettingMissingError(f"MAGICODE_{name} is not set; the README says where its value comes from.")
+    return value
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,161 @@
+"""The working process: takes jobs from the queue and plays runs; and the web process, which by default works too.
+
+The jobs' outermost edge is in `infra/postgres/queue.py`: nothing here catches what it does not understand.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
+from uuid import UUID
+
+import uvicorn
+
+from app.actionlog.export import Format
+from app.actionlog.export import export as written_out
+from app.errors import MagicodeError, SupersededError, UserError
+from app.house import House
+from app.jobs import states
+from app.jobs.retries import retry_after
+from app.jobs.tasks import Task
+from app.line import give_up, play, settle, turn_away
+from app.main import create
+from app.nouns import Run
+from app.scene import acknowledge
+from app.settings import Settings
+from app.wiring import open_house
+from infra.postgres.queue import work as work_queue
+
+SYNC_EVERY_SECONDS = 300.0
+
+log = logging.getLogger(__name__)
+
+
+async def serve(read: Settings, environ: Mapping[str, str]) -> None:
+    """The web process until it is told to stop, and the worker beside it unless the settings say otherwise."""
+    async with open_house(read, environ) as house:
+        await sync_installations(house)
+        beside = (lambda: work_jobs(house, read.concurrency)) if read.worker else None
+        config = uvicorn.Config(
+            create(house, beside=beside),
+            host=read.host,
+            port=read.port,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+        )
+        await uvicorn.Server(config).serve()
+
+
+async def work(read: Settings, environ: Mapping[str, str]) -> None:
+    """The working process until it is told to stop."""
+    async with open_house(read, environ) as house:
+        await work_jobs(house, read.concurrency)
+
+
+async def export(
+    read: Settings, environ: Mapping[str, str], *, installation: int, run: UUID | None, form: Format
+) -> AsyncIterator[str]:
+    """The action log of one installation, in pieces."""
+    async with open_house(read, environ, working=False) as house:
+        async for piece in written_out(house.store, house.keys, installation, form, run_id=run):
+            yield piece
+
+
+async def work_jobs(house: House, concurrency: int) -> None:
+    """Work until cancelled, and keep the list of installations as GitHub has it."""
+
+    async def gave_up(task: str, ids: Mapping[str, int | UUID | None], error: BaseException) -> None:
+        if task in (Task.WORK, Task.BLOCKED):
+            await _give_up(house, _id(ids, "installation_id"), _uuid(ids, "run_id"), error)
+
+    keeping = asyncio.create_task(_keep_installations(house))
+    try:
+        await work_queue(
+            house.service_url,
+            tasks(house),
+            concurrency=concurrency,
+            retry_after=retry_after,
+            gave_up=gave_up,
+        )
+    finally:
+        keeping.cancel()
+        with suppress(asyncio.CancelledError):
+            await keeping
+
+
+def tasks(house: House) -> Mapping[str, Callable[..., Awaitable[None]]]:
+    """What each job does. A job whose run has ended or was taken over does nothing."""
+
+    async def on_acknowledge(installation_id: int, run_id: UUID) -> None:
+        if (run := await _run(house, installation_id, run_id)) is not None:
+            await acknowledge(house, run)
+
+    async def on_work(installation_id: int, run_id: UUID) -> None:
+        with suppress(SupersededError):
+            await _playing(house, await states.begin(house.store, installation_id, run_id, house.clock))
+
+    async def on_blocked(installation_id: int, run_id: UUID) -> None:
+        with suppress(SupersededError):
+            await turn_away(house, await states.begin(house.store, installation_id, run_id, house.clock))
+
+    async def on_settle(installation_id: int, run_id: UUID) -> None:
+        if (run := await _run(house, installation_id, run_id)) is not None:
+            await settle(house, run)
+
+    return {
+        Task.ACKNOWLEDGE.value: on_acknowledge,
+        Task.WORK.value: on_work,
+        Task.BLOCKED.value: on_blocked,
+        Task.SETTLE.value: on_settle,
+    }
+
+
+async def sync_installations(house: House) -> None:
+    """Take up the installations that GitHub lists: their webhooks may have come while nobody listened."""
+    try:
+        for installation in await house.github.installations():
+            async with house.store.transaction(installation.id) as transaction:
+                await transaction.put_installation(installation)
+    except MagicodeError as error:
+        log.warning(
+            "The installations could not be listed; trying again later.", extra={"reason": error.reason}
+        )
+
+
+async def _keep_installations(house: House) -> None:
+    while True:
+        await asyncio.sleep(SYNC_EVERY_SECONDS)
+        await sync_installations(house)
+
+
+async def _playing(house: House, run: Run) -> None:
+    """A repository or installation that is gone cannot be told anything: the end is in the log alone."""
+    try:
+        await play(house, run)
+    except UserError as error:
+        await give_up(house, run, error)
+
+
+async def _give_up(house: House, installation_id: int, run_id: UUID, error: BaseException) -> None:
+    with suppress(SupersededError):
+        await give_up(house, await states.begin(house.store, installation_id, run_id, house.clock), error)
+
+
+async def _run(house: House, installation_id: int, run_id: UUID) -> Run | None:
+    async with house.store.transaction(installation_id) as transaction:
+        return await transaction.run(run_id)
+
+
+def _id(ids: Mapping[str, int | UUID | None], name: str) -> int:
+    value = ids[name]
+    assert isinstance(value, int)
+    return value
+
+
+def _uuid(ids: Mapping[str, int | UUID | None], name: str) -> UUID:
+    value = ids[name]
+    assert isinstance(value, UUID)
+    return value
