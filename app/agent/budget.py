@@ -17,7 +17,7 @@ class Limits:
     """At 80 % of any of them the model is told to finish; at 100 % the run ends.
 
     `tokens` counts prompt and output of all calls together, cached parts too. `seconds` is wall time.
-    `output_tokens` is the most that one answer may have.
+    `output_tokens` is the most that one answer may have; a prompt of more than `prompt_tokens` sheds old tool results.
     """
 
     turns: int = 40
@@ -25,6 +25,7 @@ class Limits:
     dollars: Decimal = Decimal(3)
     seconds: float = 900.0
     output_tokens: int = 16_000
+    prompt_tokens: int = 120_000
 
 
 class EndedError(RefusedError):

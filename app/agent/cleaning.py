@@ -55,13 +55,12 @@ def _without_invisible(text: str) -> str:
 
 def _without_comments(text: str) -> str:
     # By hand, because a lazy regular expression takes quadratic time on many openings without an end.
-    kept: list[str] = []
     at = 0
     while (start := text.find("<!--", at)) >= 0:
-        kept.append(text[at:start])
         # `<!-->` and `<!--->` are whole comments: https://spec.commonmark.org/0.31.2/#html-comment
         ends = [end + len(mark) for mark in ("-->", "--!>") if (end := text.find(mark, start + 2)) >= 0]
         if not ends:
-            return "".join(kept) + UNCLOSED
-        at = min(ends)
-    return "".join(kept) + text[at:]
+            return text[:start] + UNCLOSED
+        text = text[:start] + text[min(ends) :]
+        at = max(0, start - 3)  # what stood before and behind may now be the opening of another
+    return text

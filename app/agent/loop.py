@@ -31,6 +31,8 @@ from app.ports import Fence, Model, Search, Workspace
 
 _CUT_OFFS = 3
 _REPEATS = 3
+_KEPT_TURNS = 8
+_SMALL = 400
 
 
 async def propose(
@@ -69,6 +71,8 @@ async def propose(
             if answer.turn.text or answer.turn.calls or answer.turn.opaque is not None:
                 turns.append(answer.turn)
             turns.append(await conversation.reply(answer))
+            if answer.usage.input_tokens > limits.prompt_tokens:
+                turns = shed(turns)
     except Finished as end:
         words, edits = end.words, draft.edits()
         title = " ".join(words.title.split())
@@ -85,6 +89,18 @@ async def _ask(model: Model, request: ModelRequest, budget: Budget) -> ModelAnsw
         if limit.expired():
             raise budget.ended("time") from error
         raise
+
+
+def shed(turns: Sequence[Turn]) -> list[Turn]:
+    """The same turns with the long tool results of all but the last few left out, so that the prompt has room."""
+    note = prompt.load("shed")
+
+    def without(turn: Turn) -> Turn:
+        if not isinstance(turn, ToolTurn):
+            return turn
+        return ToolTurn(tuple(r if len(r.text) <= _SMALL else replace(r, text=note) for r in turn.results))
+
+    return [*(without(turn) for turn in turns[:-_KEPT_TURNS]), *turns[-_KEPT_TURNS:]]
 
 
 class _Conversation:

@@ -24,8 +24,9 @@ MAX_LINES = 500
 MAX_LINE = 2_000
 MAX_LISTED = 400
 MAX_WRITTEN = 500_000
+MAX_CALLS = 16
 
-Path = Annotated[
+FilePath = Annotated[
     str, Field(min_length=1, max_length=1000, description="Relative to the repository, like src/a.py.")
 ]
 Piece = Annotated[str, Field(max_length=MAX_WRITTEN)]
@@ -55,24 +56,24 @@ class ListIn(Arguments):
 
 
 class ReadLines(Arguments):
-    path: Path
+    path: FilePath
     start_line: Annotated[int, Field(ge=1, description="First line, counted from 1.")] | None = None
     end_line: Annotated[int, Field(ge=1, description="Last line, included.")] | None = None
 
 
 class EditFile(Arguments):
-    path: Path
+    path: FilePath
     old: Annotated[Piece, Field(description="The exact text to replace; it must occur once.")]
     new: Annotated[Piece, Field(description="The text to put in its place.")]
 
 
 class CreateFile(Arguments):
-    path: Path
+    path: FilePath
     text: Annotated[Piece, Field(description="The whole file.")]
 
 
 class DeleteFile(Arguments):
-    path: Path
+    path: FilePath
 
 
 class Finish(Arguments):
@@ -160,13 +161,15 @@ class Toolbox:
         results: list[ToolResult] = []
         self._failed_write = False
         at = 0
+        calls, rest = calls[:MAX_CALLS], calls[MAX_CALLS:]
         while at < len(calls):
             behind = at + 1
             while self._reads_only(calls[at]) and behind < len(calls) and self._reads_only(calls[behind]):
                 behind += 1
             results += await asyncio.gather(*(self._one(call) for call in calls[at:behind]))
             at = behind
-        return results
+        late = f"Not carried out: at most {MAX_CALLS} calls can be made in one turn. Make it again."
+        return results + [ToolResult(call.id, late, is_error=True) for call in rest]
 
     def _reads_only(self, call: ToolCall) -> bool:
         tool = self._tools.get(call.name)

@@ -30,6 +30,7 @@ def verify(patch: Patch, workspace: Workspace, policy: Policy) -> Change:
     guards.wipe_out(edits, workspace)
     for edit in edits:
         guards.secrets(edit)
+        guards.deceptive_characters(edit)
     guards.push_rules(edits, policy.rules)
     counts = [count(edit) for edit in edits]
     return Change(

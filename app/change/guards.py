@@ -113,6 +113,8 @@ def collisions(edits: Sequence[FileEdit], workspace: Workspace) -> None:
     taken: dict[str, str] = {}
     folders: set[str] = set()
     created = [edit.path for edit in edits if edit.before is None]
+    if not created:
+        return
     for path in [*(e.path for e in workspace.entries() if e.path not in removed), *created]:
         for name in _with_parents(path):
             other = taken.setdefault(_folded(name), name)
@@ -238,6 +240,22 @@ def secrets(edit: FileEdit) -> None:
                     f"`{edit.path}`, line {number}, would hold what looks like {what}. "
                     "Keep it out of the code (an environment variable, a secret store), and revoke it if it is real.",
                 )
+
+
+def deceptive_characters(edit: FileEdit) -> None:
+    """Refuses added characters that make a line read otherwise than it runs: direction overrides and tag characters.
+
+    https://trojansource.codes (CVE-2021-42574). Those that the file held already are not news.
+    """
+    known = _text(edit.before or b"")
+    for number, line in added_lines(edit):
+        found = next((c for c in _text(line) if _deceives(c) and c not in known), None)
+        if found is not None:
+            raise refuse(
+                "deceptive_characters",
+                f"`{edit.path}`, line {number}, would hold U+{ord(found):04X}, which makes text read otherwise than it is. "
+                "Write it as an escape.",
+            )
 
 
 # --- GitHub's rules --------------------------------------------------------------------------------------------------
@@ -387,6 +405,11 @@ def _ignorable(character: str) -> bool:
     filler = point in (0x34F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x3164, 0xFFA0) or 0x180B <= point <= 0x180F
     selector = 0xFE00 <= point <= 0xFE0F or 0xE0000 <= point <= 0xE0FFF or 0xFFF0 <= point <= 0xFFF8
     return filler or selector or unicodedata.category(character) in ("Cc", "Cf", "Co", "Cn")
+
+
+def _deceives(character: str) -> bool:
+    point = ord(character)
+    return 0x202A <= point <= 0x202E or 0x2066 <= point <= 0x2069 or 0xE0000 <= point <= 0xE007F
 
 
 def _folded(path: str) -> str:

@@ -27,11 +27,11 @@ _FORMS: tuple[tuple[str, str], ...] = (
     ("a PyPI token", r"\b(pypi-AgE[A-Za-z0-9_-]{50,})"),
     ("a SendGrid key", r"\b(SG\.[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43})"),
     ("a JSON Web Token", r"\b(eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{16,})"),
-    (
-        "a password in a URL",
-        r"\b[a-z][a-z0-9+.-]{1,20}://[^/\s:@'\"{}$<>]{1,64}:([^/\s:@'\"{}$<>]{8,})@[A-Za-z0-9.-]+",
-    ),
 )
+# Names and stars in place of a password are how documents write it, so only one with letters and digits counts.
+_IN_URL = r"\b[a-z][a-z0-9+.-]{1,20}://[^/\s:@'\"{}$<>]{1,64}:([^/\s:@'\"{}$<>]{8,200})@([A-Za-z0-9.-]+)"
+_LOCAL = ("localhost", "127.0.0.1")
+_LEAST_URL_ENTROPY = 2.8
 _ASSIGNED = (
     r"(?i)(?:secret|token|passw(?:or)?d|passphrase|api[_-]?key|private[_-]?key|access[_-]?key|auth[_-]?key|credential)"
     r"[a-z0-9_-]{0,24}[\"'\]]{0,2}\s*(?::|=>?|:=)\s*[\"'`]([A-Za-z0-9+/=_.~-]{20,200})[\"'`]"
@@ -55,9 +55,12 @@ _LEAST_ENTROPY = (
 
 def find(text: str) -> list[tuple[str, str]]:
     """(what it looks like, the secret) for each finding, in order. The second must go nowhere but a comparison."""
-    found = [(name, match.group(1)) for name, form in _compiled() for match in form.finditer(text)]
+    found = [(name, match.group(1)) for name, form in _FORMS for match in _form(form).finditer(text)]
     found = [(name, secret) for name, secret in found if not _is_placeholder(secret)]
-    assigned = (match.group(1) for match in _assigned().finditer(text))
+    for match in _form(_IN_URL).finditer(text):
+        if match.group(2) not in _LOCAL and _looks_random(match.group(1), _LEAST_URL_ENTROPY):
+            found.append(("a password in a URL", match.group(1)))
+    assigned = (match.group(1) for match in _form(_ASSIGNED).finditer(text))
     return found + [("a password or key", secret) for secret in assigned if _looks_random(secret)]
 
 
@@ -66,7 +69,7 @@ def _is_placeholder(secret: str) -> bool:
     return any(word in low for word in _PLACEHOLDERS) or len(set(secret[-16:])) <= 3
 
 
-def _looks_random(secret: str) -> bool:
+def _looks_random(secret: str, least: float = _LEAST_ENTROPY) -> bool:
     if (
         _is_placeholder(secret)
         or not any(c.isdigit() for c in secret)
@@ -78,14 +81,9 @@ def _looks_random(secret: str) -> bool:
     hexadecimal = all(
         c in "0123456789abcdefABCDEF-" for c in secret
     )  # 16 letters cannot reach the other bound
-    return entropy >= (3.0 if hexadecimal else _LEAST_ENTROPY)
+    return entropy >= (min(3.0, least) if hexadecimal else least)
 
 
 @cache
-def _compiled() -> tuple[tuple[str, re2._Regexp], ...]:
-    return tuple((name, re2.compile(form)) for name, form in _FORMS)
-
-
-@cache
-def _assigned() -> re2._Regexp:
-    return re2.compile(_ASSIGNED)
+def _form(pattern: str) -> re2._Regexp:
+    return re2.compile(pattern)

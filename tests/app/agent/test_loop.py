@@ -231,6 +231,28 @@ async def test_the_conversation_only_grows_so_that_providers_can_cache_it(bench:
         assert tuple(later.turns[: len(earlier.turns)]) == tuple(earlier.turns)
 
 
+async def test_a_prompt_that_grows_too_long_sheds_its_oldest_results_and_keeps_the_last(
+    bench: Any, kit: Any
+) -> None:
+    tree = kit.Tree(FILES | {"long.txt": b"word\n" * 400})
+    reads = [
+        kit.says(("read", {"path": "long.txt", "start_line": n}), tokens=90_000 + n * 10_000)
+        for n in range(1, 8)
+    ]
+    model = kit.Script(*reads, kit.says(EDIT), kit.finishes())
+    patch = await bench.run(tree, model)
+    assert patch.edits
+    texts = [r.text for turn in model.requests[-1].turns if isinstance(turn, ToolTurn) for r in turn.results]
+    assert [text.startswith("[This result was left out") for text in texts] == [True] * 3 + [False] * 5
+    assert len(model.requests[-1].turns) == 17
+
+
+async def test_too_many_calls_in_one_turn_are_answered_and_not_run(bench: Any, kit: Any) -> None:
+    model = kit.Script(kit.says(*[READ] * 20), kit.says(EDIT), kit.finishes())
+    await bench.run(kit.Tree(FILES), model)
+    assert [r.is_error for r in model.results(1)] == [False] * 16 + [True] * 4
+
+
 async def test_calls_and_results_alternate_as_providers_demand(bench: Any, kit: Any) -> None:
     model = kit.Script(kit.says(READ), kit.says(text="hm"), kit.says(EDIT), kit.finishes())
     await bench.run(kit.Tree(FILES), model)

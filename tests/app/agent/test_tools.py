@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from app.agent.draft import Draft
 from app.agent.tools import MAX_OUTPUT, Toolbox
@@ -66,6 +67,7 @@ def test_every_tool_says_what_it_takes_and_takes_nothing_else(hand: Hand) -> Non
         "answer",
     ]
     for spec in hand.box.specs:
+        Draft202012Validator.check_schema(spec.parameters)
         assert spec.description
         assert spec.parameters["additionalProperties"] is False
         assert set(spec.parameters["required"]) <= set(spec.parameters["properties"])  # type: ignore[call-overload]

@@ -283,7 +283,8 @@ HARMLESS = [
     "AKIAIOSFODNN7EXAMPLE",
     'sha = "da39a3ee5e6b4b0d3255bfef95601890afd80709"',
     "integrity: sha512-9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
-    "postgres://user:password@localhost/db".replace("password", "pass"),
+    "postgres://user:password@db.invalid/shop",
+    "postgres://postgres:Passw0rd-for-tests@localhost:5432/shop",
     "https://${USER}:${PASSWORD}@host.invalid",
     "-----BEGIN PUBLIC KEY-----",
     "-----BEGIN CERTIFICATE-----",
@@ -302,6 +303,20 @@ def test_a_secret_that_the_file_held_already_is_no_news(kit: Any) -> None:
     where = kit.Tree({"a.py": old, "b.py": b"1\n"})
     assert reason(kit, FileEdit("a.py", old, b"if True:\n    " + old), where=where) is None
     assert reason(kit, FileEdit("b.py", b"1\n", old), where=where) == "secret"
+
+
+@pytest.mark.parametrize("character", ["\u202e", "\u2066", "\U000e0041"])
+def test_characters_that_turn_a_line_round_are_refused_unless_the_file_had_them(
+    kit: Any, character: str
+) -> None:
+    assert reason(kit, kit.new("src/c.py", f"x = 1  # {character}\n")) == "deceptive_characters"
+    where = kit.Tree({"a.py": f"{character}\n".encode(), "b.py": b"1\n"})
+    edit = FileEdit("a.py", f"{character}\n".encode(), f"{character} more\n".encode())
+    assert reason(kit, edit, where=where) is None
+
+
+def test_emoji_and_other_scripts_may_be_added(kit: Any) -> None:
+    assert reason(kit, kit.new("src/c.py", "x = '👩\u200d💻 नमस्ते می\u200cخواهم'\n")) is None
 
 
 def pattern(kind: str, operator: str, text: str, *, negate: bool = False) -> Rule:
