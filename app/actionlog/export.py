@@ -15,7 +15,8 @@ from app.errors import DefectError
 from app.nouns import Entry
 from app.ports import Keys, Store
 
-_PAGE = 500  # entries in one transaction
+PAGE = 500
+"""Entries read in one transaction."""
 
 
 class Format(StrEnum):
@@ -28,17 +29,17 @@ class Format(StrEnum):
 
 
 async def opened(
-    store: Store, keys: Keys, installation_id: int, *, run_id: UUID | None = None
+    store: Store, keys: Keys, installation_id: int, *, run_id: UUID | None = None, after_seq: int = 0
 ) -> AsyncIterator[ExportedEntry]:
-    """The entries, oldest first, a page at a time; of one run only when it is given (such a part is no whole chain)."""
-    after = 0
+    """The entries, oldest first, a page at a time; those after `after_seq`, or of one run (such a part is no whole chain)."""
+    after = after_seq
     while True:
         async with store.transaction(installation_id) as transaction:
             key = await keys.existing_key(transaction)
-            page = await transaction.entries(after_seq=after, run_id=run_id, limit=_PAGE)
+            page = await transaction.entries(after_seq=after, run_id=run_id, limit=PAGE)
         for entry, salt in page:
             yield _open(keys, key, entry, salt)
-        if len(page) < _PAGE:
+        if len(page) < PAGE:
             return
         after = page[-1][0].seq
 
