@@ -1,4 +1,4 @@
-"""The control desk under `/_simulator/`: faults, the record of requests, the clock, the settings."""
+"""The control desk under `/_simulator/`: faults, other Apps' checks, the record of requests, the clock, the settings."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 from infra.simulator.answers import ApiError, bad_request, not_found, unprocessable
 from infra.simulator.faults import Faults, described
 from infra.simulator.limits import Usage
+from infra.simulator.routes.checks import report
 from infra.simulator.state import Limits, RequestRecord, World, stamp
 
 
@@ -47,6 +48,8 @@ async def _post(world: World, faults: Faults, usage: Usage, what: str, request: 
     sent = await _object(request)
     if what == "faults":
         return described(faults.add(sent))
+    if what == "checks":
+        return await report(world, sent)
     if what == "clock":
         return _move_clock(world, sent)
     if what == "settings":
