@@ -36,7 +36,6 @@ from app.nouns import (
     Outcome,
     Patch,
     Publication,
-    Request,
     Run,
     RunState,
     Snippet,
@@ -44,8 +43,7 @@ from app.nouns import (
 )
 from app.ports import Search, Workspace
 from app.pulls import template, wording
-from app.pulls.branch import Choice
-from app.pulls.publish import PERMISSIONS, PublishSettings, choose_branch, publish
+from app.pulls.publish import PERMISSIONS, PublishSettings, publish
 from app.pulls.recovery import left_by_this_run
 from app.pulls.wording import Stage
 from app.reading import Asked, read_request, require_permission
@@ -67,28 +65,26 @@ async def fix(scene: Scene) -> Outcome:
     """The whole line: a request becomes a pull request, or an answer that says why not."""
     async with scene.at(Stage.READING):
         asked = await read_request(scene)
-        choice = await choose_branch(scene.run, scene.reader, asked_on=asked.request.pull_request)
-        request = _from_where(asked.request, choice)
         # What an earlier attempt of this very run put on GitHub is adopted, and no model is asked again.
-        change = await left_by_this_run(scene.run, choice, scene.reader)
-    if choice.settled and choice.pull_request is not None:
-        return Outcome(RunState.OPENED, "opened", "", pull_request=choice.pull_request.number)
+        change = await left_by_this_run(scene.run, asked.choice, scene.reader)
+    if asked.choice.settled and asked.choice.pull_request is not None:
+        return Outcome(RunState.OPENED, "opened", "", pull_request=asked.choice.pull_request.number)
     form = None
     if change is None:
         async with AsyncExitStack() as rooms:
             async with scene.at(Stage.FETCHING):
-                workspace = await rooms.enter_async_context(_workspace(scene, request))
+                workspace = await rooms.enter_async_context(_workspace(scene, asked))
             async with scene.at(Stage.SEARCHING):
-                search, snippets = await _look(scene, request, workspace)
+                search, snippets = await _look(scene, asked, workspace)
             async with scene.at(Stage.WRITING):
-                patch = await _propose(scene, asked, request, workspace, search, snippets)
+                patch = await _propose(scene, asked, workspace, search, snippets)
             if patch.answer is not None:
                 return Outcome(RunState.ANSWERED, "answered", patch.answer)
             async with scene.at(Stage.CHECKING):
-                change = await _verify(scene, asked, patch, workspace, choice)
+                change = await _verify(scene, asked, workspace, patch)
                 form = template.find(workspace)
     async with scene.at(Stage.PUBLISHING):
-        return _published(await _publish(scene, asked, request, choice, change, form))
+        return _published(await _publish(scene, asked, change, form))
 
 
 async def play(house: House, run: Run) -> None:
@@ -183,24 +179,14 @@ async def give_up(house: House, run: Run, error: BaseException) -> None:
 # --- the stations, as a run uses them --------------------------------------------------------------------------------
 
 
-def _from_where(request: Request, choice: Choice) -> Request:
-    """A revision starts from the open pull request's head; anything else from the base branch."""
-    pull = choice.pull_request
-    if pull is None or choice.settled:
-        return request
-    return replace(
-        request, pull_request=pull, base_ref=pull.base_ref, base_sha=pull.head_sha, is_revision=True
-    )
-
-
 @asynccontextmanager
-async def _workspace(scene: Scene, request: Request) -> AsyncIterator[SnapshotWorkspace]:
+async def _workspace(scene: Scene, asked: Asked) -> AsyncIterator[SnapshotWorkspace]:
     async with open_workspace(
-        scene.reader, request.base_sha, root=scene.house.workspace_root, run_id=str(scene.run.id)
+        scene.reader, asked.request.base_sha, root=scene.house.workspace_root, run_id=str(scene.run.id)
     ) as workspace:
         await scene.record(
             Action.CODE_FETCHED,
-            sha=request.base_sha,
+            sha=asked.request.base_sha,
             files=workspace.files,
             bytes=workspace.bytes,
             left_out=len(workspace.left_out),
@@ -208,8 +194,9 @@ async def _workspace(scene: Scene, request: Request) -> AsyncIterator[SnapshotWo
         yield workspace
 
 
-async def _look(scene: Scene, request: Request, workspace: Workspace) -> tuple[Search, Sequence[Snippet]]:
+async def _look(scene: Scene, asked: Asked, workspace: Workspace) -> tuple[Search, Sequence[Snippet]]:
     """Workspace → Snippets, and the search that the agent goes on with."""
+    request = asked.request
     index = scene.house.index(scene.key, scene.run.installation_id, scene.run.repository_id)
     described = "\n".join((request.title, request.body, *request.instructions, *request.untrusted))
     report = await index.update(
@@ -234,13 +221,8 @@ async def _look(scene: Scene, request: Request, workspace: Workspace) -> tuple[S
     return search, await search(described, SNIPPETS)
 
 
-async def _propose(  # noqa: PLR0917 (what the last stations returned, in their order)
-    scene: Scene,
-    asked: Asked,
-    request: Request,
-    workspace: Workspace,
-    search: Search,
-    snippets: Sequence[Snippet],
+async def _propose(
+    scene: Scene, asked: Asked, workspace: Workspace, search: Search, snippets: Sequence[Snippet]
 ) -> Patch:
     """Snippets → Patch. Each call of the model is charged and written down before what it asked for is done."""
     model = scene.house.model(asked.repofile.model)
@@ -260,7 +242,7 @@ async def _propose(  # noqa: PLR0917 (what the last stations returned, in their 
         )
 
     return await propose(
-        request,
+        asked.request,
         workspace,
         snippets,
         model=model,
@@ -296,9 +278,9 @@ def _instructions(asked: Asked, workspace: Workspace) -> Sequence[tuple[str, str
     return told
 
 
-async def _verify(scene: Scene, asked: Asked, patch: Patch, workspace: Workspace, choice: Choice) -> Change:
+async def _verify(scene: Scene, asked: Asked, workspace: Workspace, patch: Patch) -> Change:
     """Patch → Change: every guard, and a refusal written down."""
-    policy = Policy(repofile=asked.repofile, rules=await scene.reader.rules(choice.branch))
+    policy = Policy(repofile=asked.repofile, rules=await scene.reader.rules(asked.choice.branch))
     try:
         change = verify(patch, workspace, policy)
     except RefusedError as error:
@@ -310,19 +292,17 @@ async def _verify(scene: Scene, asked: Asked, patch: Patch, workspace: Workspace
     return change
 
 
-async def _publish(
-    scene: Scene, request: Request, change: Change, form: str | None, asked: Asked
-) -> Publication:
+async def _publish(scene: Scene, asked: Asked, change: Change, form: str | None) -> Publication:
     """Change → Publication, with the one token that may write code, minted now and revoked right after."""
     house, run = scene.house, scene.run
     await require_permission(scene)
     # Noted before anything is written there: what GitHub then tells about the branch is known to be about ours.
-    await states.note(house.store, run, branch=choice.branch, base_sha=request.base_sha)
+    await states.note(house.store, run, branch=asked.choice.branch, base_sha=asked.request.base_sha)
     head = await house.ledger.head(run.installation_id)
     async with scene.writer("publish", PERMISSIONS) as writer:
         return await publish(
             run,
-            request,
+            asked.request,
             change,
             reader=scene.reader,
             writer=writer,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app.errors import GoneError, MissingError, UserError
 from app.jobs import permission
@@ -10,6 +10,8 @@ from app.jobs.freeze import require_unchanged
 from app.nouns import Action, Comment, Issue, Repository, Request, Tree
 from app.ports import RepositoryReader
 from app.pulls import wording
+from app.pulls.branch import Choice
+from app.pulls.publish import choose_branch
 from app.repofile import DEFAULT, PATH, RepoFile, parse
 from app.scene import Scene
 
@@ -19,11 +21,12 @@ AUTHORS_ASKED_ABOUT = 20
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The request, and what the base branch says about working here."""
+    """The request, what the base branch says about working here, and the branch that a change would go to."""
 
     request: Request
     repofile: RepoFile
     base_tree: Tree
+    choice: Choice
 
 
 async def read_request(scene: Scene) -> Asked:
@@ -54,7 +57,8 @@ async def read_request(scene: Scene) -> Asked:
         base_sha=tip.sha,
         pull_request=await reader.pull_request(run.number) if run.is_pull_request else None,
     )
-    return Asked(request, repofile, tree)
+    choice = await choose_branch(run, reader, asked_on=request.pull_request)
+    return Asked(_from_where(request, choice), repofile, tree, choice)
 
 
 async def require_permission(scene: Scene) -> None:
@@ -64,6 +68,16 @@ async def require_permission(scene: Scene) -> None:
     allowed = permission.may_ask(granted, run.verb)
     await scene.record(Action.PERMISSION_CHECKED, login=run.asker_login, permission=granted, allowed=allowed)
     permission.require(granted, run.verb, run.asker_login)
+
+
+def _from_where(request: Request, choice: Choice) -> Request:
+    """A revision starts from the open pull request's head; anything else from the base branch."""
+    pull = choice.pull_request
+    if pull is None or choice.settled:
+        return request
+    return replace(
+        request, pull_request=pull, base_ref=pull.base_ref, base_sha=pull.head_sha, is_revision=True
+    )
 
 
 def _require_workable(repository: Repository, *, is_pull_request: bool) -> None:
