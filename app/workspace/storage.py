@@ -11,6 +11,7 @@ import re
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from app.errors import DefectError
 _MEMORY = frozenset({"tmpfs", "ramfs"})
 _NAME = re.compile(r"magicode-(?P<run>[A-Za-z0-9_-]{1,64})-(?P<pid>[0-9]{1,10})")
 _LOCK = "lock"
+_MAKING_SECONDS = 60
+_UNUSABLE = "The workspace directory cannot be made or written: see MAGICODE_WORKSPACE_DIR."
 _MOUNTS = Path("/proc/mounts")
 _SHARED = Path("/dev/shm")  # noqa: S108 - each run's directory below it is made 0700 by mkdir, which follows no link
 
@@ -40,9 +43,12 @@ def find_root(preferred: Path | None = None, *, mounts: Path = _MOUNTS, shared: 
     Raises DefectError (`workspace_root_unusable`) when the settings' directory cannot be written.
     """
     if preferred is not None:
-        preferred.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            preferred.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise DefectError(_UNUSABLE, reason="workspace_root_unusable") from error
         if not os.access(preferred, os.W_OK | os.X_OK):
-            raise DefectError("The workspace directory cannot be written.", reason="workspace_root_unusable")
+            raise DefectError(_UNUSABLE, reason="workspace_root_unusable")
         return _root(preferred.resolve(), memory_backed(preferred.resolve(), mounts=mounts))
     if shared.is_dir() and os.access(shared, os.W_OK | os.X_OK) and memory_backed(shared, mounts=mounts):
         return _root(shared, True)
@@ -108,8 +114,8 @@ def run_directory(root: Path, run_id: str) -> Iterator[Path]:
 def sweep(root: Path) -> int:
     """Remove what dead processes left below `root`; return how many workspaces that were.
 
-    A workspace is in use while its lock is held, whichever process or container holds it. Before the lock is taken
-    the process's life decides. Others' directories and links are left alone.
+    A workspace is in use while its lock is held, whichever process or container holds it. In the moment before the lock
+    is taken the process's life decides. Others' directories and links are left alone.
     """
     removed = 0
     for path in sorted(root.iterdir()):
@@ -140,7 +146,16 @@ def _in_use(path: Path, pid: int) -> bool:
         return True
     finally:
         os.close(lock)
-    return False
+    # Nobody holds it: a leftover, unless its process is between making the directory and locking it.
+    return _alive(pid) and _age(path) < _MAKING_SECONDS
+
+
+def _age(path: Path) -> float:
+    """Seconds since its last change; 0 when it has gone meanwhile."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return 0
 
 
 def _alive(pid: int) -> bool:
