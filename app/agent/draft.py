@@ -79,6 +79,8 @@ class Draft:
             return f"`{path}` is a symbolic link; links are neither followed nor changed."
         if entry is not None and entry.mode == "160000":
             return f"`{path}` is a submodule; its files are not here and it cannot be changed."
+        if entry is not None:
+            return f"`{path}` is too large to be read here, and cannot be changed."
         if any(other.startswith(f"{path.rstrip('/')}/") for other in self._base):
             return f"`{path}` is a folder; `list` shows what is in it."
         name = path.rpartition("/")[2]

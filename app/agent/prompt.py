@@ -56,18 +56,17 @@ def opening(
 
 
 def _request(request: Request) -> list[str]:
-    kind = "pull request" if request.pull_request is not None else "issue"
+    pull = request.pull_request
+    kind = "pull request" if pull is not None and pull.number == request.number else "issue"
     base = json.dumps(clean(request.base_ref))
     parts = [
         f"The request, on {kind} #{request.number} of {clean(request.repository.full_name)}.",
         f"The work starts at branch {base}, commit {request.base_sha}.",
         block("request", f"{clean(request.title)}\n\n{clean(request.body)}".strip()),
     ]
-    if request.pull_request is not None:
-        pull = request.pull_request
-        parts.append(
-            block("pull-request", f"{clean(pull.title)}\n\n{clean(pull.body)}".strip(), head=pull.head_ref)
-        )
+    if pull is not None:
+        said = f"{clean(pull.title)}\n\n{clean(pull.body)}".strip()
+        parts.append(block("pull-request", said, number=str(pull.number), head=pull.head_ref))
     if request.is_revision:
         parts.append(
             "The code that you see already holds the work of that pull request: change it as is asked now."

@@ -158,12 +158,13 @@ def something(edits: Sequence[FileEdit]) -> None:
 
 def base(edit: FileEdit, workspace: Workspace) -> None:
     """Refuses an edit that was made of other bytes than the commit holds."""
-    entry = workspace.entry(edit.path)
-    if entry is None:
-        same = edit.before is None
-    else:
-        same = edit.before is not None and edit.before == workspace.read(edit.path)
-    if not same:
+    try:
+        held = workspace.read(edit.path) if workspace.entry(edit.path) is not None else None
+    except KeyError as error:
+        raise refuse(
+            "base_unreadable", f"`{edit.path}` is too large to be read here. Change it yourself."
+        ) from error
+    if edit.before != held:
         raise refuse(
             "base_differs", f"The proposal was not made from `{edit.path}` as it is at the base. Ask again."
         )

@@ -31,26 +31,18 @@ _FORMS: tuple[tuple[str, str], ...] = (
 # Names and stars in place of a password are how documents write it, so only one with letters and digits counts.
 _IN_URL = r"\b[a-z][a-z0-9+.-]{1,20}://[^/\s:@'\"{}$<>]{1,64}:([^/\s:@'\"{}$<>]{8,200})@([A-Za-z0-9.-]+)"
 _LOCAL = ("localhost", "127.0.0.1")
-_LEAST_URL_ENTROPY = 2.8
 _ASSIGNED = (
     r"(?i)(?:secret|token|passw(?:or)?d|passphrase|api[_-]?key|private[_-]?key|access[_-]?key|auth[_-]?key|credential)"
     r"[a-z0-9_-]{0,24}[\"'\]]{0,2}\s*(?::|=>?|:=)\s*[\"'`]([A-Za-z0-9+/=_.~-]{20,200})[\"'`]"
 )
 _PLACEHOLDERS = (
-    "example",
-    "dummy",
-    "placeholder",
-    "changeme",
-    "change-me",
-    "redacted",
-    "your",
-    "fake",
-    "sample",
-    "xxxx",
-)
-_LEAST_ENTROPY = (
-    3.5  # bits a character: English words joined together stay near 3.2, random base64 is above 4
-)
+    "example", "dummy", "placeholder", "changeme", "change-me", "redacted", "your", "fake", "sample", "xxxx",
+)  # fmt: skip
+_LONGEST_PLACEHOLDER = 64
+# In bits a character: English words joined together stay near 3.2, random base64 is above 4.
+_LEAST_ENTROPY = 3.5
+_LEAST_HEXADECIMAL_ENTROPY = 3.0
+_LEAST_URL_ENTROPY = 2.8
 
 
 def find(text: str) -> list[tuple[str, str]]:
@@ -65,8 +57,9 @@ def find(text: str) -> list[tuple[str, str]]:
 
 
 def _is_placeholder(secret: str) -> bool:
-    low = secret.lower()
-    return any(word in low for word in _PLACEHOLDERS) or len(set(secret[-16:])) <= 3
+    # A long random token holds a short word by chance now and then; nobody writes a placeholder that long.
+    words = _PLACEHOLDERS if len(secret) <= _LONGEST_PLACEHOLDER else ()
+    return any(word in secret.lower() for word in words) or len(set(secret[-16:])) <= 3
 
 
 def _looks_random(secret: str, least: float = _LEAST_ENTROPY) -> bool:
@@ -78,10 +71,8 @@ def _looks_random(secret: str, least: float = _LEAST_ENTROPY) -> bool:
         return False
     counts = Counter(secret)
     entropy = -sum(n / len(secret) * math.log2(n / len(secret)) for n in counts.values())
-    hexadecimal = all(
-        c in "0123456789abcdefABCDEF-" for c in secret
-    )  # 16 letters cannot reach the other bound
-    return entropy >= (min(3.0, least) if hexadecimal else least)
+    hexadecimal = all(c in "0123456789abcdefABCDEF-" for c in secret)  # 16 digits stay below the other bound
+    return entropy >= (min(_LEAST_HEXADECIMAL_ENTROPY, least) if hexadecimal else least)
 
 
 @cache

@@ -73,9 +73,14 @@ def test_a_revision_says_which_pull_request_it_continues(kit: Any) -> None:
         "",
     )
     told = opening(kit.request(pull_request=pull, is_revision=True), kit.Tree({}), [], [])
-    assert "pull request #7" in told
-    assert 'head="magicode/issue-7"' in told
+    assert "on issue #7 of" in told
+    assert 'number="9" head="magicode/issue-7"' in told
     assert "already holds the work" in told
+
+
+def test_a_request_made_on_a_pull_request_says_so(kit: Any) -> None:
+    pull = PullRequest(7, "n", "T", "B", "open", True, False, "topic", "b" * 40, 1, "main", "a" * 40, "")
+    assert "on pull request #7 of" in opening(kit.request(pull_request=pull), kit.Tree({}), [], [])
 
 
 @given(st.text(max_size=80))

@@ -30,7 +30,7 @@ class Hand:
     """Calls tools by name over one draft."""
 
     def __init__(self, kit: Any, search: Any = None, files: Any = None) -> None:
-        self.tree = kit.Tree(files or FILES, {"link": "120000", "sub": "160000"})
+        self.tree = kit.Tree(files or FILES, {"link": "120000", "sub": "160000", "huge.csv": "100644"})
         self.draft = Draft(self.tree)
         self.box = Toolbox(self.tree, self.draft, search or kit.Places())
 
@@ -128,6 +128,7 @@ async def test_a_line_without_end_does_not_fill_the_prompt(hand: Hand) -> None:
         ("logo.png", "binary file of 5 bytes"),
         ("link", "symbolic link"),
         ("sub", "submodule"),
+        ("huge.csv", "too large"),
         ("src", "is a folder"),
         ("lib/total.py", "Files of that name: `src/total.py`"),
         ("../etc/passwd", "There is no file"),
@@ -246,6 +247,7 @@ async def test_an_executable_keeps_its_mode(kit: Any) -> None:
         ("src", "is a folder"),
         ("README.md/x", "is not a folder"),
         ("link", "symbolic link"),
+        ("huge.csv", "too large"),
         ("link/x", "is not a folder"),
         ("sub/x", "is not a folder"),
         ("../x", "is not a path"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import random
 import string
 import unicodedata
 from decimal import Decimal
@@ -197,6 +197,11 @@ def test_an_edit_is_of_the_bytes_mode_and_kind_that_the_tree_has(
     assert reason(kit, edit) == said
 
 
+def test_a_file_that_the_workspace_could_not_hold_is_not_overwritten(kit: Any) -> None:
+    where = kit.Tree(FILES, {"huge.csv": "100644"})
+    assert reason(kit, kit.new("huge.csv"), where=where) == "base_unreadable"
+
+
 def test_nothing_at_all_and_one_file_twice_are_refused(kit: Any) -> None:
     assert reason(kit) == "nothing_changed"
     assert reason(kit, kit.new("a"), kit.new("a", "y\n")) == "path_twice"
@@ -234,8 +239,11 @@ def test_removing_or_emptying_most_of_the_repository_is_refused(kit: Any) -> Non
     )
 
 
+DICE = random.Random(7)
+
+
 def rnd(length: int, alphabet: str = string.ascii_letters + string.digits) -> str:
-    return "a1B2" + "".join(secrets.choice(alphabet) for _ in range(length - 4))
+    return "a1B2" + "".join(DICE.choice(alphabet) for _ in range(length - 4))
 
 
 # Each is put together here, so that no scanner takes this file for a leak.
