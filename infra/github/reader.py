@@ -157,7 +157,7 @@ class GitHubReader:
             self._rest.repos.async_download_tarball_archive, owner, name, sha, stream=True
         )
         try:
-            async for chunk in response.raw_response.aiter_raw():
+            async for chunk in response.raw_response.aiter_bytes():
                 yield chunk
         except (httpx.HTTPError, RequestError):
             raise TransientError("The download of the archive broke off.", reason="network") from None
