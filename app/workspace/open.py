@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import shutil
 import threading
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -24,6 +25,9 @@ from app.workspace.unpack import Limits, check_path, unpack
 T = TypeVar("T")
 
 _ARCHIVE = "archive"
+_NO_ROOM = (
+    "There is no room for a workspace: enlarge the memory-backed storage, or set MAGICODE_WORKSPACE_DIR."
+)
 _FETCHES_AT_ONCE = 8
 
 
@@ -41,7 +45,9 @@ async def open_workspace(
         entries = (await reader.tree(sha)).entries
         left_out = _refuse_or_leave_out(entries, caps)
         skip = {left.path for left in left_out}
-        shelf = _Shelf(directory, {entry.sha for entry in entries if entry.path not in skip})
+        sizes = {entry.sha: entry.size or 0 for entry in entries if entry.path not in skip}
+        shelf = _Shelf(directory, set(sizes))
+        _refuse_without_room(sum(sizes.values()), shutil.disk_usage(directory).free)
         if shelf.wanted:
             await _fill_from_archive(reader, sha, shelf, caps, unpacked_cap=_expected(entries, caps))
         left_out += await _fill_by_blob(
@@ -101,6 +107,12 @@ def _refuse_or_leave_out(entries: Sequence[TreeEntry], limits: Limits) -> list[L
             reason="repository_too_large",
         )
     return left_out
+
+
+def _refuse_without_room(needed: int, free: int) -> None:
+    """The files and their archive lie side by side for a moment. Containers often have 64 MB of shared memory."""
+    if needed + needed // 2 > free:
+        raise TransientError(_NO_ROOM, reason="workspace_full")
 
 
 def _expected(entries: Sequence[TreeEntry], limits: Limits) -> int:
@@ -195,7 +207,5 @@ def _room() -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise TransientError(
-                "There is no room for a workspace at the moment.", reason="workspace_full"
-            ) from error
+            raise TransientError(_NO_ROOM, reason="workspace_full") from error
         raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import shutil
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -250,6 +251,20 @@ async def test_an_error_of_the_reader_comes_out_as_it_is(commit, root):
             pass
     assert trouble.value.reason == "github_away"
     assert list(root.iterdir()) == []
+
+
+async def test_without_room_nothing_is_downloaded(commit, root):
+    reader, sha = commit({"a": b"x"})
+    entry = (await reader.tree(sha)).entries[0]
+    size = shutil.disk_usage(root).free
+    reader.entries = (replace(entry, size=size),)
+    with pytest.raises(TransientError) as trouble:
+        async with open_workspace(
+            reader, sha, root=root, run_id="r1", limits=Limits(unpacked_bytes=2 * size, file_bytes=2 * size)
+        ):
+            pass
+    assert trouble.value.reason == "workspace_full"
+    assert reader.archives == 0
 
 
 async def test_full_storage_is_transient(commit, root):

@@ -54,6 +54,13 @@ def test_the_preferred_directory_is_made_and_judged(tmp_path, mounts):
     assert root.path.is_dir()
 
 
+def test_a_preferred_directory_that_cannot_be_made_is_a_defect(tmp_path, mounts):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(DefectError) as defect:
+        find_root(tmp_path / "file" / "below", mounts=mounts)
+    assert defect.value.reason == "workspace_root_unusable"
+
+
 def test_a_runs_directory_is_private_and_goes_with_the_block(tmp_path):
     with run_directory(tmp_path, "r1") as path:
         (path / "inner").mkdir()
