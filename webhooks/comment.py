@@ -32,10 +32,49 @@ from markdown_it.token import Token
 from webhooks.command import Ask, Verb
 
 # What GitHub's renderer puts into elements in which it links no mention, plus elements that quote or strike out.
-_SILENT_TAG = re.compile(
-    r"<(/?)(blockquote|pre|code|samp|kbd|tt|a|q|s|del|strike|script|style|textarea|title)(?![\w-])",
-    re.IGNORECASE | re.ASCII,
+_SILENT_ELEMENTS = frozenset(
+    (
+        "blockquote",
+        "pre",
+        "code",
+        "samp",
+        "kbd",
+        "tt",
+        "a",
+        "q",
+        "s",
+        "del",
+        "strike",
+        "script",
+        "style",
+        "textarea",
+        "title",
+    )
 )
+_LINE_ELEMENTS = frozenset(
+    (
+        "br",
+        "hr",
+        "img",
+        "p",
+        "div",
+        "li",
+        "ul",
+        "ol",
+        "td",
+        "th",
+        "tr",
+        "table",
+        "summary",
+        "details",
+        "h1",
+        "h2",
+        "h3",
+        "h4",
+    )
+)
+_TAG = re.compile(r"""<(?P<close>/?)(?P<name>[a-zA-Z][a-zA-Z0-9-]*)(?:"[^"]*"|'[^']*'|[^'"<>])*>""", re.ASCII)
+_SKIPPED = (("<!--", "-->"), ("<![CDATA[", "]]>"), ("<?", "?>"), ("<!", ">"))
 _SILENT_OPEN = frozenset({"blockquote_open", "link_open", "s_open"})
 _SILENT_CLOSE = frozenset({"blockquote_close", "link_close", "s_close"})
 
@@ -137,7 +176,8 @@ class _Listener:
                 self._inline(token.children or [])
                 self._add("\n\n", heard=False)
             elif token.type == "html_block":
-                self._tags(token.content)
+                self._html(token.content)
+                self._add("\n\n", heard=False)
             else:
                 self._nest(token)
         return _Text("".join(self._pieces), self._heard)
@@ -145,13 +185,15 @@ class _Listener:
     def _inline(self, children: Sequence[Token]) -> None:
         for token in children:
             if token.type == "text":
-                self._add(token.content, heard=self._silent == 0 and self._silent_tags == 0)
+                self._say(token.content)
             elif token.type in ("softbreak", "hardbreak"):
                 self._add("\n", heard=False)
             elif token.type in ("text_special", "code_inline"):
                 self._add(token.content, heard=False)
             elif token.type == "html_inline":
-                self._tags(token.content)
+                self._html(token.content)
+            elif token.type == "image":
+                self._add(" ", heard=False)
             else:
                 self._nest(token)
 
@@ -161,10 +203,29 @@ class _Listener:
         elif token.type in _SILENT_CLOSE:
             self._silent -= 1
 
-    def _tags(self, html: str) -> None:
-        for match in _SILENT_TAG.finditer(_without_comments(html)):
-            step = -1 if match[1] else 1
-            self._silent_tags = max(0, self._silent_tags + step)
+    def _html(self, html: str) -> None:
+        """GitHub shows the words between tags, and links mentions there too."""
+        at = 0
+        while at < len(html):
+            start = html.find("<", at)
+            if start < 0:
+                break
+            self._say(html[at:start])
+            tag = _TAG.match(html, start)
+            if tag:
+                self._tag(tag["name"].lower(), closes=bool(tag["close"]))
+                at = tag.end()
+            else:
+                at = _skipped(html, start)
+        self._say(html[at:])
+
+    def _tag(self, name: str, *, closes: bool) -> None:
+        if name in _SILENT_ELEMENTS:
+            self._silent_tags = max(0, self._silent_tags + (-1 if closes else 1))
+        self._add("\n" if name in _LINE_ELEMENTS else " ", heard=False)
+
+    def _say(self, characters: str) -> None:
+        self._add(characters, heard=self._silent == 0 and self._silent_tags == 0)
 
     def _add(self, characters: str, *, heard: bool) -> None:
         self._pieces.append(characters)
@@ -175,17 +236,13 @@ def _readable(body: str) -> _Text:
     return _Listener().walk(_parser().parse(body))
 
 
-def _without_comments(html: str) -> str:
-    kept: list[str] = []
-    at = 0
-    while (start := html.find("<!--", at)) >= 0:
-        kept.append(html[at:start])
-        end = html.find("-->", start + 4)
-        if end < 0:
-            return "".join(kept)
-        at = end + 3
-    kept.append(html[at:])
-    return "".join(kept)
+def _skipped(html: str, start: int) -> int:
+    """Where to read on after a `<` that begins no tag: behind a comment or its like, else behind the `<` itself."""
+    for opening, closing in _SKIPPED:
+        if html.startswith(opening, start):
+            end = html.find(closing, start + len(opening))
+            return len(html) if end < 0 else end + len(closing)
+    return start + 1
 
 
 # --- where the App is spoken to --------------------------------------------------------------------------------------

@@ -76,6 +76,14 @@ VERBS = [
     ("| who | what |\n|---|---|\n| @magicode fix this | now |", fix("this | now |")),
     ("@magicode fix the `parse` function", fix("the parse function")),
     ("@magicode fix this\n\nIt fails on Mondays.", fix("this It fails on Mondays.")),
+    ("<div>@magicode fix this</div>", fix("this")),
+    ('<img width="10" src="https://example.com/a.png">\n@magicode fix this', fix("this")),
+    ('<img alt="a > b">\n@magicode fix this', fix("this")),
+    ("It looks wrong.<br>@magicode fix this", fix("this")),
+    ("![screenshot](a.png)@magicode fix this", fix("this")),
+    ("<table><tr><td>now</td><td>@magicode fix this</td></tr></table>", fix("this")),
+    ("<b>@magicode</b> fix this", fix("this")),
+    ("1 < 2 <!-- note --> @magicode fix this", fix("this")),
     ("<details><summary>more</summary>\n\n@magicode fix this\n\n</details>", fix("this")),
 ]
 
@@ -175,7 +183,17 @@ SILENT = [
     "a <!-- @magicode fix this --> b",
     "<!--\n@magicode fix this\n",
     "<pre>\n@magicode fix this\n</pre>",
-    "<div>@magicode fix this</div>",
+    "<div><code>@magicode fix this</code></div>",
+    '<img alt="> @magicode fix this">',
+    "<div title='> @magicode fix'>\n</div>",
+    "<p><a href='https://example.com'>@magicode fix</a></p>",
+    "<?php @magicode fix ?>",
+    "<![CDATA[ @magicode fix ]]>",
+    "<!DOCTYPE @magicode fix>",
+    "<div>\n<!-- @magicode fix -->\n</div>",
+    "<div>\n<!-- @magicode fix\n</div>",
+    "<script>\n@magicode fix\n</script>",
+    "<div>&#64;magicode fix</div>",
     "a <code>@magicode fix this</code> b",
     "<blockquote>\n\n@magicode fix this\n\n</blockquote>",
     "~~@magicode fix this~~",
@@ -296,7 +314,7 @@ ADVERSARIES = [
     "`", "[", "![", "<!--", "x <!--", ">", "> ", "*", "**a ", "~~a ", "<", "<a ", "<pre>", "<b>", "</", "\\", "&", "@", "@magicode ",
     "@magicode", "@magicode fix ", "thanks @magicode\n", "[a](", "[a]: ", "[a\\]", "- ", "1. ", "\n", "a\n", "|", "|a\n|-\n", "www.", "http://",
     "up to ", "up to $1", "a@b.c ", "` ``", "please ", "hey ", "<![CDATA[", "(", "\u200b", "x" * 500 + "@magicode ", "&#64;magicode ",
-    "<https://a@magicode ", "@magicode delete a a a ", "_", "@magicode\u0301",
+    "<https://a@magicode ", '<a "', "<a '\"", "<div>\n<a \"", "<div><!--", "<div>\n<", "<div>", "@magicode delete a a a ", "_", "@magicode\u0301",
 ]  # fmt: skip
 
 

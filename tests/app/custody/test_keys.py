@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.custody.keys import KEY_BYTES, Keys, SealBrokenError
@@ -155,6 +155,7 @@ def test_purposes_have_keys_of_their_own() -> None:
 
 
 @given(st.binary(max_size=200), st.binary(max_size=40))
+@settings(deadline=None)
 def test_what_is_sealed_opens_again_and_never_looks_the_same(plaintext: bytes, aad: bytes) -> None:
     sealed = keys.seal(KEY, plaintext, aad)
     assert keys.open(KEY, sealed, aad) == plaintext
