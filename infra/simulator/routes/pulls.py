@@ -24,7 +24,7 @@ from infra.simulator.answers import (
 from infra.simulator.auth import Caller
 from infra.simulator.call import Body, Call, endpoint
 from infra.simulator.conversation import announce, checked_body, checked_title
-from infra.simulator.git import CommitObject, GitError, Person, commit_payload
+from infra.simulator.git import CommitObject, Person, commit_payload
 from infra.simulator.protection import Move, judge
 from infra.simulator.shapes_people import (
     Json,
@@ -517,13 +517,17 @@ async def _replayed(call: Call, repo: Repo, brought: Sequence[CommitObject], tip
     for one in brought:
         if len(one.parents) != 1:
             raise ApiError(405, "This branch can't be rebased")
-        try:
-            out = await repo.git.run(
-                "merge-tree", "--write-tree", f"--merge-base={one.parents[0]}", tip, one.sha
-            )
-        except GitError as error:
-            raise ApiError(405, "This branch can't be rebased") from error
-        tree = out.decode().split("\n", 1)[0].strip()
+        # What `tip` holds, as if it had been committed on the parent: then the parent is the merge's base.
+        stand_in = await repo.git.write_commit(
+            tree=await repo.git.tree_of(tip),
+            parents=one.parents,
+            author=committer,
+            committer=committer,
+            message="base\n",
+        )
+        tree = await repo.git.merge_tree(stand_in, one.sha)
+        if tree is None:
+            raise ApiError(405, "This branch can't be rebased")
         tip = await repo.git.write_commit(
             tree=tree, parents=(tip,), author=one.author, committer=committer, message=one.message
         )

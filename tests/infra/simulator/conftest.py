@@ -26,7 +26,8 @@ HERE = f"/repos/{FULL_NAME}"
 def schemas() -> ModuleType:
     """The module `schemas.py` beside this file."""
     spec = importlib.util.spec_from_file_location("simulator_schemas", Path(__file__).with_name("schemas.py"))
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
