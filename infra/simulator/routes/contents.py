@@ -28,6 +28,11 @@ async def read_root(call: Call) -> Response:
     return await _read(call, "")
 
 
+@endpoint("GET", "/repos/{owner}/{repo}/contents/")
+async def read_root_too(call: Call) -> Response:
+    return await _read(call, "")
+
+
 @endpoint("GET", "/repos/{owner}/{repo}/contents/{path}")
 async def read(call: Call) -> Response:
     return await _read(call, call.text("path").strip("/"))
@@ -172,4 +177,4 @@ async def _commit(
     return shapes_git.git_commit(call.world, repo, made)
 
 
-endpoints = [read_root, read, write, delete]
+endpoints = [read_root, read_root_too, read, write, delete]
