@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from dataclasses import replace as replace_fields
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from app.agent import prompt
 from app.agent.draft import Draft
@@ -25,11 +26,13 @@ MAX_LINE = 2_000
 MAX_LISTED = 400
 MAX_WRITTEN = 500_000
 MAX_CALLS = 16
+MAX_TURN_OUTPUT = 80_000
 
 FilePath = Annotated[
     str, Field(min_length=1, max_length=1000, description="Relative to the repository, like src/a.py.")
 ]
 Piece = Annotated[str, Field(max_length=MAX_WRITTEN)]
+Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
 class Arguments(BaseModel):
@@ -77,12 +80,8 @@ class DeleteFile(Arguments):
 
 
 class Finish(Arguments):
-    title: Annotated[
-        str, Field(min_length=1, max_length=120, description="The pull request's title, one line.")
-    ]
-    summary: Annotated[
-        str, Field(min_length=1, max_length=8000, description="What was wrong, what changed, and why.")
-    ]
+    title: Annotated[Words, Field(max_length=120, description="The pull request's title, one line.")]
+    summary: Annotated[Words, Field(max_length=8000, description="What was wrong, what changed, and why.")]
     checked_how: Annotated[
         str,
         Field(
@@ -92,7 +91,7 @@ class Finish(Arguments):
 
 
 class Answer(Arguments):
-    text: Annotated[str, Field(min_length=1, max_length=20_000, description="For the asker, in Markdown.")]
+    text: Annotated[Words, Field(max_length=20_000, description="For the asker, in Markdown.")]
 
 
 class Finished(Exception):  # noqa: N818 (an ending, not an error)
@@ -169,7 +168,7 @@ class Toolbox:
             results += await asyncio.gather(*(self._one(call) for call in calls[at:behind]))
             at = behind
         late = f"Not carried out: at most {MAX_CALLS} calls can be made in one turn. Make it again."
-        return results + [ToolResult(call.id, late, is_error=True) for call in rest]
+        return _fitting(results) + [ToolResult(call.id, late, is_error=True) for call in rest]
 
     def _reads_only(self, call: ToolCall) -> bool:
         tool = self._tools.get(call.name)
@@ -178,10 +177,10 @@ class Toolbox:
     async def _one(self, call: ToolCall) -> ToolResult:
         try:
             tool, arguments = self._understand(call)
-            return ToolResult(call.id, trim(await tool.run(arguments)))
+            return ToolResult(call.id, prompt.trim(await tool.run(arguments), MAX_OUTPUT))
         except ToolError as error:
             self._failed_write = self._failed_write or not self._reads_only(call)
-            return ToolResult(call.id, trim(str(error)), is_error=True)
+            return ToolResult(call.id, prompt.trim(str(error), MAX_OUTPUT), is_error=True)
 
     def _understand(self, call: ToolCall) -> tuple[Tool, Arguments]:
         tool = self._tools.get(call.name)
@@ -295,13 +294,13 @@ def _notes(path: str, data: bytes, first: int, last: int, end: int | None) -> li
     return notes
 
 
-def trim(text: str) -> str:
-    """At most MAX_OUTPUT characters, with the middle left out."""
-    if len(text) <= MAX_OUTPUT:
-        return text
-    half = MAX_OUTPUT // 2
-    note = f"[… {len(text) - 2 * half:,} characters left out here; ask for a smaller part to see them …]"
-    return f"{text[:half]}\n{note}\n{text[-half:]}"
+def _fitting(results: Sequence[ToolResult]) -> list[ToolResult]:
+    """The results of one turn within their common cap; the last ones are cut first."""
+    room, out = MAX_TURN_OUTPUT, []
+    for result in results:
+        out.append(replace_fields(result, text=prompt.trim(result.text, max(room, 500))))
+        room -= len(out[-1].text)
+    return out
 
 
 def _folder(paths: Sequence[str], folder: str) -> list[str]:

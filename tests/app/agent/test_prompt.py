@@ -83,6 +83,15 @@ def test_a_request_made_on_a_pull_request_says_so(kit: Any) -> None:
     assert "on pull request #7 of" in opening(kit.request(pull_request=pull), kit.Tree({}), [], [])
 
 
+def test_endless_texts_of_people_leave_room_for_the_work(kit: Any) -> None:
+    asked = kit.request(body="b" * 65_000, untrusted=tuple(f"{n} " + "u" * 65_000 for n in range(100)))
+    told = opening(asked, kit.Tree({}), [], [])
+    assert len(told) < 150_000
+    assert "99 uuu" in told
+    assert "older ones are left out" in told
+    assert "characters left out here" in told
+
+
 @given(st.text(max_size=80))
 def test_no_text_closes_its_own_block(text: str) -> None:
     whole = block("untrusted", text, path=text)

@@ -268,6 +268,21 @@ async def test_text_that_no_text_file_can_hold_is_refused(hand: Hand, text: str)
     assert hand.draft.edits() == ()
 
 
+async def test_the_results_of_one_turn_share_a_cap(hand: Hand) -> None:
+    calls = [ToolCall(str(n), "read", {"path": "wide.js", "start_line": 1}) for n in range(2)]
+    calls += [ToolCall(str(n), "read", {"path": "big.txt", "start_line": n}) for n in range(2, 16)]
+    results = await hand.box.run(calls)
+    assert [result.call_id for result in results] == [str(n) for n in range(16)]
+    assert sum(len(result.text) for result in results) < 100_000
+    assert "left out here" in results[-1].text
+
+
+@pytest.mark.parametrize("words", [{"title": " "}, {"title": "t" * 121}, {"title": ""}])
+async def test_a_finish_without_a_usable_title_is_sent_back(hand: Hand, words: Any) -> None:
+    await hand.ok("delete", path="README.md")
+    assert "`title`" in await hand.no("finish", summary="s", checked_how="c", **words)
+
+
 async def test_long_output_is_trimmed_in_the_middle(kit: Any) -> None:
     hand = Hand(kit, files={f"f{i}.txt": b"match " + b"y" * 500 + b"\n" for i in range(200)})
     shown = await hand.ok("grep", pattern="match")
