@@ -40,6 +40,8 @@ class BundledEncoder:
         self._threads = threads or len(os.sched_getaffinity(0))
         self._model: SentenceTransformer | None = None
         self._loading = threading.Lock()
+        # Fast tokenizers are not to be used by two threads at once ("Already borrowed").
+        self._encoding = threading.Lock()
 
     @property
     def name(self) -> str:
@@ -54,13 +56,15 @@ class BundledEncoder:
         return int(self._loaded().max_seq_length or 0)
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        vectors = self._loaded().encode(
-            list(texts),
-            batch_size=_BATCH,
-            show_progress_bar=False,
-            convert_to_numpy=True,
-            normalize_embeddings=True,
-        )
+        model = self._loaded()
+        with self._encoding:
+            vectors = model.encode(
+                list(texts),
+                batch_size=_BATCH,
+                show_progress_bar=False,
+                convert_to_numpy=True,
+                normalize_embeddings=True,
+            )
         return np.asarray(vectors, dtype=np.float32)
 
     def _loaded(self) -> SentenceTransformer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -49,7 +50,10 @@ def refuse(*a, **k): raise AssertionError("a connection was tried")
 socket.socket.connect = refuse
 socket.getaddrinfo = refuse
 from infra.encoder import BundledEncoder
-BundledEncoder().encode(["x"] * 100)
+import subprocess
+BundledEncoder().encode(["x"] * 40 + ["long text " * 300])
+subprocess.run(["true"])
+subprocess.run(["true"], preexec_fn=lambda: None)
 """
 
 
@@ -59,6 +63,14 @@ def test_it_needs_no_network_and_says_nothing(tmp_path):
         [sys.executable, "-c", QUIET], capture_output=True, text=True, env=environment, check=False
     )
     assert (said.returncode, said.stdout, said.stderr) == (0, "", "")
+
+
+def test_threads_may_share_one(encoder):
+    texts = [f"text number {n} " * (n % 40) for n in range(16)]
+    expected = encoder.encode(texts)
+    with ThreadPoolExecutor(4) as threads:
+        for vectors in threads.map(encoder.encode, [texts] * 4):
+            assert np.abs(vectors - expected).max() < 1e-4
 
 
 def test_a_model_that_is_not_here_is_not_fetched():
