@@ -97,9 +97,11 @@ class Hub:
         await response.aread()
         marked = response.headers.get("x-github-request-id")
         record = next((one for one in self.world.requests if one.id == marked), None)
-        if record is None or record.route is None or response.status_code in (304, 301, 302, 307, 401, 429):
+        if record is None or record.route is None:
             return
         self.seen.add((record.method, record.route, response.status_code))
+        if response.status_code in (301, 302, 304, 307, 401, 429):  # answered alike on every route
+            return
         kind = response.headers.get("content-type", "")
         if (
             record.route == "/graphql"
