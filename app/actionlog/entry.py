@@ -33,15 +33,16 @@ def canonical(value: Mapping[str, object]) -> bytes:
 
     Raises UnwritableFactsError for anything but Unicode text, int, finite float, bool and None in its values.
     """
-    for name, each in value.items():
-        if not isinstance(name, str) or not isinstance(each, str | int | float | bool | None):
+    for each in value.values():
+        if not isinstance(each, str | int | float | bool | None):
             raise UnwritableFactsError
     try:
-        text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
-        text.encode("utf-8")  # refuses lone surrogates, which other languages' JSON cannot read back
+        for text in (*value, *value.values()):
+            if isinstance(text, str):
+                text.encode("utf-8")  # refuses lone surrogates, which other languages' JSON cannot read back
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
     except ValueError:
         raise UnwritableFactsError from None
-    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode("ascii")
 
 
 def details_hash(salt: bytes, details: Facts) -> str:

@@ -35,6 +35,10 @@ class Head:
     seq: int
     hash: str
 
+    def __str__(self) -> str:
+        """`SEQ:HASH`, the form in which `magicode actions verify` takes a quoted head."""
+        return f"{self.seq}:{self.hash}"
+
 
 class Ledger:
     """The action log of all installations. Raises app.errors.DefectError for facts that cannot be written."""

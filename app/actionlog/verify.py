@@ -7,6 +7,7 @@ and entries cut off at the end, show only against heads kept elsewhere (each pul
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,6 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from app.actionlog.entry import details_hash, entry_hash, genesis
 from app.errors import UserError
+
+_QUOTED = re.compile(r"[0-9a-fA-F]{8,64}")
 
 Hash = Annotated[str, Field(pattern=r"\A[0-9a-f]{64}\z")]
 
@@ -44,15 +47,24 @@ class ExportedEntry(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Anchor:
-    """A head that was quoted somewhere: the entry `seq` had this hash, or its first digits (at least eight)."""
+    """A head that was quoted somewhere: the entry `seq` had this hash, or its first digits (at least eight).
 
-    seq: int
+    Where the number was not quoted `seq` is None: then some entry must have the hash.
+    """
+
+    seq: int | None
     hash: str
 
     def __post_init__(self) -> None:
-        """Raises ValueError for a hash too short to mean anything."""
-        if len(self.hash) < 8:
-            raise ValueError("an anchor needs at least eight digits of the hash")
+        """Raises ValueError for a hash too short to mean anything, or what is none."""
+        if not _QUOTED.fullmatch(self.hash):
+            raise ValueError("an anchor needs eight to sixty-four hexadecimal digits of the hash")
+
+    @classmethod
+    def parse(cls, text: str) -> Anchor:
+        """`SEQ:HASH` or `HASH`, as a person copies it from a comment. Raises ValueError."""
+        seq, colon, digits = text.strip().rpartition(":")
+        return cls(int(seq) if colon else None, digits.strip())
 
 
 class Kind(StrEnum):
@@ -211,9 +223,25 @@ def _anchored(entries: Sequence[ExportedEntry], anchors: Sequence[Anchor]) -> It
     by_seq = {entry.seq: (position, entry) for position, entry in reversed(list(enumerate(entries, 1)))}
     highest = max(by_seq, default=0)
     for anchor in anchors:
+        quoted = anchor.hash.lower()
+        if anchor.seq is None:
+            yield from _quoted_without_number(entries, quoted)
+            continue
         found = by_seq.get(anchor.seq)
-        if found is not None and not found[1].hash.startswith(anchor.hash.lower()):
+        if found is not None and not found[1].hash.startswith(quoted):
             yield Finding(Kind.REWRITTEN, found[0], anchor.seq, "Its hash was once quoted as another one.")
         elif found is None and anchor.seq > highest:
             message = f"A head with number {anchor.seq} was once quoted; the log ends at {highest}."
             yield Finding(Kind.TRUNCATED, len(entries), anchor.seq, message)
+
+
+def _quoted_without_number(entries: Sequence[ExportedEntry], quoted: str) -> Iterator[Finding]:
+    """Genesis is the head of a chain that was still empty: every chain begins with it."""
+    if any(entry.hash.startswith(quoted) for entry in entries):
+        return
+    if entries and genesis(entries[0].installation_id).startswith(quoted):
+        return
+    message = (
+        f"No entry has the quoted hash {quoted[:12]}: entries are cut off, or the chain was written anew."
+    )
+    yield Finding(Kind.TRUNCATED, len(entries), entries[-1].seq if entries else 0, message)

@@ -14,7 +14,7 @@ import pytest
 from app.actionlog.entry import UnwritableFactsError, genesis
 from app.actionlog.export import opened
 from app.actionlog.ledger import SERVICE, Head, Ledger
-from app.actionlog.verify import verify
+from app.actionlog.verify import Anchor, verify
 from app.custody.keys import Keys
 from app.nouns import Action, Entry
 from app.ports import Store
@@ -37,7 +37,9 @@ async def test_entries_follow_each_other_and_verify(ledger: Ledger, store: Store
     )
     assert (first.seq, first.previous_hash) == (1, genesis(1))
     assert (second.seq, second.previous_hash, second.run_id, second.actor) == (2, first.hash, RUN, "magicode")
-    assert await ledger.head(1) == Head(2, second.hash)
+    head = await ledger.head(1)
+    assert head == Head(2, second.hash)
+    assert Anchor.parse(str(head)) == Anchor(2, second.hash)
     entries = [entry async for entry in opened(store, keys, 1)]
     assert entries[0].details == {"event": "issue_comment", "number": 3}
     assert entries[1].details == {

@@ -192,9 +192,21 @@ def test_a_whole_chain_written_anew_is_found_through_a_quoted_head() -> None:
     assert found(verify(anew, [HEAD])) == {(Kind.REWRITTEN, SIZE)}
 
 
-def test_a_quoted_head_of_a_few_digits_proves_nothing() -> None:
-    with pytest.raises(ValueError, match="eight"):
-        Anchor(1, "abc")
+@pytest.mark.parametrize("text", ["abc", "1:abc", "x:" + "0" * 64, "1:2:" + "0" * 64, "0" * 65, "g" * 64, ""])
+def test_a_quoted_head_of_a_few_digits_proves_nothing(text: str) -> None:
+    with pytest.raises(ValueError, match=r"eight|invalid literal"):
+        Anchor.parse(text)
+
+
+def test_a_head_quoted_without_its_number_must_be_some_entrys() -> None:
+    quoted = Anchor.parse(f" {LOG[99].hash[:16]} ")
+    assert quoted.seq is None
+    assert verify(LOG, [quoted]).ok
+    assert verify(LOG[:100], [quoted, Anchor.parse(f"100:{LOG[99].hash}"), Anchor.parse(genesis(1))]).ok
+    assert found(verify(LOG[:99], [quoted])) == {(Kind.TRUNCATED, 99)}
+    assert found(verify(chain(n2=0), [quoted])) == {(Kind.TRUNCATED, SIZE)}
+    assert not verify([], [quoted]).ok
+    assert not verify([], [HEAD]).ok
 
 
 LINES = "\n".join(json.dumps(entry.model_dump()) for entry in LOG[:3])
