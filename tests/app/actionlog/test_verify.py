@@ -233,11 +233,30 @@ def test_documents_lists_and_lines_are_read() -> None:
         LINES.replace('"seq": 2', '"seq": 2, "extra": 1'),
         LINES.replace('"salt": "', '"salt": "x'),
         LINES.replace('"actor": "ada", ', "", 1),
+        LINES.replace('"actor": "ada"', '"actor": "eve", "actor": "ada"', 1),
+        LINES.replace('{"n": 2}', '{"n": 1, "n": 2}', 1),
     ],
 )
 def test_what_is_no_log_is_said_to_be_none(text: str) -> None:
     with pytest.raises(UnreadableLogError):
         verify_text(text)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('{"n": 2}', '{"n": NaN}'),
+        ('{"n": 2}', '{"n": 1e999}'),
+        ('"seq": 2, ', '"seq": 2.0, '),
+        ("ada", "\\ud800"),
+    ],
+)
+def test_values_that_are_never_written_are_no_crash(old: str, new: str) -> None:
+    try:
+        report = verify_text(LINES.replace(old, new))
+    except UnreadableLogError:
+        return
+    assert any(finding.kind is Kind.EDITED for finding in report.findings)
 
 
 def test_the_encoding_never_changes() -> None:
