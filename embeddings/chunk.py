@@ -22,6 +22,7 @@ OVERLAP_LINES = 6
 MAX_FILE_BYTES = 512 << 10
 _GENERATED_WITHIN = 2048
 _MINIFIED_LINE = 5000
+_HEADING = 200  # what is read of a heading; more would let a hostile line take quadratic time
 
 _VENDORED = frozenset(
     [
@@ -225,7 +226,7 @@ def _markdown(lines: Sequence[str]) -> list[_Unit]:
         if opened:
             fence = opened[1]
             continue
-        heading = re.match(r" {0,3}(#{1,6})\s+(.*?)\s*#*\s*$", line)
+        heading = re.match(r" {0,3}(#{1,6})\s+(.*?)\s*#*\s*$", line[:_HEADING])
         if heading:
             above = [pair for pair in above if pair[0] < len(heading[1])] + [(len(heading[1]), heading[2])]
             starts.append((number, " > ".join(text for _, text in above)))

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from embeddings.chunk import Chunk, chunk
+from embeddings.chunk import CODE, Chunk, chunk
 from embeddings.collection import FILE, PLACE, REPOSITORY, Entry, Shelf, Tree
 from embeddings.embed import embed
 from embeddings.index import keyed_files
@@ -21,11 +21,16 @@ _ASK_AT_MOST = 4000
 _NAMES = 24
 _SCAN_BYTES = 64 << 20
 _SCAN_FILES = 30
-_SYMBOL, _PATH, _TEXT, _BOOST = 0.5, 0.25, 0.15, 0.7
+_SYMBOL, _PATH, _LINE, _TEXT, _BOOST = 0.5, 0.25, 0.3, 0.15, 0.8
 
 _SPAN = re.compile(r"`([^`\n]{1,200})`")
-_FILE_NAME = re.compile(r"[\w.@+-]+(?:/[\w.@+-]+)*\.[A-Za-z]\w{0,9}(?![\w/])|[\w.@+-]+(?:/[\w.@+-]+)+")
+# Begins at a word's beginning and repeats a bounded number of times: questions are strangers' text of any length.
+_FILE_NAME = re.compile(
+    r"(?<![\w.@+-])[\w.@+-]{1,100}(?:(?:/[\w.@+-]{1,100}){0,30}\.[A-Za-z]\w{0,9}(?![\w/])|(?:/[\w.@+-]{1,100}){1,30})"
+)
 _IDENTIFIER = re.compile(r"[A-Za-z_]\w*(?:(?:\.|::|#)[A-Za-z_]\w*)*")
+_LINE_NUMBER = re.compile(r":([1-9]\d{0,6})\b|\"?,? line ([1-9]\d{0,6})\b|#L([1-9]\d{0,6})\b")
+_FRAME = re.compile(r"\bline \d+, in (?:[\w.]+\.)?([A-Za-z_]\w*)")
 _TELLING = re.compile(r"_|[a-z0-9][A-Z]|[A-Z]{2}[a-z]|\.|::|#")
 
 
@@ -42,24 +47,37 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """What a question names outright: files, and identifiers by their last part."""
+    """What a question names outright: files, lines of files (1-based), and identifiers by their last part."""
 
     files: tuple[str, ...]
     symbols: tuple[str, ...]
+    lines: tuple[tuple[str, int], ...] = ()
 
 
 def names_in(question: str) -> Names:
-    """Paths and file names, words in backticks, words before `(`, and words that only code has (`a_b`, `aB`, `a.b`)."""
-    files = dict.fromkeys(found[0].strip("./") for found in _FILE_NAME.finditer(question))
-    symbols: dict[str, None] = {}
-    for span in _SPAN.finditer(question):
+    """Paths and file names with the lines that follow them, a traceback's functions, words in backticks, words before
+    `(`, and words that only code has (`a_b`, `aB`, `a.b`)."""
+    files: dict[str, None] = {}
+    lines: list[tuple[str, int]] = []
+    for found in _FILE_NAME.finditer(question):
+        name = found[0].strip("./")
+        files[name] = None
+        if number := _LINE_NUMBER.match(question, found.end()):
+            lines.append((name, int(number[1] or number[2] or number[3])))
+    symbols = dict.fromkeys(frame[1] for frame in _FRAME.finditer(question))
+    prose = _FILE_NAME.sub(
+        lambda found: " " if "/" in found[0] or CODE.search(found[0]) else found[0], question
+    )
+    for span in _SPAN.finditer(prose):
         symbols.update(dict.fromkeys(_last(word[0]) for word in _IDENTIFIER.finditer(span[1])))
-    for word in _IDENTIFIER.finditer(question):
-        called = question[word.end() : word.end() + 1] == "("
+    for word in _IDENTIFIER.finditer(prose):
+        called = prose[word.end() : word.end() + 1] == "("
         if called or _TELLING.search(word[0]):
             symbols[_last(word[0])] = None
     telling = [name for name in symbols if len(name) >= 3]
-    return Names(tuple(name for name in files if name)[:_NAMES], tuple(telling[:_NAMES]))
+    return Names(
+        tuple(name for name in files if name)[:_NAMES], tuple(telling[:_NAMES]), tuple(lines[:_NAMES])
+    )
 
 
 def _last(name: str) -> str:
@@ -128,11 +146,16 @@ def _named(tree: Tree, entries: Iterable[Entry], names: Names) -> list[tuple[Fou
 
 
 def _is_named(path: str, files: Sequence[str]) -> bool:
-    return any(path == name or path.endswith(f"/{name}") for name in files)
+    """By its path, by the end of it, or by a path on somebody's machine that ends with it (as in a traceback)."""
+    return any(path == name or path.endswith(f"/{name}") or name.endswith(f"/{path}") for name in files)
 
 
 def _boost(path: str, piece: Chunk, names: Names, rarity: Mapping[str, float]) -> float:
     boost = _PATH if _is_named(path, names.files) else 0.0
+    if any(
+        piece.start_line <= line <= piece.end_line and _is_named(path, [file]) for file, line in names.lines
+    ):
+        boost += _LINE
     own = re.split(r"\.|::", piece.symbol)
     for name, weight in rarity.items():
         if own[-1] == name:

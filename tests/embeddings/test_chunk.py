@@ -6,6 +6,7 @@ import ast
 import itertools
 import sys
 import sysconfig
+import time
 import warnings
 from pathlib import Path
 
@@ -174,6 +175,16 @@ def test_the_standard_library_is_cut_without_loss_and_its_functions_are_all_name
         wanted = {node.name for node in ast.parse(content).body if isinstance(node, ast.FunctionDef)}
         assert wanted <= {piece.symbol for piece in chunk(name, content).chunks}
     assert sys.getrecursionlimit() >= 1000
+
+
+@pytest.mark.parametrize("path", ["a.py", "a.md", "a.js"])
+@pytest.mark.parametrize(
+    "line", ["# a" + " " * 400_000 + "b", "#" * 400_000, "`" * 400_000, "export " * 60_000, "(" * 400_000]
+)
+def test_no_line_takes_long(path, line):
+    began = time.monotonic()
+    chunk(path, (line + "\n").encode() + b"x\n" * 5000)
+    assert time.monotonic() - began < 5
 
 
 def test_nesting_too_deep_to_parse_is_cut_like_any_text():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sysconfig
+import time
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,39 @@ def repository(points, encoder, key) -> RepositoryIndex:
 def test_names_are_what_only_code_would_say(question, files, symbols):
     found = names_in(question)
     assert found.files == files
-    assert {name for name in found.symbols if name not in ("py", "js")} >= set(symbols)
+    assert found.symbols == symbols
+
+
+TRACEBACK = """
+Traceback (most recent call last):
+  File "/home/me/app/shop/prices.py", line 14, in Basket.add_fruit
+    self.fruit = fruit
+TypeError: no
+"""
+
+
+def test_a_traceback_names_its_files_lines_and_functions():
+    found = names_in(TRACEBACK)
+    assert found.lines == (("home/me/app/shop/prices.py", 14),)
+    assert found.symbols == ("add_fruit", "fruit", "TypeError")
+    assert names_in("web/app.js:12 and docs/guide.md#L3").lines == (("web/app.js", 12), ("docs/guide.md", 3))
+
+
+async def test_the_place_of_a_traceback_comes_first(repository, tree):
+    await repository.update(tree)
+    for question in (TRACEBACK, "it breaks at prices.py:14", 'File "/srv/shop/prices.py", line 14'):
+        best = (await repository.search(tree, question, 3))[0]
+        assert (best.path, best.symbol) == ("shop/prices.py", "Basket.add_fruit")
+        assert best.start_line <= 14 <= best.end_line
+
+
+@pytest.mark.parametrize(
+    "part", ["a", "a.", "/a", "a/", ".", "`a", "a_b ", "line 1, in a.", "aA", "::a", '"', ":1", "a.py:1 "]
+)
+def test_a_question_of_the_largest_comment_is_read_at_once(part):
+    began = time.monotonic()
+    names_in(part * (65_536 // len(part)))
+    assert time.monotonic() - began < 2
 
 
 @given(st.text(max_size=300))
