@@ -153,7 +153,7 @@ def new_world(data: Path) -> World:
 
 def _app() -> App:
     return App(
-        id=424_242,
+        id=100_000 + secrets.randbelow(900_000),  # clients cache the App's tokens by its id
         slug=SLUG,
         name="MagiCode",
         client_id="Iv23li" + secrets.token_hex(7),

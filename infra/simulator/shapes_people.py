@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from urllib.parse import quote
 
 from infra.simulator.git import Changed, CommitObject
 from infra.simulator.state import (
@@ -357,6 +358,7 @@ def pull_of(one: Issue) -> PullRequest:
 def diff_entry(world: World, repo: Repo, one: Changed, sha: str) -> Json:
     """A `diff-entry`."""
     added, removed = one.added or 0, one.removed or 0
+    path = quote(one.path.encode("utf-8", "surrogateescape"))
     shape: Json = {
         "sha": one.sha,
         "filename": one.path,
@@ -364,9 +366,9 @@ def diff_entry(world: World, repo: Repo, one: Changed, sha: str) -> Json:
         "additions": added,
         "deletions": removed,
         "changes": added + removed,
-        "blob_url": f"{web(world, repo)}/blob/{sha}/{one.path}",
-        "raw_url": f"{web(world, repo)}/raw/{sha}/{one.path}",
-        "contents_url": f"{api(world, repo)}/contents/{one.path}?ref={sha}",
+        "blob_url": f"{web(world, repo)}/blob/{sha}/{path}",
+        "raw_url": f"{web(world, repo)}/raw/{sha}/{path}",
+        "contents_url": f"{api(world, repo)}/contents/{path}?ref={sha}",
     }
     if one.patch is not None:
         shape["patch"] = one.patch
