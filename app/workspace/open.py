@@ -116,10 +116,15 @@ def _refuse_without_room(needed: int, free: int) -> None:
 
 
 def _expected(entries: Sequence[TreeEntry], limits: Limits) -> int:
-    """An upper bound for the archive, in bytes: twice the content (line endings grow) and headers for files and folders."""
-    if any(entry.size is None for entry in entries if entry.mode in REGULAR):
+    """An upper bound for the archive, in bytes: the content, and headers for files and folders.
+
+    With attributes there is none but the limit: they let content grow, up to whole LFS objects in place of their
+    pointers (https://docs.github.com/repositories/managing-your-repositorys-settings-and-features/managing-repository-settings/managing-git-lfs-objects-in-archives-of-your-repository).
+    """
+    blobs = [entry for entry in entries if entry.mode in REGULAR]
+    if any(entry.size is None or entry.path.rpartition("/")[2] == ".gitattributes" for entry in blobs):
         return limits.unpacked_bytes
-    return 2 * sum(entry.size or 0 for entry in entries) + 8192 * len(entries) + (4 << 20)
+    return sum(entry.size or 0 for entry in blobs) + 8192 * len(entries) + (4 << 20)
 
 
 async def _fill_from_archive(

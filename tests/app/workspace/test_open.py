@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import io
 import os
 import shutil
+import tarfile
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -161,6 +163,44 @@ async def test_content_that_does_not_match_gits_hash_is_never_read(commit, root)
     async with open_workspace(reader, sha, root=root, run_id="r1") as workspace:
         assert workspace.entries() == ()
         assert workspace.left_out == (LeftOut("a.txt", "missing"),)
+
+
+def tarball(files: dict[str, bytes]) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as archive:
+        for name, content in files.items():
+            info = tarfile.TarInfo(f"owner-repo-sha/{name}")
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return out.getvalue()
+
+
+async def test_large_objects_that_stand_in_for_their_pointers_do_not_refuse_the_commit(commit, root):
+    files = {".gitattributes": b"*.bin filter=lfs\n", "big.bin": b"version https://git-lfs\n", "a.py": b"x\n"}
+    reader, sha = commit(files)
+    reader.tarball = tarball(files | {"big.bin": os.urandom(9 << 20)})
+    async with open_workspace(
+        reader, sha, root=root, run_id="r1", limits=Limits(file_bytes=1 << 20)
+    ) as workspace:
+        assert workspace.read("big.bin") == files["big.bin"]
+        assert workspace.left_out == ()
+
+
+async def test_an_archive_larger_than_gits_own_account_is_refused(commit, root):
+    reader, sha = commit({"a.py": b"x\n"})
+    reader.tarball = tarball({"a.py": b"x\n", "stranger.bin": os.urandom(9 << 20)})
+    with pytest.raises(RefusedError) as refusal:
+        async with open_workspace(reader, sha, root=root, run_id="r1"):
+            pass
+    assert refusal.value.reason == "archive_too_large"
+
+
+async def test_a_file_that_is_not_in_the_tree_is_not_kept(commit, root):
+    reader, sha = commit({"a.py": b"x\n"})
+    reader.tarball = tarball({"a.py": b"x\n", "stranger.py": b"y\n"})
+    async with open_workspace(reader, sha, root=root, run_id="r1") as workspace:
+        assert [entry.path for entry in workspace.entries()] == ["a.py"]
+        assert len([path for path in root.glob("*/*") if path.name != "lock"]) == 1
 
 
 async def _gathered(reader, sha) -> bytes:
