@@ -20,6 +20,10 @@ def test_in_a_file_of_mixed_line_ends_each_line_keeps_its_own() -> None:
     assert replace(b"a\r\nb\nc\r\nd\n", "a\nb\nc\nd\n", "a\nB\nc\nD\n").data == b"a\r\nB\nc\r\nD\n"
 
 
+def test_an_added_line_does_not_shift_the_line_ends_of_those_behind_it() -> None:
+    assert replace(b"a\r\nb\nc\r\nd\n", "a\nb\nc\n", "a\nX\nb\nc\n").data == b"a\r\nX\nb\nc\r\nd\n"
+
+
 def test_a_byte_order_mark_and_a_missing_final_newline_are_kept() -> None:
     assert replace(b"\xef\xbb\xbfold\nlast", "old", "new").data == b"\xef\xbb\xbfnew\nlast"
 

@@ -157,12 +157,12 @@ async def test_a_finish_in_the_last_allowed_answer_still_counts(bench: Any, kit:
 
 
 async def test_the_model_is_told_once_to_wrap_up_at_80_percent(bench: Any, kit: Any) -> None:
-    calls = [kit.says(("grep", {"pattern": str(i)})) for i in range(5)]
+    calls = [kit.says(("grep", {"pattern": str(i)})) for i in range(10)]
     model = kit.Script(*calls)
     with pytest.raises(EndedError):
-        await bench.run(kit.Tree(FILES), model, limits=Limits(turns=5))
-    told = [i for i in range(1, 5) if "Wrap up now" in model.results(i)[-1].text]
-    assert told == [4]
+        await bench.run(kit.Tree(FILES), model, limits=Limits(turns=10))
+    told = [i for i in range(1, 10) if "Wrap up now" in model.results(i)[-1].text]
+    assert told == [8]
 
 
 async def test_a_model_that_never_answers_is_ended_by_the_wall_clock(bench: Any, kit: Any) -> None:
