@@ -7,7 +7,7 @@ The grammar, after `@slug` (or `@slug[bot]`), ASCII letters in either case:
 
 - A verb asks for it: `@magicode explain why the cache is cold`. Politeness before it is skipped (`please`, `can you`).
 - `delete`, `undo`, `export` and `go` are verbs only when nothing else follows than words such as `my data` or `this`, or
-  when punctuation follows: `@magicode delete the unused import` is a wish about code, not about data.
+  when a sentence ends there: `@magicode delete the unused import` is a wish about code, not about data.
 - Other words ask for the plain verb, where the mention begins a sentence or stands after a greeting. Inside a sentence
   (`I think @magicode broke it`) they ask for nothing and are answered with help.
 - `up to $3`, `up to 3 USD` among the words that follow set a cost limit and are taken out of the words.
@@ -346,7 +346,7 @@ def _ask(call: _Call, text: str, plain: Verb) -> Ask:
 
 
 def _first_word(ahead: str) -> tuple[str, str, bool]:
-    """The first word after politeness, what follows it, and whether punctuation or a line's end sets it apart."""
+    """The first word after politeness, what follows it, and whether a sentence ends with it."""
     polite = _POLITE.match(ahead)
     if polite:
         ahead = ahead[polite.end() :].lstrip(_SEPARATORS)
@@ -354,8 +354,10 @@ def _first_word(ahead: str) -> tuple[str, str, bool]:
     if match is None:
         return "", ahead, False
     rest = ahead[match.end() :]
+    if rest[:1] in (".", "/", "(", "=") and (rest[1:2].isalnum() or rest[1:2] == ")"):
+        return "", ahead, False  # `plan.md`, `retry()`: a file's or a function's name
     line = rest.lstrip(" \t*_")
-    return match[0], rest, line[:1] in ",.!;:?\n\r—–" and not line[1:2].isalnum()
+    return match[0], rest, line[:1] in ".!;?—–" and not line[1:2].isalnum()
 
 
 def _verb(word: str, rest: str, *, separated: bool) -> Verb | None:

@@ -42,6 +42,8 @@ VERBS = [
     ("@magicode export all our data", Ask(Verb.EXPORT, "all our data")),
     ("@magicode delete", Ask(Verb.DELETE)),
     ("@magicode delete my data", Ask(Verb.DELETE, "my data")),
+    ("@magicode delete. We are leaving.", Ask(Verb.DELETE, "We are leaving.")),
+    ("@magicode delete\n\nWe are leaving.", Ask(Verb.DELETE, "We are leaving.")),
     ("@magicode delete everything you have about us", Ask(Verb.DELETE, "everything you have about us")),
     ("@magicode settings", Ask(Verb.SETTINGS)),
     ("@magicode help", HELP),
@@ -99,12 +101,18 @@ PLAIN = [
     ("@magicode #12 has the details", fix("#12 has the details")),
     ("@magicode delete the unused import", fix("delete the unused import")),
     ("@magicode delete this", fix("delete this")),
+    ("@magicode delete: the unused import", fix("delete: the unused import")),
+    ("@magicode delete, rename and move the files", fix("delete, rename and move the files")),
+    ("@magicode delete\nthe unused import", fix("delete the unused import")),
     ("@magicode undo the rename of `run` in worker.py", fix("undo the rename of run in worker.py")),
     ("@magicode export the Parser class", fix("export the Parser class")),
     (
         "@magicode go through all tests and make them quicker",
         fix("go through all tests and make them quicker"),
     ),
+    ("@magicode plan.md is out of date", fix("plan.md is out of date")),
+    ("@magicode `retry()` never ends", fix("retry() never ends")),
+    ("@magicode go.mod is out of date", fix("go.mod is out of date")),
     ("@magicode got it wrong here", fix("got it wrong here")),
     ("@magicode fixed width fonts look wrong", fix("fixed width fonts look wrong")),
     ("@magicode six tests fail", fix("six tests fail")),
@@ -321,12 +329,11 @@ ADVERSARIES = [
 @pytest.mark.parametrize("unit", ADVERSARIES, ids=lambda unit: repr(unit)[:20])
 def test_the_longest_comment_is_read_in_linear_time(unit: str) -> None:
     def seconds(size: int) -> float:
-        body = "@magicode fix\n\n@magicode " + (unit * (size // len(unit) + 1))[:size]
+        body = "@magicode " + (unit * (size // len(unit) + 1))[:size]
         started = time.process_time()
         read(body, slug="magicode")
-        read(body.replace("@magicode fix\n\n", ""), slug="magicode")
         return time.process_time() - started
 
-    eighth, whole = min(seconds(LONGEST // 8) for _ in range(2)), seconds(LONGEST)
+    eighth, whole = seconds(LONGEST // 8), seconds(LONGEST)
     assert whole < 10, "a comment takes a worker away"
     assert whole < 24 * max(eighth, 0.02), f"{whole:.2f} s against {eighth:.3f} s for an eighth of it"
