@@ -1,11 +1,12 @@
-"""PostgreSQL for tests: one embedded server for all workers of a session, one fresh database per test."""
+"""PostgreSQL for tests: one embedded server per test process, one fresh database per test."""
 
 from __future__ import annotations
 
 import itertools
-import os
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -28,23 +29,26 @@ class Database:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
-    """The server, with a migrated database named `template` to copy."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "postgres-server"
-    with EmbeddedPostgres(folder, database="template", durable=False) as server:
+def postgres() -> Iterator[EmbeddedPostgres]:
+    """The server, with a migrated database named `template` to copy.
+
+    Not below pytest's own temporary folder, which other runs of pytest tidy up.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="magicode-tests-", ignore_cleanup_errors=True) as folder,
+        EmbeddedPostgres(Path(folder), database="template", durable=False) as server,
+    ):
         migrate(server.owner_url)
         yield server
 
 
 @pytest.fixture
 def database(postgres: EmbeddedPostgres) -> Iterator[Database]:
-    name = f"t{os.getpid()}_{next(_numbers)}"
+    name = f"t{next(_numbers)}"
     with psycopg.connect(postgres.url(SUPERUSER, "postgres"), autocommit=True) as connection:
-        connection.execute("SELECT pg_advisory_lock(1)")  # a template may not be in use while it is copied
         connection.execute(f"CREATE DATABASE {name} TEMPLATE template STRATEGY FILE_COPY")
-        connection.execute("SELECT pg_advisory_unlock(1)")
-        yield Database(postgres.url(SUPERUSER, name), postgres.url(SERVICE_ROLE, name), postgres)
+    yield Database(postgres.url(SUPERUSER, name), postgres.url(SERVICE_ROLE, name), postgres)
+    with psycopg.connect(postgres.url(SUPERUSER, "postgres"), autocommit=True) as connection:
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 

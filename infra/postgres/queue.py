@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 import traceback
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -22,6 +23,7 @@ from procrastinate import App, BaseRetryStrategy, JobContext, PsycopgConnector, 
 from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager
+from procrastinate.worker import Worker
 
 from app.errors import TransientError
 from infra.postgres.connect import parameters
@@ -33,7 +35,9 @@ LOCKED_QUEUE = "locked"
 QUICK_QUEUE = "quick"
 _QUICK_CONCURRENCY = 4
 _POLL_SECONDS = 0.5
+_SHORTEST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 15.0
+_AFTERMATH_SECONDS = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -104,40 +108,75 @@ async def work(
             new.task(name=name, pass_context=True, retry=_AsTheGuardSaid())(guarded)
         return new
 
-    pause = 0.5
-    while True:
-        started = datetime.now(UTC)
+    # Nobody is cancelled in the middle of a query: on Python 3.11 `asyncio.wait_for`, which psycopg uses, can swallow a
+    # cancellation. It is turned into an event here, and the parts leave of their own accord.
+    stop = asyncio.Event()
+    whole = asyncio.create_task(_work_until(stop, app, concurrency, limits))
+    try:
+        await asyncio.wait({whole})
+    except asyncio.CancelledError:
+        stop.set()
+        await asyncio.wait({whole})
+        raise
+    whole.result()
+
+
+async def _work_until(
+    stop: asyncio.Event, app: Callable[[], App], concurrency: int, limits: WorkerLimits
+) -> None:
+    pause = _SHORTEST_PAUSE_SECONDS
+    while not stop.is_set():
+        started = time.monotonic()
         try:
-            await _work_until_broken(app(), concurrency, limits)
+            await _work_until_broken(stop, app(), concurrency, limits)
         except (ConnectorException, psycopg.Error) as error:
             log.warning("The queue is out of reach; trying again.", extra={"error": type(error).__name__})
-        if datetime.now(UTC) - started > timedelta(minutes=1):
-            pause = 0.5
-        await asyncio.sleep(pause)
+        if time.monotonic() - started > 60:
+            pause = _SHORTEST_PAUSE_SECONDS
+        await _sleep(stop, pause)
         pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
 
 
-async def _work_until_broken(app: App, concurrency: int, limits: WorkerLimits) -> None:
-    async with app.open_async(), contextlib.AsyncExitStack() as stack:
-        parts = [
-            asyncio.create_task(_run_worker(app, LOCKED_QUEUE, concurrency, limits)),
-            asyncio.create_task(_run_worker(app, QUICK_QUEUE, _QUICK_CONCURRENCY, limits)),
-            asyncio.create_task(_take_up_stalled(app, limits)),
+async def _work_until_broken(stop: asyncio.Event, app: App, concurrency: int, limits: WorkerLimits) -> None:
+    async with app.open_async():
+        leaving = asyncio.Event()
+        workers = [
+            _worker(app, LOCKED_QUEUE, concurrency, limits),
+            _worker(app, QUICK_QUEUE, _QUICK_CONCURRENCY, limits),
         ]
-        stack.push_async_callback(_end, parts)
-        done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
-        for part in done:
+        parts = [asyncio.create_task(worker.run()) for worker in workers]  # type: ignore[no-untyped-call]
+        parts.append(asyncio.create_task(_take_up_stalled(leaving, app, limits)))
+        told = asyncio.create_task(stop.wait())
+        done, _ = await asyncio.wait([told, *parts], return_when=asyncio.FIRST_COMPLETED)
+        told.cancel()
+        leaving.set()
+        await _end(workers, set(parts), limits)
+        for part in done - {told}:
             part.result()
 
 
-async def _end(parts: list[asyncio.Task[None]]) -> None:
-    for part in parts:
-        part.cancel()
-    await asyncio.gather(*parts, return_exceptions=True)
+async def _end(workers: Sequence[Worker], parts: set[asyncio.Task[None]], limits: WorkerLimits) -> None:
+    """Ask until all have left; past the drain and its aftermath cut them off, since the jobs' rows outlive us."""
+    deadline = time.monotonic() + limits.drain.total_seconds() + _AFTERMATH_SECONDS
+    while parts and time.monotonic() < deadline + _AFTERMATH_SECONDS:
+        for worker in workers:
+            worker.stop()  # type: ignore[no-untyped-call]
+        if time.monotonic() > deadline:
+            for part in parts:
+                part.cancel()
+        _, parts = await asyncio.wait(parts, timeout=0.2)
+    if parts:
+        log.error("A worker did not stop; its jobs will be taken up by another.")
 
 
-async def _run_worker(app: App, queue: str, concurrency: int, limits: WorkerLimits) -> None:
-    await app.run_worker_async(
+async def _sleep(until: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(until.wait(), seconds)
+
+
+def _worker(app: App, queue: str, concurrency: int, limits: WorkerLimits) -> Worker:
+    return Worker(
+        app,
         name=queue,
         queues=[queue],
         concurrency=concurrency,
@@ -211,14 +250,19 @@ def _frames(error: BaseException) -> list[str]:
 
 
 class _OwnJobsOnly(JobManager):
-    """A worker that was taken for dead and comes back can no longer end or put back what another has taken over."""
+    """A worker that was taken for dead and comes back can no longer end or put back what was taken over.
+
+    Putting a job back counts as an attempt, so the attempt tells even where the same worker took it up again.
+    """
 
     async def finish_job(self, job: Job, status: Status, delete_job: bool) -> None:
         await self.connector.execute_query_async(
             "SELECT procrastinate_finish_job_v1(id, %(status)s, %(delete)s) FROM procrastinate_jobs"
-            " WHERE id = %(job)s AND worker_id = %(worker)s AND status = 'doing'",
+            " WHERE id = %(job)s AND worker_id = %(worker)s AND attempts = %(taken)s"
+            " AND status = 'doing'",
             job=job.id,
             worker=job.worker_id,
+            taken=job.attempts,
             status=status.value,
             delete=delete_job,
         )
@@ -233,9 +277,11 @@ class _OwnJobsOnly(JobManager):
     ) -> None:
         await self.connector.execute_query_async(
             "SELECT procrastinate_retry_job_v2(id, %(at)s, %(priority)s, %(queue)s, %(lock)s) FROM procrastinate_jobs"
-            " WHERE id = %(job)s AND worker_id = %(worker)s AND status = 'doing'",
+            " WHERE id = %(job)s AND worker_id = %(worker)s AND attempts = %(taken)s"
+            " AND status = 'doing'",
             job=job.id,
             worker=job.worker_id,
+            taken=job.attempts,
             at=retry_at or datetime.now(UTC),
             priority=priority,
             queue=queue,
@@ -243,13 +289,13 @@ class _OwnJobsOnly(JobManager):
         )
 
 
-async def _take_up_stalled(app: App, limits: WorkerLimits) -> None:
+async def _take_up_stalled(leaving: asyncio.Event, app: App, limits: WorkerLimits) -> None:
     """Put the jobs of dead workers back, again and again.
 
     One statement that skips what others hold: Procrastinate's own list-then-retry, in two workers at once, would put
     a job back that a third has already begun. As a job of its own it would be lost with the worker that ran it.
     """
-    while True:
+    while not leaving.is_set():
         rows = await app.job_manager.connector.execute_query_all_async(
             """
             WITH stalled AS (
@@ -268,7 +314,7 @@ async def _take_up_stalled(app: App, limits: WorkerLimits) -> None:
             log.warning(
                 "Jobs of a worker that is gone were put back.", extra={"jobs": [row["id"] for row in rows]}
             )
-        await asyncio.sleep(limits.heartbeat.total_seconds())
+        await _sleep(leaving, limits.heartbeat.total_seconds())
 
 
 # --- ids, there and back ---------------------------------------------------------------------------------------------

@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 
 from app.errors import StoppedError, SupersededError
 from app.jobs.fence import RunFence
-from app.jobs.states import ALLOWED, IllegalStateError, begin, finish, note, request_cancel, require_allowed
+from app.jobs.states import (
+    ALLOWED,
+    IllegalStateError,
+    begin,
+    charge,
+    finish,
+    note,
+    request_cancel,
+    require_allowed,
+)
 from app.nouns import Outcome, RunState, Spending
 
 OPENED = Outcome(RunState.OPENED, "opened", "Here it is.", pull_request=12, head_sha="c" * 40)
@@ -90,10 +99,13 @@ async def test_an_end_says_what_came_of_it_and_what_all_attempts_cost(
 ) -> None:
     spent = Spending(input_tokens=10, cached_tokens=4, output_tokens=3, cost_usd=Decimal("0.25"))
     first = await begin(store, 1, run.id, clock)
-    await note(store, first, input_tokens=10, cached_tokens=4, output_tokens=3, cost_usd=Decimal("0.25"))
+    await charge(store, first, spent)
     second = await begin(store, 1, run.id, clock)
+    with pytest.raises(SupersededError):
+        await charge(store, first, spent)
+    await charge(store, second, spent)
     clock.move(seconds=30)
-    done = await finish(store, second, OPENED, clock, spent)
+    done = await finish(store, second, OPENED, clock)
     assert (done.state, done.reason, done.pull_request, done.head_sha) == (
         RunState.OPENED,
         "opened",

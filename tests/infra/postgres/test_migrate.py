@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -21,7 +20,7 @@ _numbers = itertools.count(1)
 @pytest.fixture
 def empty(postgres: Any) -> Iterator[Callable[[str], str]]:
     """Addresses of a database with nothing in it, by role."""
-    name = f"e{os.getpid()}_{next(_numbers)}"
+    name = f"e{next(_numbers)}"
     with psycopg.connect(postgres.url(SUPERUSER, "postgres"), autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE template0")
         yield lambda role: postgres.url(role, name)

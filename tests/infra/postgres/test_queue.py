@@ -270,10 +270,9 @@ async def test_a_worker_that_comes_back_from_the_dead_does_not_end_anothers_job(
 
     office.open({"work": task})
     await put(store, lock="a", run_id=uuid4())
-    await until(lambda: began == [0])
+    await until(lambda: began == [0])  # it is the only worker, so it takes the job over from itself
     with psycopg.connect(database.owner_url) as connection:
         connection.execute("UPDATE procrastinate_jobs SET worker_id = NULL")  # its worker was pruned as dead
-    office.open({"work": task})
     await until(lambda: began == [0, 1])
     hold[0].set()
     await asyncio.sleep(0.5)
@@ -299,6 +298,19 @@ async def test_work_goes_on_after_the_database_was_away(
         )
     await put(store, run_id=uuid4())
     await until(lambda: len(done) == 2)
+
+
+async def test_a_worker_can_be_stopped_at_any_moment(store: PostgresStore, office: Office) -> None:
+    async def task(run_id: UUID) -> None:
+        await asyncio.sleep(0.01)
+
+    for moment in range(12):
+        worker = office.open({"work": task})
+        await put(store, run_id=uuid4())
+        await asyncio.sleep(moment * 0.02)
+        worker.cancel()
+        await asyncio.wait({worker}, timeout=10)
+        assert worker.cancelled()
 
 
 async def test_a_delayed_job_waits(store: PostgresStore, office: Office) -> None:
