@@ -7,6 +7,7 @@ the files of one group, and what it left half is written again under the same id
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,8 +18,10 @@ from embeddings.collection import FILE, HEAD, PLACE, REPOSITORY, Entry, Shelf, T
 from embeddings.embed import dimension, embed
 from embeddings.protect import Location
 
-GROUP_CHUNKS = 256
+GROUP_CHUNKS = 64
 _DELETE_AT_ONCE = 500
+_WORD = re.compile(r"\w{4,40}")
+_WORDS = 30
 
 Progress = Callable[[int, int], None]
 """Called with the files done and the files to do."""
@@ -53,13 +56,15 @@ async def update(
     *,
     prune: bool,
     within_seconds: float | None = None,
+    question: str = "",
     progress: Progress = lambda _done, _all: None,
     group: int = GROUP_CHUNKS,
     clock: Callable[[], float] = time.monotonic,
 ) -> IndexReport:
     """Index what `tree` holds and the store does not. `prune` removes this repository's files that are not in it:
     for the default branch only, since branches share what they have in common. After `within_seconds` no further
-    group of files is begun; code comes before prose and data, and tests come after what they test.
+    group of files is begun; what holds most of the question's words comes first, code before prose and data, and
+    tests after what they test.
 
     Raises embeddings.embed.EncoderError and the store's own errors.
     """
@@ -68,7 +73,8 @@ async def update(
     await shelf.points.ensure(shelf.collection, await dimension(shelf.encoder))
     present = await shelf.points.values(shelf.collection, FILE, {REPOSITORY: shelf.repository, HEAD: "1"})
     keyed = await asyncio.to_thread(_keyed, shelf, tree, left_out)
-    todo = sorted(((key, entry) for key, entry in keyed.items() if key not in present), key=_urgency)
+    new = [(key, entry) for key, entry in keyed.items() if key not in present]
+    todo = await asyncio.to_thread(_most_urgent_first, new, tree, question)
     embedded = chunks = done = 0
     for batch in _groups(todo, group):
         if within_seconds is not None and clock() - began >= within_seconds:
@@ -103,9 +109,18 @@ def _keyed(shelf: Shelf, tree: Tree, left_out: Counter[str]) -> dict[str, Entry]
     return out
 
 
-def _urgency(item: tuple[str, Entry]) -> tuple[bool, bool, str]:
-    path = item[1].path
-    return CODE.search(path) is None, "test" in path.lower(), path
+def _most_urgent_first(
+    new: Sequence[tuple[str, Entry]], tree: Tree, question: str
+) -> list[tuple[str, Entry]]:
+    words = [word.encode() for word in dict.fromkeys(_WORD.findall(question.lower()))][:_WORDS]
+
+    def urgency(item: tuple[str, Entry]) -> tuple[int, bool, bool, str]:
+        path = item[1].path
+        text = path.lower().encode("utf-8", "surrogatepass") + tree.read(path).lower() if words else b""
+        held = sum(word in text for word in words)
+        return -held, CODE.search(path) is None, "test" in path.lower(), path
+
+    return sorted(new, key=urgency)
 
 
 def _groups(todo: Sequence[tuple[str, Entry]], chunks: int) -> Iterator[list[tuple[str, Entry]]]:

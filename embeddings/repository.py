@@ -26,15 +26,21 @@ class RepositoryIndex:
         *,
         prune: bool = False,
         within_seconds: float | None = None,
+        question: str = "",
         progress: Progress = lambda _done, _all: None,
     ) -> IndexReport:
         """Index what is new in `tree`. `prune` removes what is not in it: pass True for the default branch only.
-        After `within_seconds` the rest is left for the next update.
+        After `within_seconds` the rest is left for the next update; what holds the question's words comes first.
 
         Raises embeddings.embed.EncoderError and the store's own errors.
         """
         return await index.update(
-            self._shelf, tree, prune=prune, within_seconds=within_seconds, progress=progress
+            self._shelf,
+            tree,
+            prune=prune,
+            within_seconds=within_seconds,
+            question=question,
+            progress=progress,
         )
 
     async def search(self, tree: Tree, question: str, limit: int) -> list[Found]:

@@ -149,6 +149,15 @@ async def test_what_is_not_reached_in_time_is_pending_and_code_comes_first(shelf
     assert "shop/mail.py" not in everything
 
 
+async def test_what_the_question_speaks_of_comes_first(shelf, encoder, tree):
+    question = "Paying with coins, see the guide; renderBasket"
+    await index.update(shelf, tree, prune=False, question=question, group=1)
+    assert list(dict.fromkeys(text.split()[0] for text in encoder.texts))[:2] == [
+        "docs/guide.md",
+        "web/app.js",
+    ]
+
+
 async def test_no_time_at_all_indexes_nothing_and_says_so(shelf, encoder, tree):
     report = await index.update(shelf, tree, prune=False, within_seconds=0)
     assert (report.embedded, report.pending, encoder.texts) == (0, 5, [])

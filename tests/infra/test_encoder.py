@@ -57,12 +57,13 @@ subprocess.run(["true"], preexec_fn=lambda: None)
 """
 
 
-def test_it_needs_no_network_and_says_nothing(tmp_path):
+def test_it_needs_no_network_says_nothing_and_writes_nothing(tmp_path):
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
     said = subprocess.run(
         [sys.executable, "-c", QUIET], capture_output=True, text=True, env=environment, check=False
     )
     assert (said.returncode, said.stdout, said.stderr) == (0, "", "")
+    assert list(tmp_path.rglob("*")) == []
 
 
 def test_threads_may_share_one(encoder):
