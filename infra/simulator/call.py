@@ -32,19 +32,22 @@ from infra.simulator.state import ROLES, Repo, RequestRecord, User, World
 T = TypeVar("T")
 
 LEVELS = ("none", "read", "write", "admin")
-_LOOSE = frozenset({"ref", "tree_sha", "path", "branch", "basehead", "name", "dir"})  # parameters that may hold slashes
+_LOOSE = frozenset(
+    {"ref", "tree_sha", "path", "branch", "basehead", "name", "dir"}
+)  # parameters that may hold slashes
 _NUMBERS = re.compile(r".*(_id|_number|^id)$")
 _WORDS_ENDING_IN_ID = frozenset({"client_id", "node_id"})
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """`creates_content`: counts against the content-creation limits."""
+    """`creates_content`: counts against the content-creation limits; `limited` False: against none (a web page)."""
 
     method: str
     template: str
     handler: Callable[[Call], Awaitable[Response]]
     creates_content: bool
+    limited: bool
     pattern: re.Pattern[str]
     literals: int
 
@@ -52,14 +55,21 @@ class Endpoint:
 Handler = Callable[["Call"], Awaitable[Response]]
 
 
-def endpoint(method: str, template: str, *, creates_content: bool = False) -> Callable[[Handler], Endpoint]:
+def endpoint(
+    method: str, template: str, *, creates_content: bool = False, limited: bool = True
+) -> Callable[[Handler], Endpoint]:
     """Turns a handler into an Endpoint for GitHub's `template`, such as `/repos/{owner}/{repo}/git/ref/{ref}`."""
 
     def wrap(handler: Handler) -> Endpoint:
         pattern = re.sub(r"\{(\w+)\}", _parameter, re.sub(r"[.+]", r"\\\g<0>", template))
-        literals = sum(1 for part in template.split("/") if part and not part.startswith("{"))
         return Endpoint(
-            method, template, handler, creates_content, re.compile(pattern + r"\Z", re.DOTALL), literals
+            method=method,
+            template=template,
+            handler=handler,
+            creates_content=creates_content,
+            limited=limited,
+            pattern=re.compile(pattern + r"\Z", re.DOTALL),
+            literals=sum(1 for part in template.split("/") if part and not part.startswith("{")),
         )
 
     return wrap

@@ -327,6 +327,7 @@ class Git:
         process = await asyncio.create_subprocess_exec(
             "git",
             "archive",
+            "-1",
             f"--format={kind}",
             f"--prefix={prefix}/",
             commit,

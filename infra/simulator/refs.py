@@ -14,6 +14,13 @@ from infra.simulator.state import ZERO_SHA, Issue, Repo, World
 WORKFLOWS = ".github/workflows/"
 
 
+class MovedError(ApiError):
+    """Somebody else moved the ref in between."""
+
+    def __init__(self, found: str | None, expected: str) -> None:
+        super().__init__(409, f"is at {found} but expected {expected}")
+
+
 async def move(
     world: World,
     repo: Repo,
@@ -38,7 +45,7 @@ async def move(
         if after != ZERO_SHA:
             await _refuse_workflows(repo, caller, after)
         if not await repo.git.update_ref(ref, after, before):
-            raise ApiError(409, f"is at {await repo.git.ref(ref)} but expected {before}")
+            raise MovedError(await repo.git.ref(ref), before)
     repo.pushed_at = repo.updated_at = world.now()
     world.emit("push", None, repo, await payloads.push(world, repo, ref, before, after, caller.user))
     for listener in world.ref_listeners:

@@ -125,18 +125,17 @@ class Simulator:
         record.login = caller.user.login if caller.user else None
         record.installation_id = caller.installation.id if caller.installation else None
         found, parameters = self._find(request.method, record.path)
-        limits.spend(self.usage, self.world.limits, caller, self.world.now())
+        now = self.world.now()
+        if found is None or found.limited:
+            limits.spend(self.usage, self.world.limits, caller, now)
         if found is None:
             raise not_found()
         record.route = found.template
-        limits.throttle(
-            self.usage,
-            self.world.limits,
-            caller,
-            request.method,
-            creates_content=found.creates_content,
-            now=self.world.now(),
-        )
+        if found.limited:
+            content = found.creates_content
+            limits.throttle(
+                self.usage, self.world.limits, caller, request.method, creates_content=content, now=now
+            )
         call = Call(self.world, request, caller, record)
         call.parameters = parameters
         self.usage.open[caller.key] += 1

@@ -87,18 +87,31 @@ async def update_ref(call: Call) -> Response:
     sha, force = body.string("sha"), body.boolean_or("force", False)
     await filled(repo)
     name = "refs/" + call.text("ref")
-    before = await repo.git.ref(name)
-    if before is None:
+    if await repo.git.ref(name) is None:
         raise unprocessable("Reference does not exist")
     if not _SHA.match(sha):
         raise unprocessable("The sha parameter must be exactly 40 characters and contain only [0-9a-f].")
     if await repo.git.kind(sha) != "commit":
         raise unprocessable("Object does not exist")
-    if before != sha:
-        if not force and not await repo.git.is_ancestor(before, sha):
-            raise unprocessable("Update is not a fast forward")
-        await refs.move(call.world, repo, call.caller, name, sha, before=before)
+    while not await _forward(call, repo, name, sha, force=force):
+        pass
     return call.answer(await _shaped(call, repo, name, sha))
+
+
+async def _forward(call: Call, repo: Repo, name: str, sha: str, *, force: bool) -> bool:
+    """False when somebody else moved the ref in between, so that it has to be judged afresh."""
+    before = await repo.git.ref(name)
+    if before is None:
+        raise unprocessable("Reference does not exist")
+    if before == sha:
+        return True
+    if not force and not await repo.git.is_ancestor(before, sha):
+        raise unprocessable("Update is not a fast forward")
+    try:
+        await refs.move(call.world, repo, call.caller, name, sha, before=before)
+    except refs.MovedError:
+        return False
+    return True
 
 
 @endpoint("DELETE", "/repos/{owner}/{repo}/git/refs/{ref}")

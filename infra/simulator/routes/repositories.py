@@ -328,7 +328,7 @@ async def _archive(call: Call, ref: str) -> Response:
     )
 
 
-@endpoint("GET", "/_codeload/{owner}/{repo}/legacy.tar.gz/{ref}")
+@endpoint("GET", "/_codeload/{owner}/{repo}/legacy.tar.gz/{ref}", limited=False)
 async def codeload(call: Call) -> Response:
     repo = call.world.repository(f"{call.text('owner')}/{call.text('repo')}")
     sha = call.text("ref")
