@@ -66,7 +66,7 @@ def neutralise(text: str) -> str:
 def one_line(text: str, limit: int) -> str:
     """The text, inert, on one line and no longer than `limit` characters."""
     joined = " ".join(neutralise(text).replace("`" * 3, "").split())
-    return joined if _length(joined) <= limit else _shortened(joined, limit - 1) + "…"
+    return joined if length(joined) <= limit else _shortened(joined, limit - 1) + "…"
 
 
 def code(text: str) -> str:
@@ -104,14 +104,14 @@ def with_closed_fence(text: str) -> str:
 
 def cut(text: str, limit: int = BODY_LIMIT, note: str = "(Cut here: GitHub takes no more.)") -> str:
     """No longer than the limit, and saying so where something is missing. What must stay stands at the beginning."""
-    if _length(text) <= limit:
+    if length(text) <= limit:
         return text
     ending = f"\n\n{note}"
-    kept = _shortened(text, limit - _length(ending) - 64)
-    return with_closed_fence(kept)[: limit - _length(ending)] + ending
+    kept = _shortened(text, limit - length(ending) - 64)
+    return with_closed_fence(kept)[: limit - length(ending)] + ending
 
 
-def _length(text: str) -> int:
+def length(text: str) -> int:
     """In UTF-16 units, the largest of the ways to count that GitHub might use."""
     return len(text.encode("utf-16-le", "surrogatepass")) // 2
 

@@ -14,17 +14,19 @@ from uuid import UUID
 
 from app.errors import (
     DefectError,
+    InvalidError,
     MagicodeError,
     StoppedError,
     TransientError,
 )
 from app.nouns import Change, Outcome, RunState, Spending
-from app.pulls.neutralise import BODY_LIMIT, code, cut, neutralise, one_line
+from app.pulls.neutralise import BODY_LIMIT, code, cut, length, neutralise, one_line
 from app.pulls.template import fill
 
 TITLE_LIMIT: Final = 256
 SUBJECT_LIMIT: Final = 72
-FILES_SHOWN: Final = 100
+PATH_SHOWN: Final = 300
+LIST_LIMIT: Final = 8_000
 
 BLOCK_BEGIN: Final = "<!-- magicode:begin -->"
 BLOCK_END: Final = "<!-- magicode:end -->"
@@ -41,6 +43,12 @@ class Stage(StrEnum):
     WRITING = "Writing the change"
     CHECKING = "Checking the change"
     PUBLISHING = "Opening the pull request"
+
+
+class Ours(str):
+    """Markdown that this module composed, with its foreign parts inert already: it is not made inert as a whole."""
+
+    __slots__ = ()
 
 
 # --- marks that only machines read -----------------------------------------------------------------------------------
@@ -101,7 +109,8 @@ def ended(run_id: UUID, outcome: Outcome, spending: Spending | None, ledger_head
     link = f": #{outcome.pull_request}" if outcome.pull_request else ""
     parts = [f"**{_ENDS.get(outcome.state, 'Ended')}**{link}."]
     if outcome.message:
-        parts.append(neutralise(outcome.message))
+        message = outcome.message
+        parts.append(message if isinstance(message, Ours) else neutralise(message))
     if outcome.next_step:
         parts.append(f"**Next:** {neutralise(outcome.next_step)}")
     parts.append(_footer(spending, ledger_head))
@@ -175,7 +184,7 @@ def pull_request_body(
     closing = f"Fixes #{number}" if closes else ""
     block = _block(run_id, change, ledger_head, {k: v for k, v in sections.items() if k not in placed})
     head = "\n\n".join(part for part in (opened_marker(run_id), closing) if part)
-    room = BODY_LIMIT - len(head) - len(block) - 8
+    room = BODY_LIMIT - length(head) - length(block) - 8
     middle = cut(filled, max(room, 1_000), "(The template was cut here.)")
     return cut("\n\n".join(part for part in (head, middle, block) if part))
 
@@ -189,7 +198,7 @@ def revised_body(
     before, begin, rest = body.partition(BLOCK_BEGIN)
     _, end, after = rest.partition(BLOCK_END)
     kept = (before, after) if begin and end else (f"{body.rstrip()}\n\n", "")
-    room = BODY_LIMIT - len(block.encode("utf-16-le")) // 2
+    room = BODY_LIMIT - length(block)
     first = cut(kept[0], max(room - 2_000, 2_000), "(Cut here.)\n\n")
     return cut(first + block + kept[1])
 
@@ -217,21 +226,29 @@ def _checked(change: Change, checks_run: str | None) -> str:
 
 def _files(change: Change) -> str:
     changed = [
-        f"- {code(edit.path[:300])} ({'created' if edit.before is None else 'deleted' if edit.after is None else 'changed'})"
+        f"- {code(edit.path[:PATH_SHOWN])} "
+        f"({'created' if edit.before is None else 'deleted' if edit.after is None else 'changed'})"
         for edit in change.edits
     ]
     lines = f"{change.added_lines} line(s) added, {change.removed_lines} removed."
-    shown = "\n".join(_first(changed))
     if not change.looked_at:
-        return f"{shown}\n\n{lines}"
-    looked = "\n".join(_first([f"- {code(path[:300])}" for path in change.looked_at]))
+        return f"{_first(changed)}\n\n{lines}"
+    looked = _first([f"- {code(path[:PATH_SHOWN])}" for path in change.looked_at])
     summary = f"<summary>Files looked at ({len(change.looked_at)})</summary>"
-    return f"{shown}\n\n{lines}\n\n<details>{summary}\n\n{looked}\n\n</details>"
+    return f"{_first(changed)}\n\n{lines}\n\n<details>{summary}\n\n{looked}\n\n</details>"
 
 
-def _first(lines: Sequence[str]) -> list[str]:
-    more = len(lines) - FILES_SHOWN
-    return [*lines[:FILES_SHOWN], *([f"- … and {more} more"] if more > 0 else [])]
+def _first(lines: Sequence[str]) -> str:
+    """As many of the lines as a list may take of the body, and how many more there are."""
+    shown: list[str] = []
+    room = LIST_LIMIT
+    for line in lines:
+        room -= length(line) + 1
+        if room < 0:
+            break
+        shown.append(line)
+    more = len(lines) - len(shown)
+    return "\n".join([*shown, *([f"- … and {more} more"] if more else [])])
 
 
 # --- help, near misses, a second request ----------------------------------------------------------------------------
@@ -245,28 +262,32 @@ _VERBS: Final = (
 )
 
 
-def help_text(mention: str = "magicode") -> str:
+def help_text(mention: str = "magicode") -> Ours:
     """What can be asked for. `mention` is the App's name; it is written as code so that it mentions nobody."""
     rows = "\n".join(f"- `{mention} {verb}`: {what}" for verb, what in _VERBS)
-    return (
+    return Ours(
         f"Begin a comment with the mention of {code(mention)} and one of these:\n\n{rows}\n\n"
         "`up to $3` anywhere in it sets a cost limit. Code blocks and quotes are not read."
     )
 
 
-def near_miss(word: str, suggestion: str | None, mention: str = "magicode") -> str:
+def near_miss(word: str, suggestion: str | None, mention: str = "magicode") -> Ours:
     meant = f" Did you mean {code(suggestion)}?" if suggestion else ""
-    return f"{code(word[:40])} is nothing that I know, so I did nothing.{meant}\n\n{help_text(mention)}"
+    return Ours(f"{code(word[:40])} is nothing that I know, so I did nothing.{meant}\n\n{help_text(mention)}")
 
 
-def not_available(verb: str, mention: str = "magicode") -> str:
-    return f"{code(verb)} is not available in this version, so I did nothing.\n\n{help_text(mention)}"
+def not_available(verb: str, mention: str = "magicode") -> Ours:
+    return Ours(f"{code(verb)} is not available in this version, so I did nothing.\n\n{help_text(mention)}")
 
 
-def busy(link: str | None) -> str:
+def busy(link: str | None) -> Ours:
     """To a second request while one is at work; `link` is the first one's status comment, from GitHub itself."""
-    where = f" ([its status]({link}))" if link and link.startswith("https://") and _plain(link) else ""
-    return (
+    where = (
+        f" ([its status]({link}))"
+        if link and link.startswith(("https://", "http://")) and _plain(link)
+        else ""
+    )
+    return Ours(
         f"Another request is at work here{where}, and one is worked on at a time. Nothing was started for this one.\n\n"
         "**Next:** wait for it to end and ask again, or cancel it."
     )
@@ -281,10 +302,6 @@ def _plain(link: str) -> bool:
 _CONTACT: Final = "ask whoever runs this service; the run's id is in this comment's source"
 
 _WHY: Final[dict[str, tuple[str, str]]] = {
-    "no_permission": (
-        "You asked, and GitHub says that you may not write to this repository; only those who may can start work.",
-        "ask somebody with write access to make the request.",
-    ),
     "archived": ("This repository is archived: nothing can be written to it.", "unarchive it and ask again."),
     "disabled": ("GitHub has disabled this repository.", "see its page on GitHub for the reason."),
     "repository_empty": (
@@ -306,29 +323,9 @@ _WHY: Final[dict[str, tuple[str, str]]] = {
         "an owner accepts the App's permissions in the installation's settings; then ask again.",
     ),
     "locked": ("This conversation is locked.", "unlock it and ask again."),
-    "edited": (
-        "The issue or a comment was edited after you asked, so what you saw is not what I would work on.",
-        "read it once more and ask again.",
-    ),
     "budget": (
         "The cost limit was reached before the change was ready; nothing was published.",
         "ask again with a higher `up to $…`.",
-    ),
-    "turns": (
-        "The model did not finish within its number of turns; nothing was published.",
-        "ask for something smaller.",
-    ),
-    "time": (
-        "The time limit was reached before the change was ready; nothing was published.",
-        "ask for something smaller.",
-    ),
-    "no_change": (
-        "The model ended without changing anything.",
-        "say more precisely what should be different, and ask again.",
-    ),
-    "model_refused": (
-        "The model declined to work on this.",
-        "put the request differently, or have a person do it.",
     ),
     "human_commits": (
         "Somebody has committed to the branch since my last commit there. It is theirs now, and I leave it alone.",
@@ -374,25 +371,28 @@ _MODEL_DOWN: Final = (
 )
 
 
-def no_permission(login: str) -> str:
-    return f"{code(login)} may not write to this repository by GitHub's answer, and only those who may can start work."
-
-
-def edited_since() -> str:
-    return _WHY["edited"][0]
-
-
-def over_budget(limit_usd: Decimal, spent_usd: Decimal) -> str:
-    return f"The limit of {dollars(limit_usd)} was reached ({dollars(spent_usd)} spent) before the change was ready; nothing was published."
+_NEXT: Final = (
+    ("edited_since", "read it once more and ask again."),
+    ("no_write_permission", "somebody with write access makes the same request."),
+    ("closed", "reopen it and ask again."),
+    ("budget_", "ask for a smaller step, or with a higher `up to $…`."),
+    ("model_", "put the request in other words and ask again."),
+    ("stuck", "say more exactly what should be different, and ask again."),
+    ("nothing_changed", "say more exactly what should be different, and ask again."),
+    ("archive_", _CONTACT + "."),
+    ("workspace_", _CONTACT + "."),
+    ("repository_too", _CONTACT + "."),
+    ("repofile", "mend `.github/magicode.yml` on the base branch and ask again."),
+    ("path_", "ask again without that part, or make it by hand."),
+    ("secret", "look at what the change would have published, and make it by hand."),
+    ("", "see the reason above; ask again once it no longer holds."),
+)
+"""By the beginning of a reason whose error brings its own sentence; the first that fits."""
 
 
 def why(reason: str) -> tuple[str, str]:
     """What a reason means in a sentence, and what to do next; two empty strings for a reason without a sentence here."""
-    if reason in _WHY:
-        return _WHY[reason]
-    if reason.startswith("model_"):
-        return _MODEL_DOWN
-    return "", ""
+    return _WHY.get(reason, ("", ""))
 
 
 def outcome(error: MagicodeError) -> Outcome:
@@ -403,11 +403,19 @@ def outcome(error: MagicodeError) -> Outcome:
     sentence, next_step = why(error.reason)
     match error:
         case StoppedError():
-            return Outcome(RunState.CANCELLED, error.reason, "Stopped, as asked; nothing more was written.")
+            said = "Stopped, as asked; nothing more was written."
+            return Outcome(RunState.CANCELLED, error.reason, said, "ask again when you want it done.")
         case DefectError():
             said = "A mistake of ours ended this run; nothing more was written, and the operator is told."
             return Outcome(RunState.FAILED, error.reason, said, f"ask again with `retry`, or {_CONTACT}.")
         case TransientError():
+            if error.reason.startswith("model_"):
+                sentence, next_step = _MODEL_DOWN
             said = sentence or "Something that this needs was away for too long."
             return Outcome(RunState.FAILED, error.reason, said, next_step or "ask again later with `retry`.")
+        case InvalidError() if sentence:
+            # GitHub names the rule or the protection that it refused by.
+            sentence += f" GitHub's words: {error.message}"
+    if not next_step:
+        next_step = next(step for beginning, step in _NEXT if error.reason.startswith(beginning))
     return Outcome(RunState.REFUSED, error.reason, sentence or error.message, next_step)

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from app.errors import (
@@ -25,12 +25,23 @@ from app.nouns import Change, FileEdit, Outcome, RunState, Spending
 from app.pulls import wording
 
 RUN = UUID(int=5)
+LONG = {
+    "mentions": "@ada " * 20_000,
+    "letters": "x" * 70_000,
+    "fence": "```\n",
+    "our block's end": "<!-- magicode:end -->",
+    "closing": "Fixes #9",
+    "wide": "😀" * 40_000,
+}
+SHORT = st.text(max_size=60)
 TEXT = st.one_of(
-    st.text(max_size=200),
-    st.sampled_from(
-        ["@ada " * 20_000, "x" * 70_000, "```\n", "<!-- magicode:end -->", "Fixes #9", "😀" * 40_000]
-    ),
-)
+    SHORT, st.sampled_from(sorted(LONG))
+)  # a name of LONG stands for its text, so that reports stay short
+QUICK = settings(max_examples=60, deadline=None, phases=(Phase.explicit, Phase.generate))
+
+
+def _text(drawn: str) -> str:
+    return LONG.get(drawn, drawn)
 
 
 def _change(title: str, summary: str, checked: str, path: str) -> Change:
@@ -38,12 +49,13 @@ def _change(title: str, summary: str, checked: str, path: str) -> Change:
     return Change((edit,), title, summary, checked, (path,), 1, 0, Spending(1, 0, 1, Decimal(1), 0, 1, "m"))
 
 
-@settings(max_examples=60, deadline=None)
+@QUICK
 @given(title=TEXT, summary=TEXT, checked=TEXT, path=TEXT, template=st.one_of(st.none(), TEXT))
 def test_a_body_is_marked_inert_and_within_the_limit(
     title: str, summary: str, checked: str, path: str, template: str | None
 ) -> None:
-    change = _change(title, summary, checked, path)
+    change = _change(_text(title), _text(summary), _text(checked), _text(path))
+    template = None if template is None else _text(template)
     body = wording.pull_request_body(RUN, change, number=3, closes=True, ledger_head="h", template=template)
     revised = wording.revised_body(body, UUID(int=6), change, ledger_head="h2")
     for one, run in ((body, RUN), (revised, UUID(int=6))):
@@ -57,25 +69,38 @@ def test_a_body_is_marked_inert_and_within_the_limit(
     assert 0 < len(wording.title(change, 3)) <= 256
 
 
-@settings(max_examples=60, deadline=None)
+@QUICK
 @given(message=TEXT, next_step=TEXT, state=st.sampled_from([s for s in RunState if s.ended]))
 def test_a_status_is_marked_inert_and_within_the_limit(message: str, next_step: str, state: RunState) -> None:
-    said = wording.ended(RUN, Outcome(state, "r", message, next_step), None, "head")
+    said = wording.ended(RUN, Outcome(state, "r", _text(message), _text(next_step)), None, "head")
     assert len(said.encode("utf-16-le")) // 2 <= 65_536
     assert said.startswith(wording.marker(RUN))
     assert not re.search(r"@[^\W_]", said)
 
 
-@settings(max_examples=60, deadline=None)
+@QUICK
 @given(title=TEXT, summary=TEXT)
 def test_a_commit_message_ends_with_our_trailer_and_closes_only_our_issue(title: str, summary: str) -> None:
-    message = wording.commit_message(RUN, _change(title, summary, "", "a"), number=3, closes=True)
+    message = wording.commit_message(
+        RUN, _change(_text(title), _text(summary), "", "a"), number=3, closes=True
+    )
     assert wording.has_trailer(message, RUN)
     assert not wording.has_trailer(message, UUID(int=6))
     assert re.findall(r"#\d+", message) == ["#3"]
     assert not re.search(r"@[^\W_]", message)
     assert len(message.split("\n")[0]) <= 72
     assert "Fixes #3\nMagiCode-Run: " in message
+
+
+def test_many_long_paths_leave_the_body_whole() -> None:
+    edits = tuple(FileEdit(f"{number}" + "😀" * 290, None, b"x") for number in range(500))
+    change = Change(edits, "t", "s" * 60_000, "c" * 60_000, tuple(e.path for e in edits), 1, 0, Spending())
+    body = wording.pull_request_body(
+        RUN, change, number=3, closes=True, ledger_head="h", template="x" * 60_000
+    )
+    assert len(body.encode("utf-16-le")) // 2 <= 65_536
+    assert body.endswith(wording.BLOCK_END)
+    assert "more\n" in body
 
 
 def test_a_revision_closes_nothing() -> None:
@@ -150,6 +175,36 @@ def test_each_error_ends_in_one_visible_state_with_words(error: Any, state: RunS
     assert said in outcome.message
     assert outcome.reason == error.reason
     assert "secret detail" not in outcome.message
+
+
+def test_githubs_own_words_name_the_rule_that_it_refused_by() -> None:
+    outcome = wording.outcome(InvalidError("Changes must be made by @octo/elders.", reason="branch_rules"))
+    assert "GitHub's words: Changes must be made by @octo/elders." in outcome.message
+    assert "@octo" not in wording.ended(RUN, outcome, None, "h")
+
+
+@pytest.mark.parametrize(
+    ("reason", "next_step"),
+    [
+        ("edited_since", "read it once more"),
+        ("budget_turns", "up to $"),
+        ("path_denied", "by hand"),
+        ("model_silent", "other words"),
+        ("never_heard_of", "reason above"),
+    ],
+)
+def test_a_refusal_in_its_own_words_says_what_to_do_next_too(reason: str, next_step: str) -> None:
+    outcome = wording.outcome(RefusedError("Because.", reason=reason))
+    assert outcome.message == "Because."
+    assert next_step in outcome.next_step
+
+
+def test_a_link_of_our_own_survives_in_the_status_and_a_models_does_not() -> None:
+    link = "https://github.com/o/r/issues/1#issuecomment-2"
+    ours = Outcome(RunState.REFUSED, "busy", wording.busy(link))
+    assert f"]({link})" in wording.ended(RUN, ours, None, "h")
+    models = Outcome(RunState.ANSWERED, "answered", str(wording.busy(link)))
+    assert "](" not in wording.ended(RUN, models, None, "h")
 
 
 def test_every_reason_with_a_sentence_says_what_to_do_next() -> None:
