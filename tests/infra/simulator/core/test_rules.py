@@ -323,3 +323,56 @@ async def test_a_branch_of_code_that_has_workflows_already_is_no_offence(sim: Ru
     await wim.put(f"{SAMPLE}/contents/{WORKFLOW}", json={"message": "m", "content": "YQ=="})
     sha = await commit(client)
     assert (await push(client, "magicode/issue-1", sha)).status_code == 201
+
+
+# --- merges ----------------------------------------------------------------------------------------------------------
+
+
+async def open_pull(sim: Running) -> tuple[str, str]:
+    """The path of a pull request by the App, and its head."""
+    client = await sim.installation_client()
+    sha = await commit(client, path="new.txt")
+    await push(client, "magicode/issue-1", sha)
+    sent = {"title": "New", "head": "magicode/issue-1", "base": "main", "body": ""}
+    made = await client.post(f"{SAMPLE}/pulls", json=sent)
+    assert made.status_code == 201, made.text
+    return f"{SAMPLE}/pulls/{made.json()['number']}", sha
+
+
+async def approve(sim: Running, pull: str, user: str) -> None:
+    answer = await sim.client(user).post(f"{pull}/reviews", json={"event": "APPROVE"})
+    assert answer.status_code == 200, answer.text
+
+
+@pytest.mark.parametrize("classic", [True, False])
+async def test_a_merge_waits_for_the_review_and_the_check_that_are_required(
+    sim: Running, classic: bool
+) -> None:
+    pull, sha = await open_pull(sim)
+    if classic:
+        await protect(
+            sim,
+            required_pull_request_reviews={"required_approving_review_count": 1},
+            required_status_checks={"strict": False, "contexts": ["ci"]},
+        )
+    else:
+        checks = {"required_status_checks": [{"context": "ci"}]}
+        await ruleset(
+            sim,
+            {"type": "pull_request", "parameters": {"required_approving_review_count": 1}},
+            {"type": "required_status_checks", "parameters": checks},
+        )
+    wim = sim.client("wim")
+    refused = await wim.put(f"{pull}/merge", json={})
+    assert refused.status_code == 405
+    assert "At least 1 approving review is required" in refused.json()["message"]
+    await approve(sim, pull, "rita")  # a reader's word does not count
+    assert (await wim.put(f"{pull}/merge", json={})).status_code == 405
+    await approve(sim, pull, "ada")
+    waiting = await wim.put(f"{pull}/merge", json={})
+    assert waiting.status_code == 405
+    assert 'Required status check "ci" is expected.' in waiting.json()["message"]
+    await sim.client().post(f"{SAMPLE}/statuses/{sha}", json={"state": "success", "context": "ci"})
+    merged = await wim.put(f"{pull}/merge", json={})
+    assert (merged.status_code, merged.json().get("merged")) == (200, True)
+    assert (await wim.get(f"{SAMPLE}/contents/new.txt")).status_code == 200
