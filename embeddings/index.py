@@ -7,6 +7,7 @@ the files of one group, and what it left half is written again under the same id
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import time
 from collections import Counter
@@ -114,11 +115,12 @@ def _most_urgent_first(
 ) -> list[tuple[str, Entry]]:
     words = [word.encode() for word in dict.fromkeys(_WORD.findall(question.lower()))][:_WORDS]
 
-    def urgency(item: tuple[str, Entry]) -> tuple[int, bool, bool, str]:
+    def urgency(item: tuple[str, Entry]) -> tuple[float, bool, bool, str]:
         path = item[1].path
         text = path.lower().encode("utf-8", "surrogatepass") + tree.read(path).lower() if words else b""
-        held = sum(word in text for word in words)
-        return -held, CODE.search(path) is None, "test" in path.lower(), path
+        code, test = CODE.search(path) is not None, "test" in path.lower()
+        held = sum(word in text for word in words) / math.log2(64 + len(text))  # large files hold every word
+        return -held * (1.0 if code else 0.7) * (0.5 if test else 1.0), not code, test, path
 
     return sorted(new, key=urgency)
 
