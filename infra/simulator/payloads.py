@@ -290,7 +290,6 @@ def installation(world: World, one: Installation, sender: User) -> Json:
     return {
         "installation": _installation(world, one),
         "repositories": [_short(repo) for repo in held],
-        "requester": None,
         "sender": user(world, sender),
     }
 

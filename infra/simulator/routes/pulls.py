@@ -620,7 +620,7 @@ async def _outdate(repo: Repo, pull: PullRequest) -> None:
     """Comments whose line is no longer in the diff lose their place; the original one stays."""
     patches = {file.path: file.patch or "" for file in await pullwork.files(repo.git, pull)}
     for made in pull.review_comments.values():
-        if made.line is None:
+        if made.line is None or made.subject_type == "file":
             continue
         place = diffs.find_line(patches.get(made.path, ""), made.line, made.side)
         if place is None or place.hunk.split("\n")[-1] != made.diff_hunk.split("\n")[-1]:

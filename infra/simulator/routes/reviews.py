@@ -34,7 +34,7 @@ def _refused(*reasons: str) -> ApiError:
 
 @dataclass(frozen=True, slots=True)
 class _Spot:
-    """Where on the diff a comment stands; a comment on a file has no line."""
+    """Where on the diff a comment stands; a comment on a file stands at its first line."""
 
     path: str
     hunk: str
@@ -337,7 +337,7 @@ def _single_spot(changed: Sequence[Changed], path: str, body: Body) -> _Spot:
             {"resource": _RESOURCE, "code": "missing_field", "field": "pull_request_review_thread.diff_hunk"},
         )
     if body.string_or("subject_type", "line") == "file":
-        return _Spot(path, "", None, "RIGHT", None, None, 1, "file")
+        return _Spot(path, "", 1, "RIGHT", None, None, 1, "file")
     spot = _place(file, body)
     if spot is None:
         field = "pull_request_review_thread.line"

@@ -48,9 +48,14 @@ def _description() -> Json:
     return json.loads((OCTOKIT / "openapi" / "generated" / "api.github.com.json").read_bytes())
 
 
+_MAY_BE_EMPTY = ("/repos/{}/{}/contents", "/repos/{}/{}/tarball")
+"""Whose last parameter may be left out: the root folder, the default branch."""
+
+
 def shape(template: str) -> str:
     """A path template without its parameters' names or converters: `/repos/{}/{}/issues/{}`."""
-    return re.sub(r"\{[^}]*\}", "{}", template)
+    plain = re.sub(r"\{[^}]*\}", "{}", template).rstrip("/")
+    return f"{plain}/{{}}" if plain in _MAY_BE_EMPTY else plain
 
 
 @cache
@@ -84,7 +89,8 @@ def _convert(schema: Json) -> Json:
     if not isinstance(schema, dict):
         return schema
     if "$ref" in schema:
-        return {"$ref": "#/$defs/" + str(schema["$ref"]).removeprefix("#/components/schemas/")}
+        name = str(schema["$ref"]).removeprefix("#/components/schemas/").removeprefix("#/definitions/")
+        return {"$ref": f"#/$defs/{name}"}
     out: dict[str, Json] = {}
     for key, value in schema.items():
         if key in {
@@ -97,7 +103,10 @@ def _convert(schema: Json) -> Json:
             "x-github",
         }:
             continue
-        if key in {"properties", "patternProperties"} and isinstance(value, dict):
+        if key == "allOf" and {"Simple User", "Enterprise"} == {one.get("title") for one in value}:
+            # GET /app/installations asks for an account that is both; the component `installation` says either.
+            out["anyOf"] = _convert(value)
+        elif key in {"properties", "patternProperties"} and isinstance(value, dict):
             out[key] = {name: _convert(one) for name, one in value.items()}
         elif key in {"enum", "default", "const", "required"}:
             out[key] = value
@@ -209,9 +218,8 @@ def _hook(event: str, action: str | None) -> tuple[Draft202012Validator, ...]:
     name = f"{event}${action}" if action is not None else f"{event}$event"
     name = name if name in definitions else f"{event}_event"
     if name in definitions:
-        closed = {"$defs": definitions, "$ref": f"#/$defs/{name}"}
-        text = json.dumps(closed).replace('"#/definitions/', '"#/$defs/')
-        found.append(Draft202012Validator(json.loads(text), format_checker=formats))
+        closed = _closed(definitions[name], definitions, "#/definitions/")
+        found.append(Draft202012Validator(closed, format_checker=formats))
     dashed = event.replace("_", "-") + (f"-{action.replace('_', '-')}" if action is not None else "")
     hook = _hook_description()["webhooks"].get(dashed)
     if hook is not None:
