@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
-from sqlalchemy import RowMapping, delete, func, insert, select, text, update
+from sqlalchemy import BindParameter, RowMapping, bindparam, delete, func, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -31,6 +31,19 @@ _AT_WORK = (
     runs.c.state.in_([RunState.QUEUED.value, RunState.RUNNING.value])
     & runs.c.blocked_by.is_(None)
     & runs.c.verb.not_in(sorted(BESIDE_VERBS))
+)
+# Built once: acceptance is quick, and building and keying a statement of thirty columns takes longer than running it.
+_ADD_DELIVERY = (
+    upsert(deliveries).values(received_at=func.now()).on_conflict_do_nothing().returning(deliveries.c.guid)
+)
+_ADD_RUN = upsert(runs).on_conflict_do_nothing().returning(*runs.c)
+_ADD_KEY = upsert(data_keys).on_conflict_do_nothing().returning(data_keys.c.installation_id)
+_ADD_ENTRY = insert(entries)
+_TENANT: BindParameter[int] = bindparam("tenant")
+_INSTALLATION = select(installations).where(installations.c.installation_id == _TENANT)
+_KEY = select(data_keys.c.master_key_id, data_keys.c.wrapped).where(data_keys.c.installation_id == _TENANT)
+_LAST_ENTRY = (
+    select(entries).where(entries.c.installation_id == _TENANT).order_by(entries.c.seq.desc()).limit(1)
 )
 _RUN_COLUMNS = frozenset(field.name for field in fields(Run)) - {
     "id",
@@ -121,22 +134,22 @@ class PostgresTransaction:
 
     async def add_delivery(self, guid: str, event: str, action: str | None, outcome: str) -> bool:
         added = await self._connection.execute(
-            upsert(deliveries)
-            .values(
-                installation_id=self._tenant, guid=guid, event=event, action=action, outcome=outcome,
-                received_at=func.now(),
-            )
-            .on_conflict_do_nothing()
-            .returning(deliveries.c.guid)
-        )  # fmt: skip
+            _ADD_DELIVERY,
+            {
+                "installation_id": self._tenant,
+                "guid": guid,
+                "event": event,
+                "action": action,
+                "outcome": outcome,
+            },
+        )
         return added.first() is not None
 
     async def add_run(self, run: Run) -> Run:
         """As the port says; the run comes back with `blocked_by` set when another is at work on the subject."""
         wanted = _run_values(run) | {"installation_id": self._tenant}
         while True:
-            statement = upsert(runs).values(wanted).on_conflict_do_nothing().returning(*runs.c)
-            row = (await self._connection.execute(statement)).mappings().first()
+            row = (await self._connection.execute(_ADD_RUN, wanted)).mappings().first()
             if row is None:
                 row = (
                     (await self._connection.execute(self._runs().where(runs.c.meaning == run.meaning)))
@@ -208,9 +221,7 @@ class PostgresTransaction:
         )
 
     async def installation(self) -> Installation | None:
-        found = await self._connection.execute(
-            select(installations).where(installations.c.installation_id == self._tenant)
-        )
+        found = await self._connection.execute(_INSTALLATION, {"tenant": self._tenant})
         row = found.mappings().first()
         if row is None:
             return None
@@ -222,20 +233,13 @@ class PostgresTransaction:
         )
 
     async def wrapped_key(self) -> tuple[str, bytes] | None:
-        found = await self._connection.execute(
-            select(data_keys.c.master_key_id, data_keys.c.wrapped).where(
-                data_keys.c.installation_id == self._tenant
-            )
-        )
+        found = await self._connection.execute(_KEY, {"tenant": self._tenant})
         row = found.first()
         return None if row is None else (row.master_key_id, bytes(row.wrapped))
 
     async def add_wrapped_key(self, master_key_id: str, wrapped: bytes) -> tuple[str, bytes]:
         added = await self._connection.execute(
-            upsert(data_keys)
-            .values(installation_id=self._tenant, master_key_id=master_key_id, wrapped=wrapped)
-            .on_conflict_do_nothing()
-            .returning(data_keys.c.installation_id)
+            _ADD_KEY, {"installation_id": self._tenant, "master_key_id": master_key_id, "wrapped": wrapped}
         )
         if added.first() is not None:
             return master_key_id, wrapped
@@ -248,18 +252,13 @@ class PostgresTransaction:
 
     async def last_entry(self) -> Entry | None:
         await self._connection.execute(_LOCK_CHAIN, {"tenant": self._tenant})
-        found = await self._connection.execute(
-            select(entries)
-            .where(entries.c.installation_id == self._tenant)
-            .order_by(entries.c.seq.desc())
-            .limit(1)
-        )
+        found = await self._connection.execute(_LAST_ENTRY, {"tenant": self._tenant})
         row = found.mappings().first()
         return None if row is None else _entry(row)
 
     async def add_entry(self, entry: Entry, salt: bytes) -> None:
         values = {field.name: getattr(entry, field.name) for field in fields(Entry)}
-        await self._connection.execute(insert(entries).values(**values, salt=salt))
+        await self._connection.execute(_ADD_ENTRY, values | {"salt": salt})
 
     async def entries(
         self, *, after_seq: int = 0, run_id: UUID | None = None, limit: int = 1000
