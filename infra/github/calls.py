@@ -15,7 +15,7 @@ from githubkit import GitHub, Response
 from githubkit.exception import GitHubException, RequestFailed
 from pydantic import ValidationError
 
-from app.errors import TransientError
+from app.errors import DefectError, TransientError
 from infra.github.auth import InstallationToken
 from infra.github.pace import Pace
 from infra.github.permissions import ROUTES, Route
@@ -55,7 +55,7 @@ class Calls:
     ) -> T:
         """The answer, validated. Tried again on TransientError, a bounded number of times."""
         response = await self.read_response(method, *args, **kwargs)
-        return _parsed(response)
+        return parsed(response)
 
     async def read_response(
         self, method: Callable[P, Awaitable[Response[T, J]]], *args: P.args, **kwargs: P.kwargs
@@ -94,12 +94,12 @@ class Calls:
         self, method: Callable[P, Awaitable[Response[list[T], J]]], *args: P.args, **kwargs: P.kwargs
     ) -> list[T]:
         """Every item of every page of a list, validated."""
-        return [item async for page in self.pages(method, *args, **kwargs) for item in _parsed(page)]
+        return [item async for page in self.pages(method, *args, **kwargs) for item in parsed(page)]
 
     async def write(self, name: str, send: Callable[[], Awaitable[Response[T, J]]]) -> T:
         """One effect, once, in its turn. `name` is the call's key in ROUTES."""
         await self._pace()
-        return _parsed(await self._send(ROUTES[name], send))
+        return parsed(await self._send(ROUTES[name], send))
 
     async def mutate(
         self, github: GitHub[InstallationToken], mutation: str, query: str, variables: Mapping[str, object]
@@ -130,11 +130,26 @@ class Calls:
             self._on_request(route.method, route.template, status)
 
 
-def _parsed(response: Response[T, J]) -> T:
+def parsed(response: Response[T, J]) -> T:
+    """The answer, validated. Raises DefectError for one that has not the documented form."""
     try:
         return response.parsed_data
     except ValidationError as error:
         raise translated(error) from None
+
+
+def objects(response: Response[T, J], key: str | None = None) -> list[dict[str, Any]]:
+    """The objects of a list (below `key`) as they came, for kinds that GitHub adds to. Raises DefectError for no list."""
+    try:
+        body = response.raw_response.json()
+    except ValueError:
+        body = None
+    found = body.get(key) if key is not None and isinstance(body, dict) else body
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        raise DefectError(
+            "GitHub's answer did not have the documented form.", reason="github_answer_unreadable"
+        )
+    return found
 
 
 def _name(method: Callable[..., object]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, Final, Literal, cast
+from typing import Final, Literal, cast
 from urllib.parse import quote
 
 import httpx
@@ -17,7 +17,7 @@ from app.errors import InvalidError, MissingError, TransientError
 from app.nouns import Branch, Checks, Comment, Commit, Issue, PullRequest, Repository, Rule, Tree, TreeEntry
 from infra.github import shapes
 from infra.github.auth import InstallationToken
-from infra.github.calls import Calls
+from infra.github.calls import Calls, objects, parsed
 
 API_VERSION: Final = "2026-03-10"
 """Sent as X-GitHub-Api-Version: https://docs.github.com/en/rest/about-the-rest-api/api-versions"""
@@ -36,7 +36,7 @@ class Home:
 
     async def look(self) -> Repository:
         async for page in self._calls.pages(self._rest.apps.async_list_repos_accessible_to_installation):
-            for found in page.parsed_data.repositories:
+            for found in parsed(page).repositories:
                 if found.id == self._id:
                     self._known = shapes.repository(found)
                     return self._known
@@ -110,8 +110,7 @@ class GitHubReader:
         async for page in self._calls.pages(
             self._rest.repos.async_get_branch_rules, owner, name, _ref(branch)
         ):
-            found: list[dict[str, Any]] = page.raw_response.json()
-            rules += [Rule(str(one["type"]), one.get("parameters") or {}) for one in found]
+            rules += [Rule(str(one.get("type")), one.get("parameters") or {}) for one in objects(page)]
         return rules
 
     async def commit(self, sha: str) -> Commit:
@@ -190,16 +189,16 @@ class GitHubReader:
         owner, name = await self._home()
         counts = {"pending": 0, "failed": 0, "passed": 0}
         async for page in self._calls.pages(self._rest.checks.async_list_for_ref, owner, name, sha):
-            for run in page.raw_response.json()["check_runs"]:
-                done = run["status"] == "completed"
+            for run in objects(page, "check_runs"):
+                done = run.get("status") == "completed"
                 passed = run.get("conclusion") in _PASSED
                 counts["pending" if not done else "passed" if passed else "failed"] += 1
         states = {"pending": "pending", "success": "passed"}
         async for status in self._calls.pages(
             self._rest.repos.async_get_combined_status_for_ref, owner, name, sha
         ):
-            for one in status.raw_response.json()["statuses"]:
-                counts[states.get(one["state"], "failed")] += 1
+            for one in objects(status, "statuses"):
+                counts[states.get(str(one.get("state")), "failed")] += 1
         return Checks(**counts)
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from app.errors import (
     AlreadyExistsError,
+    DefectError,
     DeniedError,
     GoneError,
     InvalidError,
@@ -22,7 +23,7 @@ from app.errors import (
     RefusedError,
     TransientError,
 )
-from app.nouns import PullRequest
+from app.nouns import Checks, PullRequest
 from infra.github.app import GitHubApp
 from infra.github.pace import Pace
 from infra.simulator.auth import new_private_key
@@ -250,6 +251,37 @@ async def test_githubs_own_form_is_insisted_on_without_quoting_the_answer(key: s
     assert unreadable.value.reason == "github_answer_unreadable"
     assert "secret" not in str(unreadable.value)
     assert unreadable.value.__suppress_context__
+
+
+@pytest.mark.usefixtures("at_home")
+@pytest.mark.parametrize("body", [{}, [1], "text", None, {"check_runs": 5}])
+async def test_a_list_that_is_none_is_our_own_error_too(key: str, body: Any) -> None:
+    async with app_on(key, Wire(_says(200, body))) as app, app.reader(1, 2) as reader:
+        for ask in (reader.rules("main"), reader.checks("0" * 40)):
+            with pytest.raises(DefectError):
+                await ask
+
+
+async def test_an_unreadable_repository_is_our_own_error_too(key: str) -> None:
+    wire = Wire(_says(200, {"total_count": 1, "repositories": [{"id": "a secret"}]}))
+    async with app_on(key, wire) as app, app.reader(1, 2) as reader:
+        with pytest.raises(DefectError):
+            await reader.repository()
+
+
+@pytest.mark.usefixtures("at_home")
+async def test_a_rule_and_a_conclusion_that_are_new_are_seen_not_rejected(key: str) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        if "/rules/" in request.url.path:
+            return httpx.Response(200, json=[{"type": "brand_new", "parameters": {"x": 1}}])
+        if request.url.path.endswith("/check-runs"):
+            runs = [{"status": "completed", "conclusion": "stale"}, {"status": "waiting", "conclusion": None}]
+            return httpx.Response(200, json={"total_count": 2, "check_runs": runs})
+        return httpx.Response(200, json={"statuses": [{"state": "error"}]})
+
+    async with app_on(key, Wire(answer)) as app, app.reader(1, 2) as reader:
+        assert [rule.type for rule in await reader.rules("main")] == ["brand_new"]
+        assert await reader.checks("0" * 40) == Checks(pending=1, failed=2, passed=0)
 
 
 @pytest.mark.usefixtures("at_home")
