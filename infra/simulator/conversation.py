@@ -23,8 +23,10 @@ ISSUES_ARE_OFF = "Issues has been disabled in this repository."
 def checked_body(resource: str, body: str | None) -> str | None:
     """Raises 422 for a body that is too long: GitHub keeps 65,536 characters."""
     if body is not None and len(body) > LONGEST_BODY:
-        message = f"body is too long (maximum is {LONGEST_BODY} characters)"
-        raise invalid_field(resource, "body", "custom", message)
+        said = f"ody is too long (maximum is {LONGEST_BODY} characters)"
+        if resource == "Issue":  # pull requests, too, are refused under this name
+            raise invalid_field(resource, "body", "custom", f"b{said}")
+        raise invalid_field(resource, "data", "unprocessable", f"B{said}")
     return body
 
 

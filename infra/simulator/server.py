@@ -32,6 +32,7 @@ ROUTES = (
     "contents",
     "gitdata",
     "graphql",
+    "installations",
     "issues",
     "pages",
     "pulls",

@@ -146,7 +146,7 @@ async def create_pull(call: Call) -> Response:
     if body.get("title") is None:
         raise invalid_field("PullRequest", "title", "missing_field")
     title = checked_title("PullRequest", body.string("title"))
-    text = checked_body("PullRequest", body.string_or("body", None))
+    text = checked_body("Issue", body.string_or("body", None))
     draft = body.boolean_or("draft", False)
     async with repo.lock:
         sides = await _sides(call, repo, head, base)
@@ -324,7 +324,7 @@ async def update_pull(call: Call) -> Response:
     body = await call.body()
     title = body.string_or("title", None)
     title = checked_title("PullRequest", title) if title is not None else None
-    text = checked_body("PullRequest", body.string_or("body", None))
+    text = checked_body("Issue", body.string_or("body", None))
     text = "" if "body" in body and text is None else text
     state = body.string_or("state", None)
     if state not in (None, "open", "closed"):
@@ -631,10 +631,9 @@ async def _outdate(repo: Repo, pull: PullRequest) -> None:
 
 async def _close_by_commits(world: World, repo: Repo, before: str, after: str, pusher: User) -> None:
     known = () if before == ZERO_SHA else (f"^{before}",)
-    for sha in await repo.git.commits(after, *known, limit=1000):
-        commit = await repo.git.commit(sha)
-        for fixed in pullwork.closed_by_words(repo, commit.message if commit else ""):
-            await conversation.set_state(world, repo, fixed, pusher, "closed", reason="completed")
+    messages = await repo.git.run("log", "--max-count=1000", "--format=%B", after, *known)
+    for fixed in pullwork.closed_by_words(repo, messages.decode("utf-8", "replace")):
+        await conversation.set_state(world, repo, fixed, pusher, "closed", reason="completed")
 
 
 endpoints = [

@@ -131,6 +131,14 @@ async def test_a_body_of_exactly_the_greatest_length_is_kept(hub: Any) -> None:
     assert made.status_code == 201
     commented = await hub.ada.post(f"{HERE}/issues/1/comments", json={"body": "é" * 65_537})
     assert commented.status_code == 422
+    assert commented.json()["errors"] == [
+        {
+            "resource": "IssueComment",
+            "code": "unprocessable",
+            "field": "data",
+            "message": "Body is too long (maximum is 65536 characters)",
+        }
+    ]
 
 
 async def test_comments_are_created_edited_and_deleted_with_what_they_said_before(hub: Any) -> None:
@@ -326,3 +334,20 @@ async def test_a_missing_issue_is_not_found_and_a_sender_is_a_user(hub: Any) -> 
     assert (await hub.ada.get(f"{HERE}/issues/99")).status_code == 404
     assert (await hub.bot.post(f"{HERE}/issues/99/comments", json={"body": "x"})).status_code == 404
     assert isinstance(hub.world.bot, User)
+
+
+async def test_a_repository_that_is_taken_out_of_the_installation_is_gone_for_the_app(hub: Any) -> None:
+    number = await hub.issue()
+    url = f"/user/installations/{hub.running.installation_id}/repositories/{hub.repo.id}"
+    assert (await hub.wim.delete(url)).status_code == 404
+    assert (await hub.bot.delete(url)).status_code == 403
+    assert (await hub.ada.delete(url)).status_code == 204
+    assert (await hub.bot.get(f"{HERE}/issues/{number}")).status_code == 404
+    told = hub.hooks("installation_repositories", "removed")
+    assert [one["full_name"] for one in told[0]["repositories_removed"]] == ["octo/sample"]
+    assert (await hub.ada.delete(url)).status_code == 204
+    assert len(hub.hooks("installation_repositories")) == 1
+    await hub.issue()
+    assert len(hub.hooks("issues", "opened")) == 1
+    assert (await hub.ada.put(url)).status_code == 204
+    assert (await hub.bot.get(f"{HERE}/issues/{number}")).status_code == 200
