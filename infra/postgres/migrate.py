@@ -38,6 +38,10 @@ class SchemaBehindError(MagicodeError):
     """The database's schema is not the one this program needs; start once with MAGICODE_DATABASE_OWNER_URL set."""
 
 
+class UnsafeRoleError(MagicodeError):
+    """The role in MAGICODE_DATABASE_URL could pass row-level security; use magicode_service or a member of it."""
+
+
 def migrate(owner_url: str) -> None:
     """Create the roles and schemas that are missing and apply every step, in one transaction.
 
@@ -90,6 +94,19 @@ def require_current(url: str) -> None:
             f"The database's schema is at {found or 'nothing'} and this program needs {needed}: start it once with "
             "MAGICODE_DATABASE_OWNER_URL set to a role that may change the schema."
         )
+
+
+def require_service_role(url: str) -> None:
+    """Raise UnsafeRoleError when the policies would not hold for this role: a superuser, one with BYPASSRLS, or the
+    tables' owner, who could switch them off."""
+    with psycopg.connect(**parameters(url)) as connection:
+        row = connection.execute(
+            "SELECT rolsuper OR rolbypassrls OR EXISTS (SELECT FROM pg_roles WHERE rolname = %s"
+            " AND pg_has_role(current_user, oid, 'MEMBER')) FROM pg_roles WHERE rolname = current_user",
+            [OWNER_ROLE],
+        ).fetchone()
+    if row is None or row[0]:
+        raise UnsafeRoleError(reason="unsafe_role")
 
 
 def _config() -> Config:

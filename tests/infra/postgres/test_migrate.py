@@ -12,7 +12,14 @@ import pytest
 
 from infra.embedded.postgres import SERVICE_ROLE, SUPERUSER
 from infra.postgres.connect import BadAddressError, parameters
-from infra.postgres.migrate import SchemaBehindError, migrate, require_current, versions
+from infra.postgres.migrate import (
+    SchemaBehindError,
+    UnsafeRoleError,
+    migrate,
+    require_current,
+    require_service_role,
+    versions,
+)
 
 _numbers = itertools.count(1)
 
@@ -87,6 +94,18 @@ def test_a_role_that_may_only_create_in_its_own_database_is_enough(
 def test_the_service_cannot_migrate(empty: Callable[[str], str]) -> None:
     with pytest.raises(Exception, match="permission denied"):
         migrate(empty(SERVICE_ROLE))
+
+
+@pytest.mark.parametrize("extra", ["SUPERUSER", "BYPASSRLS", "IN ROLE magicode_owner"])
+def test_a_role_that_the_policies_would_not_hold_is_refused(database: Any, extra: str) -> None:
+    require_service_role(database.service_url)
+    with psycopg.connect(database.owner_url, autocommit=True) as connection:
+        connection.execute(f"CREATE ROLE risen LOGIN {extra}")
+        try:
+            with pytest.raises(UnsafeRoleError):
+                require_service_role(database.service_url.replace(SERVICE_ROLE, "risen"))
+        finally:
+            connection.execute("DROP ROLE risen")
 
 
 @pytest.mark.parametrize("url", ["postgres://u@h/d", "postgresql://u@h/d", "postgresql+psycopg://u@h/d"])

@@ -82,6 +82,16 @@ def test_every_table_is_known_and_has_a_forced_policy_for_reading_and_writing(ow
         assert "current_setting('magicode.installation'" in using, table
 
 
+def test_no_table_hides_in_another_schema(owner: Any) -> None:
+    rows = owner.execute(
+        "SELECT DISTINCT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema'"
+    ).fetchall()
+    assert {row[0] for row in rows} == {SCHEMA, JOBS_SCHEMA}
+    views = owner.execute("SELECT viewname FROM pg_views WHERE schemaname = %s", [SCHEMA]).fetchall()
+    assert views == [], "a view shows its owner's rows unless it is security_invoker"
+
+
 def test_the_columns_that_sqlalchemy_knows_are_the_columns_that_are_there(owner: Any) -> None:
     for table in metadata.tables.values():
         rows = owner.execute(
