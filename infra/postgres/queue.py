@@ -38,6 +38,7 @@ _POLL_SECONDS = 0.5
 _SHORTEST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 15.0
 _AFTERMATH_SECONDS = 5.0
+_TELLING_PAUSES = (1.0, 5.0, 25.0)
 
 log = logging.getLogger(__name__)
 
@@ -226,7 +227,7 @@ def _guard(
         ids = _from_json(arguments)
         attempts = context.job.attempts
         if attempts >= takes:
-            await gave_up(name, ids, WorkerLostError(reason="worker_lost"))
+            await _tell(gave_up, name, ids, WorkerLostError(reason="worker_lost"))
             return
         try:
             await function(**ids)
@@ -239,10 +240,26 @@ def _guard(
             )  # fmt: skip
             if delay is not None:
                 raise _AgainError(datetime.now(UTC) + delay) from None
-            await gave_up(name, ids, error)
+            await _tell(gave_up, name, ids, error)
             raise _EndedError from None
 
     return guarded
+
+
+async def _tell(gave_up: GaveUp, task: str, ids: Ids, error: BaseException) -> None:
+    """Nobody's request ends in silence: telling is tried for half a minute, and after that the job stays."""
+    for pause in _TELLING_PAUSES:
+        try:
+            await gave_up(task, ids, error)
+        except Exception as failure:  # noqa: BLE001 the worker's outermost edge
+            log.error(
+                "A failed job could not be reported.",
+                extra={"task": task, "error": type(failure).__name__, "frames": _frames(failure)},
+            )
+            await asyncio.sleep(pause)
+        else:
+            return
+    raise _AgainError(datetime.now(UTC) + timedelta(minutes=5)) from None
 
 
 def _frames(error: BaseException) -> list[str]:

@@ -180,6 +180,37 @@ async def test_a_transient_failure_is_tried_again_and_a_lasting_one_told(
     assert "Kraken" not in caplog.text
 
 
+async def test_a_failure_that_cannot_be_told_at_once_is_told_later(
+    store: PostgresStore, database: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[str] = []
+
+    async def gave_up(task: str, ids: Mapping[str, Any], error: BaseException) -> None:
+        told.append(task)
+        if len(told) == 1:
+            raise ValueError("the Kraken of Vilnius")
+
+    async def broken(run_id: UUID) -> None:
+        raise ValueError
+
+    worker = asyncio.create_task(
+        work(
+            database.service_url,
+            {"work": broken},
+            concurrency=1,
+            retry_after=at_once,
+            gave_up=gave_up,
+            limits=QUICK,
+        )
+    )
+    await put(store, run_id=uuid4())
+    await until(lambda: len(told) == 2)
+    await until(lambda: jobs(database) == [])
+    worker.cancel()
+    await asyncio.wait({worker})
+    assert "Kraken" not in caplog.text
+
+
 async def test_what_is_running_when_the_worker_is_told_to_stop_is_put_back(
     store: PostgresStore, office: Office, database: Any
 ) -> None:
