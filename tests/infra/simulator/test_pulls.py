@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 from githubkit_schemas.latest.models import PullRequest as TypedPull
 from githubkit_schemas.latest.models import PullRequestSimple as TypedSimple
+
+from infra.simulator.serve import add_repository
 
 HERE = "/repos/octo/sample"
 FIXED = "def add(a, b):\n    return a + b\n\n\ndef twice(a):\n    return a * 2\n"
@@ -337,3 +340,66 @@ async def test_an_app_without_the_permission_opens_and_merges_nothing(hub: Any) 
             403,
             "Resource not accessible by integration",
         )
+
+
+async def test_many_who_open_the_same_one_at_once_get_one(hub: Any) -> None:
+    await hub.branch("topic", {"calc.py": FIXED})
+    sent = {"title": "x", "head": "topic", "base": "main"}
+    answers = await asyncio.gather(*(hub.bot.post(f"{HERE}/pulls", json=sent) for _ in range(6)))
+    assert sorted(one.status_code for one in answers) == [201, 422, 422, 422, 422, 422]
+    assert len(hub.hooks("pull_request", "opened")) == 1
+
+
+async def test_a_pull_request_from_a_fork_is_fetched_followed_and_merged(hub: Any) -> None:
+    fork = await add_repository(hub.world, "rita/sample", hub.repo.git.directory)
+    fork.fork, fork.parent_id = True, hub.repo.id
+    main = await fork.git.branch("main")
+    there = "/repos/rita/sample"
+    for name in ("topic", "same"):
+        await hub.rita.post(f"{there}/git/refs", json={"ref": f"refs/heads/{name}", "sha": main})
+    put = {"message": "Add a note", "content": "bg==", "branch": "topic"}
+    assert (await hub.rita.put(f"{there}/contents/note.txt", json=put)).status_code == 201
+    same = await hub.rita.post(f"{HERE}/pulls", json={"title": "x", "head": "rita:same", "base": "main"})
+    assert message_of(same) == "No commits between main and rita:same"
+    sent = {"title": "From a fork", "head": "rita:topic", "base": "main"}
+    made = (await hub.rita.post(f"{HERE}/pulls", json=sent)).json()
+    assert (made["head"]["repo"]["full_name"], made["head"]["label"]) == ("rita/sample", "rita:topic")
+    assert (await hub.bot.get(f"{HERE}/pulls?head=rita:topic")).json()[0]["number"] == made["number"]
+    put = {**put, "message": "Add another"}
+    assert (await hub.rita.put(f"{there}/contents/other.txt", json=put)).status_code == 201
+    shown = (await hub.bot.get(f"{HERE}/pulls/{made['number']}")).json()
+    assert (shown["commits"], shown["changed_files"], shown["mergeable"]) == (2, 2, True)
+    assert (await hub.wim.put(f"{HERE}/pulls/{made['number']}/merge", json={})).status_code == 200
+    assert (await hub.bot.get(f"{HERE}/contents/other.txt")).status_code == 200
+
+
+async def test_a_branch_that_is_deleted_on_merge_leaves_the_merge_as_it_is(hub: Any) -> None:
+    hub.repo.delete_branch_on_merge = True
+    number = await hub.pull()
+    assert (await hub.wim.put(f"{HERE}/pulls/{number}/merge", json={})).status_code == 200
+    assert await hub.repo.git.branch("topic") is None
+    assert (await hub.ada.get(f"{HERE}/pulls/{number}")).json()["merged"] is True
+    assert len(hub.hooks("pull_request", "closed")) == 1
+
+
+async def test_a_merge_that_the_rules_refuse_leaves_nothing_behind(hub: Any) -> None:
+    issue = await hub.issue()
+    number = await hub.pull(body=f"Fixes #{issue}")
+    ruleset = {
+        "name": "main",
+        "target": "branch",
+        "enforcement": "active",
+        "conditions": {"ref_name": {"include": ["~DEFAULT_BRANCH"], "exclude": []}},
+        "rules": [{"type": "required_linear_history"}],
+    }
+    assert (await hub.ada.post(f"{HERE}/rulesets", json=ruleset)).status_code == 201
+    refused = await hub.wim.put(f"{HERE}/pulls/{number}/merge", json={})
+    assert (refused.status_code, "Repository rule violations found" in refused.json()["message"]) == (
+        405,
+        True,
+    )
+    pull = hub.repo.issues[number]
+    assert (pull.state, pull.pull.merged, pull.pull.merging) == ("open", False, False)
+    assert hub.repo.issues[issue].state == "open"
+    squashed = await hub.wim.put(f"{HERE}/pulls/{number}/merge", json={"merge_method": "squash"})
+    assert squashed.status_code == 200
