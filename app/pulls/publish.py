@@ -164,7 +164,7 @@ class _Publisher:
         except AlreadyExistsError:
             return await self._look_again(choice.branch)
         except InvalidError as error:
-            if error.reason != "not_fast_forward":
+            if error.reason not in ("not_fast_forward", "ref_race"):
                 raise
             return await self._look_again(choice.branch)
         except MissingError:

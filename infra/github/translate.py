@@ -40,6 +40,10 @@ _DENIED: Final[_Reasons] = (
 _GONE: Final[_Reasons] = (("issues has been disabled", "no_issues"), ("issues are disabled", "no_issues"))
 _INVALID: Final[_Reasons] = (
     ("not a fast forward", "not_fast_forward"),
+    # git's own words when two writers meet at one ref: https://git-scm.com/docs/git-update-ref
+    ("but expected", "ref_race"),
+    ("cannot lock ref", "ref_race"),
+    ("reference update failed", "ref_race"),
     ("no commits between", "no_commits"),
     ("draft pull requests are not supported", "drafts_unsupported"),
     ("rule violation", "branch_rules"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -153,6 +154,19 @@ async def test_a_connection_lost_after_the_effect_still_ends_with_one_pull_reque
         await desk.publish(run)
     await desk.publish(run)
     assert len(await desk.pulls()) == 1
+
+
+async def test_two_workers_at_once_end_with_one_pull_request(desk: Desk) -> None:
+    run = await desk.a_run()
+    done = await asyncio.gather(*(desk.publish(run) for _ in range(3)), return_exceptions=True)
+    published = [one for one in done if isinstance(one, Publication)]
+    assert all(isinstance(one, Publication | TransientError) for one in done), done
+    assert published
+    (pull,) = await desk.pulls()
+    assert {one.pull_request.number for one in published} == {pull["number"]}
+    refs = await desk.by_hand("GET", "/git/matching-refs/heads/magicode")
+    assert [ref["object"]["sha"] for ref in refs] == [pull["head"]["sha"]]
+    assert {one.commit_sha for one in published} == {pull["head"]["sha"]}
 
 
 async def test_asking_again_revises_the_open_one_and_after_closing_the_next_is_opened(desk: Desk) -> None:

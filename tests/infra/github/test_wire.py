@@ -117,6 +117,8 @@ REFUSALS = [
     (422, {"message": "Validation Failed", "errors": [{"message": "No commits between main and x"}]}, {},
      InvalidError, "no_commits"),
     (422, {"message": "Update is not a fast forward"}, {}, InvalidError, "not_fast_forward"),
+    (422, {"message": "is at 1ff8 but expected 0000"}, {}, InvalidError, "ref_race"),
+    (409, {"message": "Reference update failed"}, {}, InvalidError, "ref_race"),
     (422, {"message": "Draft pull requests are not supported in this repository."}, {}, InvalidError,
      "drafts_unsupported"),
     (422, {"message": "Repository rule violations found"}, {}, InvalidError, "branch_rules"),
