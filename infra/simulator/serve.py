@@ -21,6 +21,7 @@ import jwt
 import uvicorn
 
 from infra.simulator.auth import new_private_key, new_user_token
+from infra.simulator.deliveries import trust
 from infra.simulator.git import Person, bring_in
 from infra.simulator.server import Simulator, create
 from infra.simulator.signing import new_signing_key
@@ -49,7 +50,22 @@ class SimulatorOptions:
 
 
 class _Server(uvicorn.Server):
-    """Leaves the process's signals to whoever runs the event loop."""
+    """Leaves the process's signals to whoever runs the event loop, and stops when told, not at the next tick."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._told = asyncio.Event()
+
+    def tell_to_stop(self) -> None:
+        self.should_exit = True
+        self._told.set()
+
+    async def main_loop(self) -> None:
+        ticks = 0
+        while not await self.on_tick(ticks):
+            ticks += 1
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._told.wait(), 0.1)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -74,7 +90,9 @@ class Running:
         value = token or (self.tokens[user] if user else None)
         if value is not None:
             headers["Authorization"] = f"Bearer {value}"
-        made = httpx.AsyncClient(base_url=self.base_url, headers=headers, timeout=30, trust_env=False)
+        made = httpx.AsyncClient(
+            base_url=self.base_url, headers=headers, timeout=30, trust_env=False, verify=trust()
+        )
         self._clients.append(made)
         return made
 
@@ -100,7 +118,7 @@ class Running:
             asked["permissions"] = dict(permissions)
         if repository_ids is not None:
             asked["repository_ids"] = list(repository_ids)
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, verify=trust()) as client:
             answer = await client.post(
                 f"{self.base_url}/app/installations/{self.installation_id}/access_tokens",
                 json=asked,
@@ -137,7 +155,7 @@ class Running:
         for client in self._clients:
             await client.aclose()
         await self.world.settled()
-        self._server.should_exit = True
+        self._server.tell_to_stop()
         await self._task
 
 
@@ -245,6 +263,7 @@ async def start(options: SimulatorOptions) -> Running:
         log_level="error",
         access_log=False,
         server_header=False,
+        timeout_graceful_shutdown=5,
     )
     server = _Server(config)
     task = asyncio.get_running_loop().create_task(server.serve(sockets=[listener]))

@@ -97,6 +97,25 @@ async def installation_of_repository(call: Call) -> Response:
     return call.answer(shapes_git.installation(call.world, found))
 
 
+@endpoint("GET", "/orgs/{org}/installation")
+async def installation_of_organization(call: Call) -> Response:
+    return _installed_on(call, call.text("org"), "Organization")
+
+
+@endpoint("GET", "/users/{username}/installation")
+async def installation_of_user(call: Call) -> Response:
+    return _installed_on(call, call.text("username"), "User")
+
+
+def _installed_on(call: Call, login: str, kind: str) -> Response:
+    require_app(call)
+    for one in call.world.installations.values():
+        account = call.world.user(one.account_id)
+        if account.login.lower() == login.lower() and account.type == kind:
+            return call.answer(shapes_git.installation(call.world, one))
+    raise not_found()
+
+
 def _installation(call: Call) -> Installation:
     found = call.world.installations.get(call.number("installation_id"))
     if found is None:
@@ -239,6 +258,8 @@ endpoints = [
     suspend,
     unsuspend,
     installation_of_repository,
+    installation_of_organization,
+    installation_of_user,
     create_token,
     revoke_token,
     installation_repositories,

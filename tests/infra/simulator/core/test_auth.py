@@ -103,6 +103,8 @@ async def test_the_apps_installations_are_told(sim: Running) -> None:
     assert [one["id"] for one in listed] == [sim.installation_id]
     one = (await client.get(f"{SAMPLE}/installation")).json()
     assert (one["id"], one["account"]["login"]) == (sim.installation_id, "octo")
+    assert (await client.get("/orgs/octo/installation")).json()["id"] == sim.installation_id
+    assert (await client.get("/users/octo/installation")).status_code == 404
     assert (await client.get("/app/installations/1")).status_code == 404
 
 
