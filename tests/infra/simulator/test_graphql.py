@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from githubkit import GitHub, TokenAuthStrategy
+from githubkit.exception import GraphQLFailed
 
 from infra.simulator.graphql_document import DocumentError, EnumValue, Variable, parse
 
@@ -36,6 +38,17 @@ async def test_a_draft_is_made_ready_and_a_draft_again_with_a_webhook_each(hub: 
         "converted_to_draft",
     ]
     assert hub.hooks("pull_request", "ready_for_review")[0]["sender"]["login"] == "magicode[bot]"
+
+
+async def test_githubkit_makes_a_draft_ready_and_reads_the_refusal(hub: Any) -> None:
+    number = await hub.pull(draft=True)
+    client = GitHub(TokenAuthStrategy(hub.running.tokens["wim"]), base_url=hub.running.base_url)
+    pull = (await client.rest.pulls.async_get("octo", "sample", number)).parsed_data
+    answer = await client.async_graphql(READY, {"id": pull.node_id})
+    assert answer["markPullRequestReadyForReview"]["pullRequest"]["isDraft"] is False
+    with pytest.raises(GraphQLFailed) as refused:
+        await client.async_graphql(READY, {"id": "PR_nothing"})
+    assert refused.value.response.errors[0].type == "NOT_FOUND"
 
 
 async def test_an_unknown_node_is_not_found(hub: Any) -> None:
