@@ -19,6 +19,7 @@ from githubkit.webhooks import parse_obj
 
 import infra.simulator
 from infra.simulator import payloads
+from infra.simulator.serve import installation_for
 
 HERE = "/repos/octo/sample"
 
@@ -254,9 +255,11 @@ async def drive_apps(hub: Any) -> None:
         f"{HERE}/installation",
     ):
         must(await app.get(url))
-    for url in ("/user", "/users/ada", "/rate_limit"):
-        answer = await hub.ada.get(url)
-        assert answer.status_code in (200, 404)
+    must(await app.get("/orgs/octo/installation"))
+    installation_for(hub.world, hub.world.user_by_login("rita"))
+    must(await app.get("/users/rita/installation"))
+    for url in ("/user", "/users/ada"):
+        must(await hub.ada.get(url))
     asked = {"permissions": {"contents": "read"}, "repository_ids": [hub.repo.id]}
     token = must(await app.post(f"/app/installations/{number}/access_tokens", json=asked))["token"]
     client = hub.as_token(token)
