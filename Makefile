@@ -9,6 +9,10 @@ WORKERS ?= 2
 OCTOKIT := openapi@23.0.2 webhooks-examples@7.6.1 webhooks-schemas@7.6.1
 OCTOKIT_READY := .cache/octokit/.ready
 
+# Published packages of real size that the line is played on.
+SDISTS := requests==2.32.3 pytest==8.3.4
+SDISTS_READY := .cache/sdists/.ready
+
 .PHONY: help setup demo test lint types contracts tests quick bench clean
 
 help:
@@ -40,6 +44,11 @@ $(OCTOKIT_READY): Makefile
 	done
 	@touch $@
 
+$(SDISTS_READY): Makefile | $(READY)
+	@mkdir -p .cache/sdists
+	@$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --no-binary :all: --dest .cache/sdists $(SDISTS)
+	@touch $@
+
 demo: $(READY)
 	@$(BIN)/magicode demo
 
@@ -55,10 +64,10 @@ types: $(READY)
 contracts: $(READY)
 	$(BIN)/lint-imports
 
-tests: $(READY) $(OCTOKIT_READY)
+tests: $(READY) $(OCTOKIT_READY) $(SDISTS_READY)
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile
 
-quick: $(READY) $(OCTOKIT_READY)
+quick: $(READY) $(OCTOKIT_READY) $(SDISTS_READY)
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not long"
 
 bench: $(READY)

@@ -178,11 +178,10 @@ def _named(text: str) -> tuple[str, Path]:
 
 
 def _anchor(text: str) -> Anchor:
-    seq, _, digest = text.partition(":")
     try:
-        return Anchor(int(seq), digest)
-    except ValueError:
-        raise typer.BadParameter(f"{text}: a head is given as SEQ:HASH, with at least eight digits") from None
+        return Anchor.parse(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text}: {error}") from None
 
 
 def _print(document: Any) -> None:

@@ -116,7 +116,7 @@ async def end(scene: Scene, outcome: Outcome) -> None:
     )
     head = await house.ledger.head(run.installation_id)
     spending = Spending(run.input_tokens, run.cached_tokens, run.output_tokens, run.cost_usd)
-    await scene.last_words(wording.ended(run.id, outcome, spending, head.hash))
+    await scene.last_words(wording.ended(run.id, outcome, spending, str(head)))
     await states.finish(house.store, scene.run, outcome, house.clock)
 
 
@@ -200,7 +200,10 @@ async def _look(scene: Scene, asked: Asked, workspace: Workspace) -> tuple[Searc
     index = scene.house.index(scene.key, scene.run.installation_id, scene.run.repository_id)
     described = "\n".join((request.title, request.body, *request.instructions, *request.untrusted))
     report = await index.update(
-        workspace, prune=not request.is_revision, within_seconds=scene.house.index_seconds
+        workspace,
+        prune=not request.is_revision,
+        within_seconds=scene.house.index_seconds,
+        question=described,
     )
     await scene.record(
         Action.INDEX_UPDATED,
@@ -309,7 +312,7 @@ async def _publish(scene: Scene, asked: Asked, change: Change, form: str | None)
             fence=scene.fence,
             record=scene.record,
             guard=verify_publication,
-            ledger_head=head.hash,
+            ledger_head=str(head),
             settings=PublishSettings(
                 ready_after_seconds=house.ready_after_seconds, template=form, keep_draft=asked.repofile.draft
             ),

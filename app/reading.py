@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from app.errors import GoneError, MissingError, UserError
 from app.jobs import permission
 from app.jobs.freeze import require_unchanged
-from app.nouns import Action, Comment, Issue, Repository, Request, Tree
+from app.nouns import Action, Branch, Comment, Issue, Repository, Request, Tree
 from app.ports import RepositoryReader
 from app.pulls import wording
 from app.pulls.branch import Choice
@@ -39,7 +39,7 @@ async def read_request(scene: Scene) -> Asked:
     comment = await scene.comment()
     _require_frozen(scene, issue, comment)
     _require_open(issue)
-    tip = await reader.branch(repository.default_branch)
+    tip = await _tip(reader, repository.default_branch)
     tree = await reader.tree(tip.sha)
     repofile = await _repofile(reader, tree)
     if repofile.base is not None and repofile.base != tip.name:
@@ -87,6 +87,14 @@ def _require_workable(repository: Repository, *, is_pull_request: bool) -> None:
         raise _why("disabled")
     if not repository.has_issues and not is_pull_request:
         raise _why("no_issues")
+
+
+async def _tip(reader: RepositoryReader, default_branch: str) -> Branch:
+    """A repository whose default branch is not there yet holds no commit."""
+    try:
+        return await reader.branch(default_branch)
+    except MissingError:
+        raise _why("repository_empty") from None
 
 
 async def _issue(reader: RepositoryReader, number: int) -> Issue:

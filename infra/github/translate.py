@@ -120,6 +120,8 @@ def _unprocessed(status: int, said: str, codes: Sequence[str]) -> MagicodeError:
         return MissingError(said, reason=reason)
     if "already exists" in lowered or "already_exists" in codes:
         return AlreadyExistsError(said)
+    if "not granted to this installation" in lowered:
+        return DeniedError(said, reason="permission_not_granted")
     return InvalidError(
         said, reason=_reason(lowered, _INVALID) or ("conflict" if status == 409 else "invalid")
     )

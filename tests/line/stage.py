@@ -1,0 +1,202 @@
+"""A whole service on real parts for tests and benchmarks: simulated GitHub and model, PostgreSQL, Qdrant, the web process.
+
+People act through GitHub's REST API and the service hears of it by signed webhooks over real sockets; nothing is
+called behind its back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import httpx
+import uvicorn
+
+from app import settings
+from app.actionlog.export import opened
+from app.actionlog.verify import ExportedEntry
+from app.house import House
+from app.main import create
+from app.nouns import Run
+from app.ports import Model
+from app.wiring import open_house
+from app.worker import sync_installations, work_jobs
+from embeddings.embed import Encoder
+from embeddings.repository import RepositoryIndex
+from infra.models.playbook import PLAYBOOK_MODEL, Playbook
+from infra.qdrant import QdrantPoints
+from infra.simulator.model.serve import environment
+from infra.simulator.model.serve import running as running_model
+from infra.simulator.serve import Running
+from infra.simulator.serve import running as running_github
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self):  # type: ignore[no-untyped-def]
+        yield
+
+
+@dataclass
+class Stage:
+    """`seconds` holds, for each run, how long it was at each station."""
+
+    github: Running
+    house: House
+    url: str
+    repository: str
+    model_url: str
+    seconds: dict[UUID, dict[str, float]] = field(default_factory=dict)
+
+    @property
+    def installation(self) -> int:
+        return self.github.installation_id
+
+    def client(self, user: str = "wim") -> httpx.AsyncClient:
+        return self.github.client(user)
+
+    async def open_issue(
+        self, title: str, body: str = "", *, user: str = "wim", repository: str | None = None
+    ) -> int:
+        answer = await self.client(user).post(
+            f"/repos/{repository or self.repository}/issues", json={"title": title, "body": body}
+        )
+        answer.raise_for_status()
+        return int(answer.json()["number"])
+
+    async def comment(
+        self, number: int, body: str, *, user: str = "wim", repository: str | None = None
+    ) -> int:
+        answer = await self.client(user).post(
+            f"/repos/{repository or self.repository}/issues/{number}/comments", json={"body": body}
+        )
+        answer.raise_for_status()
+        return int(answer.json()["id"])
+
+    async def comments(self, number: int, *, repository: str | None = None) -> list[dict[str, Any]]:
+        answer = await self.client().get(
+            f"/repos/{repository or self.repository}/issues/{number}/comments", params={"per_page": 100}
+        )
+        answer.raise_for_status()
+        return list(answer.json())
+
+    async def pulls(self, *, state: str = "all", repository: str | None = None) -> list[dict[str, Any]]:
+        answer = await self.client().get(
+            f"/repos/{repository or self.repository}/pulls", params={"state": state, "per_page": 100}
+        )
+        answer.raise_for_status()
+        return list(answer.json())
+
+    async def runs(self) -> Sequence[Run]:
+        """Newest first."""
+        async with self.house.store.transaction(self.installation) as transaction:
+            return await transaction.runs()
+
+    async def ended(self, count: int = 1, *, within: float = 60.0) -> Sequence[Run]:
+        """The runs, oldest first, once that many have ended. Raises TimeoutError that says what they were at."""
+        deadline = asyncio.get_running_loop().time() + within
+        while True:
+            runs = list(reversed(await self.runs()))
+            if sum(run.state.ended for run in runs) >= count:
+                return runs
+            if asyncio.get_running_loop().time() > deadline:
+                raise TimeoutError(f"of {count} runs: {[(run.verb, run.state, run.reason) for run in runs]}")
+            await asyncio.sleep(0.05)
+
+    @contextlib.asynccontextmanager
+    async def at_work(self, concurrency: int = 2) -> AsyncIterator[None]:
+        """A worker for the length of the block, on a stage that was raised without one."""
+        working = asyncio.create_task(work_jobs(self.house, concurrency))
+        try:
+            yield
+        finally:
+            working.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await working
+
+    async def settled(self) -> None:
+        """Once every webhook under way has been answered."""
+        await self.github.world.settled()
+
+    async def log(self, installation: int | None = None) -> list[ExportedEntry]:
+        where = self.installation if installation is None else installation
+        return [entry async for entry in opened(self.house.store, self.house.keys, where)]
+
+    async def fault(self, **what: Any) -> None:
+        async with httpx.AsyncClient(trust_env=False) as client:
+            (await client.post(f"{self.github.base_url}/_simulator/faults", json=what)).raise_for_status()
+
+
+@contextlib.asynccontextmanager
+async def staged(
+    folder: Path,
+    repositories: Mapping[str, Path],
+    playbook: Playbook,
+    *,
+    database_url: str,
+    encoder: Encoder,
+    model: Callable[[str | None], Model] | None = None,
+    provider: str = "anthropic",
+    working: bool = True,
+    environ: Mapping[str, str] | None = None,
+) -> AsyncIterator[Stage]:
+    """`model` replaces the provider's adapter; `working=False` accepts and works nothing."""
+    async with contextlib.AsyncExitStack() as stack:
+        github = await stack.enter_async_context(running_github(folder / "github", repositories))
+        model_url = await stack.enter_async_context(running_model(playbook))
+        app = github.world.app
+        given = {
+            **environment(model_url),
+            "MAGICODE_GITHUB_API_URL": github.base_url,
+            "MAGICODE_APP_ID": str(app.id),
+            "MAGICODE_PRIVATE_KEY": app.private_key_pem,
+            "MAGICODE_WEBHOOK_SECRET": app.webhook_secret,
+            "MAGICODE_DATABASE_URL": database_url,
+            "MAGICODE_DATA_DIR": str(folder / "data"),
+            "MAGICODE_MODEL": f"{provider}:{PLAYBOOK_MODEL}",
+            "MAGICODE_WRITE_INTERVAL_SECONDS": "0",
+            "MAGICODE_READY_AFTER_SECONDS": "0",
+            **(environ or {}),
+        }
+        seconds: dict[UUID, dict[str, float]] = {}
+
+        def timed(run_id: UUID, station: str, spent: float) -> None:
+            stations = seconds.setdefault(run_id, {})
+            stations[station] = stations.get(station, 0.0) + spent
+
+        house = await stack.enter_async_context(open_house(settings.read(given), given, timed=timed))
+        points = QdrantPoints(path=folder / "data" / "qdrant")
+        stack.push_async_callback(points.close)
+
+        def index(key: bytes, installation_id: int, repository_id: int) -> RepositoryIndex:
+            return RepositoryIndex(points, encoder, key, installation_id, repository_id)
+
+        house = replace(house, index=index, model=model or house.model)
+        await sync_installations(house)
+        url = await stack.enter_async_context(_served(house, working=working))
+        github.world.app_url = f"{url}/webhooks/github"
+        yield Stage(github, house, url, next(iter(repositories)), model_url, seconds)
+        github.world.app_url = None
+        await github.world.settled()
+
+
+@contextlib.asynccontextmanager
+async def _served(house: House, *, working: bool) -> AsyncIterator[str]:
+    listener = socket.create_server(("127.0.0.1", 0))
+    web = create(house, beside=(lambda: work_jobs(house, 2)) if working else None)
+    server = _Server(uvicorn.Config(web, log_config=None, access_log=False))
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    while not server.started:  # noqa: ASYNC110 (uvicorn tells it by a flag alone)
+        await asyncio.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        await serving
+        listener.close()
