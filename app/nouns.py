@@ -230,6 +230,21 @@ class Installation:
     suspended: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One attempt of GitHub's to tell us of an event. All attempts at the same event share the `guid`."""
+
+    id: int
+    guid: str
+    event: str
+    delivered_at: datetime
+    status_code: int  # 0 when there was no answer
+
+    @property
+    def acknowledged(self) -> bool:
+        return 200 <= self.status_code < 300
+
+
 # --- request, snippets, patch, change --------------------------------------------------------------------------------
 
 
@@ -420,8 +435,8 @@ class Action(StrEnum):
     """What is written down (design section 7)."""
 
     WEBHOOK_ACCEPTED = "webhook.accepted"
-    WEBHOOK_IGNORED = "webhook.ignored"
     WEBHOOK_REFUSED = "webhook.refused"
+    WEBHOOK_REDELIVERY_ASKED = "webhook.redelivery_asked"
     INSTALLATION_CHANGED = "installation.changed"
     RUN_STARTED = "run.started"
     RUN_ENDED = "run.ended"

@@ -67,13 +67,14 @@ class _Acceptance:
     new_id: Callable[[], UUID]
 
     async def accept(self, received: Received) -> Accepted:
-        if received.installation_id is not None:
-            async with self.store.transaction(received.installation_id) as transaction:
-                installation = await transaction.installation()
-                if installation is not None or isinstance(
-                    received.outcome, InstallationChanged | RepositoriesChanged
-                ):
-                    return await self._take(transaction, received, installation)
+        if received.installation_id is None:
+            return Accepted(Kind.IGNORED, reason=_outcome_name(received))
+        async with self.store.transaction(received.installation_id) as transaction:
+            installation = await transaction.installation()
+            if installation is not None or isinstance(
+                received.outcome, InstallationChanged | RepositoriesChanged
+            ):
+                return await self._take(transaction, received, installation)
         async with self.store.transaction(NOBODY) as transaction:
             return await self._turn_away(transaction, received)
 
@@ -95,15 +96,12 @@ class _Acceptance:
             accepted = await _settle(transaction, outcome)
         else:
             accepted = Accepted(Kind.IGNORED, reason=_outcome_name(received))
-        if accepted.kind is not Kind.REPEATED:
+        if accepted.kind not in (Kind.REPEATED, Kind.IGNORED):
             await self._write_down(transaction, received, accepted)
         return accepted
 
     async def _turn_away(self, transaction: Transaction, received: Received) -> Accepted:
-        if received.installation_id is None:
-            accepted = Accepted(Kind.IGNORED, reason=_outcome_name(received))
-        else:
-            accepted = Accepted(Kind.UNKNOWN_INSTALLATION, reason="unknown_installation")
+        accepted = Accepted(Kind.UNKNOWN_INSTALLATION, reason="unknown_installation")
         await self._write_down(transaction, received, accepted)
         return accepted
 
@@ -158,11 +156,15 @@ class _Acceptance:
     # --- the log -----------------------------------------------------------------------------------------------------
 
     async def _write_down(self, transaction: Transaction, received: Received, accepted: Accepted) -> None:
-        """Last in its transaction, because the chain is locked from here to the commit."""
-        nobodys = received.installation_id is None or accepted.kind is Kind.UNKNOWN_INSTALLATION
+        """Last in its transaction, because the chain is locked from here to the commit.
+
+        What is ignored has its delivery's row and no entry: nothing was done, and a busy account's pushes would bury
+        what was.
+        """
+        known = received.installation_id if accepted.kind is not Kind.UNKNOWN_INSTALLATION else None
         await self.ledger.append(
             transaction,
-            NOBODY if nobodys or received.installation_id is None else received.installation_id,
+            NOBODY if known is None else known,
             _action(received, accepted),
             received.sender.login if received.sender else "github",
             accepted.run.id if accepted.run else None,
@@ -183,8 +185,6 @@ class _Acceptance:
 def _action(received: Received, accepted: Accepted) -> Action:
     if accepted.kind is Kind.UNKNOWN_INSTALLATION:
         return Action.WEBHOOK_REFUSED
-    if accepted.kind is Kind.IGNORED:
-        return Action.WEBHOOK_IGNORED
     if isinstance(received.outcome, InstallationChanged | RepositoriesChanged):
         return Action.INSTALLATION_CHANGED
     return Action.WEBHOOK_ACCEPTED

@@ -63,7 +63,7 @@ async def test_installations_have_chains_of_their_own_and_so_has_the_service(
     ledger: Ledger, store: Store
 ) -> None:
     for installation_id in (1, 2, SERVICE):
-        await ledger.record(installation_id, Action.WEBHOOK_IGNORED)
+        await ledger.record(installation_id, Action.WEBHOOK_REFUSED)
         assert (await ledger.head(installation_id)).seq == 1
     heads = {(await ledger.head(installation_id)).hash for installation_id in (1, 2, SERVICE)}
     assert len(heads) == 3

@@ -278,13 +278,12 @@ async def test_what_happens_on_our_branch_is_settled_and_on_others_ignored(
     assert [row for row in look(JOBS) if row[0] == "settle"] == [("settle", None, str(run.id), "1")] * 2
 
 
-async def test_what_asks_for_nothing_is_written_down_as_ignored(
+async def test_what_asks_for_nothing_has_its_delivery_and_no_entry(
     deliver: Any, register: Any, look: Any
 ) -> None:
     await register(1)
     accepted = await deliver(told(Ignored("no_command")))
     assert (accepted.kind, accepted.reason) == (Kind.IGNORED, "no_command")
     assert (await deliver(told(Ping(1), installation=None))).kind is Kind.IGNORED
-    assert look("SELECT installation_id, action FROM magicode.entries ORDER BY 1") == [
-        (0, Action.WEBHOOK_IGNORED), (1, Action.WEBHOOK_IGNORED),
-    ]  # fmt: skip
+    assert look("SELECT installation_id, outcome FROM magicode.deliveries") == [(1, "no_command")]
+    assert look("SELECT action FROM magicode.entries") == []
