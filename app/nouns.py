@@ -238,6 +238,7 @@ class Delivery:
     guid: str
     event: str
     delivered_at: datetime
+    redelivery: bool  # False: the first attempt
     status_code: int  # 0 when there was no answer
 
     @property

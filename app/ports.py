@@ -20,6 +20,7 @@ from app.nouns import (
     Checks,
     Comment,
     Commit,
+    Delivery,
     Entry,
     Facts,
     Installation,
@@ -140,6 +141,14 @@ class GitHub(Protocol):
     async def app_slug(self) -> str: ...
 
     async def installations(self) -> Sequence[Installation]: ...
+
+    async def deliveries(self, since: datetime) -> Sequence[Delivery]:
+        """Every attempt to deliver a webhook to us from `since` on, newest first; GitHub keeps three days of them."""
+        ...
+
+    async def redeliver(self, delivery_id: int) -> None:
+        """Asks for another attempt, which comes later and by itself."""
+        ...
 
     def reader(
         self, installation_id: int, repository_id: int

@@ -7,28 +7,33 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from uuid import UUID
 
 import uvicorn
 
 from app.actionlog.export import Format
 from app.actionlog.export import export as written_out
-from app.errors import MagicodeError, SupersededError, UserError
+from app.errors import MagicodeError, RefusedError, SupersededError, UserError
 from app.house import House
-from app.jobs import states
+from app.jobs import reconcile, states
+from app.jobs.accept import NOBODY
 from app.jobs.retries import retry_after
 from app.jobs.tasks import Task
 from app.line import give_up, play, settle, turn_away
 from app.main import create
-from app.nouns import Run
+from app.nouns import Action, Run
 from app.scene import acknowledge
 from app.settings import Settings
 from app.wiring import open_house
 from infra.postgres.queue import work as work_queue
 
 SYNC_EVERY_SECONDS = 300.0
+CATCH_UP_AFTER_SECONDS = 2.0
+"""So that the web process listens when the first redelivery comes."""
+CATCH_UP_EVERY_SECONDS = 60.0
 
 log = logging.getLogger(__name__)
 
@@ -65,13 +70,16 @@ async def export(
 
 
 async def work_jobs(house: House, concurrency: int) -> None:
-    """Work until cancelled, and keep the list of installations as GitHub has it."""
+    """Work until cancelled, keep the list of installations as GitHub has it, and ask again for what was missed."""
 
     async def gave_up(task: str, ids: Mapping[str, int | UUID | None], error: BaseException) -> None:
         if task in (Task.WORK, Task.BLOCKED):
             await _give_up(house, _id(ids, "installation_id"), _uuid(ids, "run_id"), error)
 
-    keeping = asyncio.create_task(_keep_installations(house))
+    keeping = [
+        asyncio.create_task(_keep_installations(house)),
+        asyncio.create_task(_keep_caught_up(house)),
+    ]
     try:
         await work_queue(
             house.service_url,
@@ -81,9 +89,7 @@ async def work_jobs(house: House, concurrency: int) -> None:
             gave_up=gave_up,
         )
     finally:
-        keeping.cancel()
-        with suppress(asyncio.CancelledError):
-            await keeping
+        await _ended(keeping)
 
 
 def tasks(house: House) -> Mapping[str, Callable[..., Awaitable[None]]]:
@@ -125,10 +131,60 @@ async def sync_installations(house: House) -> None:
         )
 
 
+async def catch_up(house: House, since: datetime) -> datetime:
+    """Ask GitHub to redeliver what it could not deliver from `since` on; returns from when on to look the next time.
+
+    Any number of workers may do this: what one has just asked for is not due for another, and what comes twice is
+    accepted once.
+    """
+    try:
+        now = house.clock()
+        missed = reconcile.missed(await house.github.deliveries(since), now)
+        for one in reconcile.due(missed, now):
+            try:
+                await house.github.redeliver(one.newest.id)
+            except (UserError, RefusedError) as error:
+                log.warning("GitHub will not redeliver an event.", extra={"reason": error.reason})
+                continue
+            async with house.store.transaction(NOBODY) as transaction:
+                await house.ledger.append(
+                    transaction,
+                    NOBODY,
+                    Action.WEBHOOK_REDELIVERY_ASKED,
+                    "magicode",
+                    None,
+                    {"delivery": one.newest.guid, "event": one.newest.event, "attempts": one.attempts},
+                )
+    except MagicodeError as error:
+        log.warning("What was missed could not be asked for again.", extra={"reason": error.reason})
+        return since
+    return reconcile.look_from(missed, now)
+
+
+async def _keep_caught_up(house: House) -> None:
+    since = house.clock() - reconcile.KEPT
+    await asyncio.sleep(CATCH_UP_AFTER_SECONDS)
+    while True:
+        since = await catch_up(house, since)
+        await asyncio.sleep(CATCH_UP_EVERY_SECONDS)
+
+
 async def _keep_installations(house: House) -> None:
     while True:
         await asyncio.sleep(SYNC_EVERY_SECONDS)
         await sync_installations(house)
+
+
+async def _ended(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancels until they have ended: on Python 3.11 `asyncio.wait_for`, which psycopg uses, can swallow a cancellation."""
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=1)
+    for task in tasks:
+        if not task.cancelled():
+            task.result()
 
 
 async def _playing(house: House, run: Run) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import datetime
 from typing import Any, Final, TypeVar, cast
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
 from githubkit import AppAuthStrategy, GitHub
@@ -15,10 +17,10 @@ from githubkit.throttling import LocalThrottler
 from githubkit_schemas.v2026_03_10 import models
 
 from app.errors import MagicodeError, MissingError, TransientError
-from app.nouns import Installation
+from app.nouns import Delivery, Installation
 from app.ports import RepositoryReader, RepositoryWriter
 from infra.github.auth import InstallationToken
-from infra.github.calls import Calls, OnRequest
+from infra.github.calls import Calls, OnRequest, parsed
 from infra.github.pace import Pace
 from infra.github.permissions import READER_PERMISSIONS
 from infra.github.reader import API_VERSION, GitHubReader
@@ -74,6 +76,31 @@ class GitHubApp:
     async def installations(self) -> Sequence[Installation]:
         found = await self._calls.items(self._rest.apps.async_list_installations)
         return [_installation(one) for one in found]
+
+    async def deliveries(self, since: datetime) -> Sequence[Delivery]:
+        """https://docs.github.com/rest/apps/webhooks#list-deliveries-for-an-app-webhook
+
+        The filter by status is not used: it knows answers from 200 to 599 alone, and what got no answer has none.
+        """
+        found: list[Delivery] = []
+        cursor: dict[str, Any] = {}
+        while True:
+            page = await self._calls.read_response(
+                self._rest.apps.async_list_webhook_deliveries, per_page=100, **cursor
+            )
+            attempts = [_delivery(one) for one in parsed(page)]
+            found += [one for one in attempts if one.delivered_at >= since]
+            following = _cursor(page.raw_response.links)
+            if following is None or not attempts or attempts[-1].delivered_at < since:
+                return found
+            cursor = {"cursor": following}
+
+    async def redeliver(self, delivery_id: int) -> None:
+        """https://docs.github.com/rest/apps/webhooks#redeliver-a-delivery-for-an-app-webhook
+
+        Asking twice brings the same event twice, which acceptance takes for one: so it is repeated as a read is.
+        """
+        await self._calls.read(self._rest.apps.async_redeliver_webhook_delivery, delivery_id)
 
     def reader(
         self, installation_id: int, repository_id: int
@@ -196,6 +223,23 @@ async def _no_write_becomes_a_read(response: httpx.Response) -> None:
         raise TransientError(
             "The repository has moved; its new name is asked for.", reason="repository_moved"
         )
+
+
+def _cursor(links: Mapping[str | None, Mapping[str, str]]) -> str | None:
+    """The next page's cursor. Its URL is not followed: where we send the App's token is ours to say."""
+    url = links.get("next", {}).get("url", "")
+    return next(iter(parse_qs(urlsplit(url).query).get("cursor", [])), None)
+
+
+def _delivery(found: models.HookDeliveryItem) -> Delivery:
+    return Delivery(
+        id=found.id,
+        guid=found.guid,
+        event=found.event,
+        delivered_at=found.delivered_at,
+        redelivery=found.redelivery,
+        status_code=found.status_code,
+    )
 
 
 def _installation(found: models.Installation) -> Installation:

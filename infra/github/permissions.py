@@ -43,6 +43,15 @@ ROUTES: Final[Mapping[str, Route]] = MappingProxyType(
         "apps.async_list_installations": _route(
             "GET /app/installations", None, "read", "apps/apps#list-installations-for-the-authenticated-app"
         ),
+        "apps.async_list_webhook_deliveries": _route(
+            "GET /app/hook/deliveries", None, "read", "apps/webhooks#list-deliveries-for-an-app-webhook"
+        ),
+        "apps.async_redeliver_webhook_delivery": _route(
+            "POST /app/hook/deliveries/{delivery_id}/attempts",
+            None,
+            "write",
+            "apps/webhooks#redeliver-a-delivery-for-an-app-webhook",
+        ),
         "apps.async_create_installation_access_token": _route(
             "POST /app/installations/{installation_id}/access_tokens",
             None,

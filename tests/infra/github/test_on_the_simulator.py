@@ -6,8 +6,10 @@ import asyncio
 import gzip
 import io
 import tarfile
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -383,3 +385,48 @@ async def test_a_long_limit_is_not_waited_out_in_place(desk: Any) -> None:
         with pytest.raises(TransientError):
             await reader.issue(number)
         assert len(desk.requests) == 1
+
+
+async def missed(desk: Any, count: int) -> None:
+    """So many deliveries that reached nobody; people may not make as many issues in a minute."""
+    await desk.issue()
+    await desk.sim.world.settled()
+    world = desk.sim.world
+    first = world.deliveries[0]
+    world.deliveries += [replace(first, id=world.next_id(), guid=str(uuid4())) for _ in range(count - 1)]
+
+
+async def test_every_attempt_to_reach_us_is_listed_newest_first_over_all_pages(desk: Any) -> None:
+    start = datetime.now(UTC) - timedelta(minutes=1)
+    await missed(desk, 120)
+    found = await desk.app.deliveries(start)
+    assert len(found) >= 120
+    assert [one.id for one in found] == sorted((one.id for one in found), reverse=True)
+    assert {one.event for one in found} == {"issues"}
+    assert not any(one.acknowledged or one.redelivery for one in found)
+    assert len({one.guid for one in found}) == len(found)
+
+
+async def test_the_list_of_attempts_is_read_no_further_back_than_asked(desk: Any) -> None:
+    await missed(desk, 105)
+    newest = desk.sim.world.deliveries[-1]
+    for one in desk.sim.world.deliveries[:-1]:
+        one.delivered_at -= timedelta(hours=1)
+    desk.requests.clear()
+    found = await desk.app.deliveries(datetime.now(UTC) - timedelta(minutes=10))
+    assert [one.guid for one in found] == [newest.guid]
+    assert [route for _, route, _ in desk.requests] == ["/app/hook/deliveries"]
+
+
+async def test_another_attempt_has_the_same_guid(desk: Any) -> None:
+    await desk.issue()
+    await desk.sim.world.settled()
+    since = datetime.now(UTC) - timedelta(minutes=1)
+    (first,) = await desk.app.deliveries(since)
+    await desk.app.redeliver(first.id)
+    await desk.sim.world.settled()
+    again, same = await desk.app.deliveries(since)
+    assert same == first
+    assert (again.guid, again.redelivery) == (first.guid, True)
+    with pytest.raises(MissingError):
+        await desk.app.redeliver(first.id + 10_000)

@@ -1,0 +1,86 @@
+"""Which of GitHub's deliveries never reached us and are to be asked for again; it decides and asks for nothing itself.
+
+GitHub does not retry: https://docs.github.com/en/webhooks/using-webhooks/handling-failed-webhook-deliveries
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from app.nouns import Delivery
+
+KEPT = timedelta(days=3)
+"""https://docs.github.com/en/webhooks/testing-and-troubleshooting-webhooks/redelivering-webhooks"""
+
+EVENTS = frozenset(
+    {
+        "check_suite",
+        "installation",
+        "installation_repositories",
+        "issue_comment",
+        "issues",
+        "pull_request",
+        "pull_request_review",
+        "pull_request_review_comment",
+        "push",
+    }
+)
+"""What we act on; a lost `ping` is no loss."""
+
+ATTEMPTS = 8
+FIRST_PAUSE = timedelta(seconds=15)
+"""Longer than the ten seconds that GitHub waits for an answer: before, an attempt may still be under way."""
+GROWTH = 4
+"""Each pause is so many times the last one: eight attempts reach over a day and a half of being out of reach."""
+
+OVERLAP = timedelta(minutes=10)
+"""The list is read again so far back: for attempts that ended after it was read, and clocks that differ."""
+
+
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """An event of which no attempt was acknowledged. `newest` is its last attempt, the `attempts`-th."""
+
+    newest: Delivery
+    first_at: datetime
+    attempts: int
+
+    @property
+    def due_at(self) -> datetime:
+        return self.newest.delivered_at + FIRST_PAUSE * int(GROWTH ** (self.attempts - 1))
+
+
+def missed(deliveries: Iterable[Delivery], now: datetime) -> list[Missed]:
+    """The events worth asking for again, now or later, oldest first: of a kind that we act on, acknowledged in no
+    attempt, young enough for GitHub to have them still, and not yet given up. An event whose first attempt is not
+    in the list was settled or given up before the list begins."""
+    events: dict[str, list[Delivery]] = defaultdict(list)
+    for delivery in deliveries:
+        if delivery.event in EVENTS:
+            events[delivery.guid].append(delivery)
+    found = [
+        Missed(
+            newest=max(attempts, key=lambda one: (one.delivered_at, one.id)),
+            first_at=min(one.delivered_at for one in attempts if not one.redelivery),
+            attempts=len(attempts),
+        )
+        for attempts in events.values()
+        if not any(one.acknowledged for one in attempts) and not all(one.redelivery for one in attempts)
+    ]
+    return sorted(
+        (one for one in found if one.attempts < ATTEMPTS and now - one.first_at < KEPT),
+        key=lambda one: one.first_at,
+    )
+
+
+def due(events: Iterable[Missed], now: datetime) -> list[Missed]:
+    """Those whose pause is over. An event that somebody else has just asked for is not due."""
+    return [one for one in events if one.due_at <= now]
+
+
+def look_from(events: Iterable[Missed], now: datetime) -> datetime:
+    """From when on the list must be read the next time: whatever is older is settled."""
+    return min((one.first_at for one in events), default=now) - OVERLAP
