@@ -360,8 +360,10 @@ def _installation_repositories(payload: Mapping[str, object], installation_id: i
     )
 
 
-def _pull_request(payload: Mapping[str, object], installation_id: int, _us: _Us) -> Outcome:
+def _pull_request(payload: Mapping[str, object], installation_id: int, us: _Us) -> Outcome:
     event = _model(events.PullRequestEvent, payload)
+    if event.sender.login.lower() == us.login:
+        return Ignored("ourselves")
     pull = event.pull_request
     return notices.PullRequestChanged(
         action=event.action,

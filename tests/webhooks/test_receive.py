@@ -535,3 +535,10 @@ def test_a_payload_with_any_field_exchanged_is_read_or_refused(data: st.DataObje
     except BadBodyError as error:
         outcome = error
     assert isinstance(outcome, Command | Ignored | BadBodyError)
+
+
+def test_what_we_ourselves_do_to_a_pull_request_is_no_news(example: Example, deliver: Deliver) -> None:
+    payload = {"installation": {"id": 4242}, **example("pull_request", "opened")}
+    assert isinstance(deliver("pull_request", payload).outcome, notices.PullRequestChanged)
+    payload["sender"] = payload["sender"] | {"login": "magicode[bot]", "type": "Bot"}
+    assert deliver("pull_request", payload).outcome == Ignored("ourselves")
