@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -21,9 +21,10 @@ from app.house import House, Timed, untimed
 from app.ports import Model
 from app.settings import Settings
 from app.workspace.storage import find_root, sweep
+from embeddings.embed import dimension
 from embeddings.repository import RepositoryIndex
 from infra.embedded.postgres import EmbeddedPostgres
-from infra.encoder import BundledEncoder
+from infra.encoder import BundledEncoder, ModelMissingError
 from infra.github.app import GitHubApp
 from infra.models.choose import default_spec, open_model
 from infra.postgres.migrate import migrate, require_current
@@ -120,11 +121,22 @@ def _index(stack: AsyncExitStack, read: Settings) -> Index:
     )
     stack.push_async_callback(points.close)
     encoder = BundledEncoder(read.embedding_model)
+    if read.worker:
+        loading = asyncio.create_task(_load(encoder))
+        stack.callback(loading.cancel)
 
     def index(key: bytes, installation_id: int, repository_id: int) -> RepositoryIndex:
         return RepositoryIndex(points, encoder, key, installation_id, repository_id)
 
     return index
+
+
+async def _load(encoder: BundledEncoder) -> None:
+    """In a thread, while nobody waits: the first run would otherwise spend seconds on it. A model that is missing is
+    told by the first run that needs it.
+    """
+    with suppress(ModelMissingError):
+        await dimension(encoder)
 
 
 def _no_index(_key: bytes, _installation_id: int, _repository_id: int) -> RepositoryIndex:

@@ -162,6 +162,7 @@ async def staged(
             "MAGICODE_MODEL": f"{provider}:{PLAYBOOK_MODEL}",
             "MAGICODE_WRITE_INTERVAL_SECONDS": "0",
             "MAGICODE_READY_AFTER_SECONDS": "0",
+            "MAGICODE_WORKER": "false",  # the worker is started here, with an embedding model that is loaded already
             **(environ or {}),
         }
         seconds: dict[UUID, dict[str, float]] = {}
