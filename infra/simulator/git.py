@@ -336,11 +336,14 @@ class Git:
             env={**environment(), "GIT_DIR": str(self.directory)},
         )
         assert process.stdout is not None
+        whole = False
         try:
             while chunk := await process.stdout.read(65536):
                 yield chunk
+            whole = True
         finally:
-            if process.returncode is None:
+            # Not after its end: signalling would reap a process that asyncio is about to reap.
+            if not whole and process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
                     process.terminate()
             await process.wait()
