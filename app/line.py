@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from uuid import UUID
 
@@ -19,6 +19,7 @@ from app.agent.loop import propose
 from app.change.check import verify, verify_publication
 from app.change.policy import Policy
 from app.errors import (
+    DefectError,
     GoneError,
     MagicodeError,
     MissingError,
@@ -29,10 +30,12 @@ from app.errors import (
 )
 from app.house import House
 from app.jobs import states
+from app.jobs.tasks import Task
 from app.nouns import (
     Action,
     Change,
     ModelAnswer,
+    ModelRequest,
     Outcome,
     Patch,
     Publication,
@@ -41,13 +44,14 @@ from app.nouns import (
     Snippet,
     Spending,
 )
-from app.ports import Search, Workspace
+from app.ports import Model, Search, Transaction, Workspace
 from app.pulls import template, wording
+from app.pulls.branch import issue_of
 from app.pulls.publish import PERMISSIONS, PublishSettings, publish
 from app.pulls.recovery import left_by_this_run
 from app.pulls.wording import Stage
 from app.reading import Asked, read_request, require_permission
-from app.repofile import PATH
+from app.repofile import PATH, RepoFile
 from app.scene import Scene, open_scene
 from app.workspace.open import open_workspace
 from app.workspace.tree import SnapshotWorkspace
@@ -84,7 +88,7 @@ async def fix(scene: Scene) -> Outcome:
                 change = await _verify(scene, asked, workspace, patch)
                 form = template.find(workspace)
     async with scene.at(Stage.PUBLISHING):
-        return _published(await _publish(scene, asked, change, form))
+        return _published(await _publish(scene, asked, change, form), asked.repofile)
 
 
 async def play(house: House, run: Run) -> None:
@@ -97,7 +101,7 @@ async def play(house: House, run: Run) -> None:
         await scene.record(Action.RUN_STARTED, verb=run.verb, number=run.number, attempt=run.attempt)
         try:
             outcome = await (_answer if run.verb in _ANSWERED else fix)(scene)
-        except (SupersededError, TransientError):
+        except (SupersededError, TransientError, DefectError):
             raise
         except MagicodeError as error:
             outcome = wording.outcome(error)
@@ -105,19 +109,32 @@ async def play(house: House, run: Run) -> None:
 
 
 async def end(scene: Scene, outcome: Outcome) -> None:
-    """The visible end: the log, the status comment, the row, in this order, so that a crash in between is mended."""
+    """The visible end: first the status comment, which may be said twice, then the row and the log, which end once."""
     house, run = scene.house, await scene.current()
-    await scene.record(
-        Action.RUN_ENDED,
-        state=outcome.state.value,
-        reason=outcome.reason,
-        pull_request=outcome.pull_request,
-        cost_usd=str(run.cost_usd),
-    )
     head = await house.ledger.head(run.installation_id)
     spending = Spending(run.input_tokens, run.cached_tokens, run.output_tokens, run.cost_usd)
     await scene.last_words(wording.ended(run.id, outcome, spending, str(head)))
-    await states.finish(house.store, scene.run, outcome, house.clock)
+    await _finish(house, scene.run, outcome, cost_usd=str(run.cost_usd))
+
+
+async def _finish(house: House, run: Run, outcome: Outcome, **facts: str | bool) -> None:
+    """The row, its entry in the log and, for a draft that waits, one more look at its checks: all of them or none."""
+
+    async def also(transaction: Transaction) -> None:
+        if outcome.reason == AS_DRAFT:
+            # Checks that ended between the publisher's look and this commit were told to nobody.
+            await transaction.defer(Task.SETTLE, installation_id=run.installation_id, run_id=run.id)
+        told = {
+            "state": outcome.state.value,
+            "reason": outcome.reason,
+            "pull_request": outcome.pull_request,
+            **facts,
+        }
+        await house.ledger.append(
+            transaction, run.installation_id, Action.RUN_ENDED, "magicode", run.id, told
+        )
+
+    await states.finish(house.store, run, outcome, house.clock, also=also)
 
 
 async def turn_away(house: House, run: Run) -> None:
@@ -133,10 +150,11 @@ async def turn_away(house: House, run: Run) -> None:
 
 async def settle(house: House, run: Run) -> None:
     """Mark a pull request that waited for its checks as ready, once none is pending. A person's draft stays a draft."""
-    if run.reason != AS_DRAFT or run.pull_request is None:
+    opener = await _opener(house, run)
+    if opener is None or opener.pull_request is None:
         return
-    async with open_scene(house, run) as scene:
-        pull = await scene.reader.pull_request(run.pull_request)
+    async with open_scene(house, opener) as scene:
+        pull = await scene.reader.pull_request(opener.pull_request)
         checks = await scene.reader.checks(pull.head_sha)
         if pull.state != "open" or not pull.draft or checks.pending or not checks.total:
             return
@@ -144,36 +162,45 @@ async def settle(house: House, run: Run) -> None:
             await writer.mark_ready(pull)
         await scene.record(Action.PULL_REQUEST_UPDATED, number=pull.number, ready=True)
     async with house.store.transaction(run.installation_id) as transaction:
-        await transaction.update_run(run.id, reason=RunState.OPENED.value)
+        await transaction.update_run(opener.id, reason=RunState.OPENED.value)
+
+
+async def _opener(house: House, run: Run) -> Run | None:
+    """The run that opened the pull request of this one's branch as a draft: others may have revised it since."""
+    number = issue_of(run.branch or "")
+    if number is None:
+        return None
+    async with house.store.transaction(run.installation_id) as transaction:
+        runs = await transaction.runs(repository_id=run.repository_id, number=number)
+    return next((one for one in runs if one.branch == run.branch and one.reason == AS_DRAFT), None)
 
 
 async def _link_to(scene: Scene, run_id: UUID | None) -> str | None:
-    """The status comment of the run that is at work, by GitHub's own address."""
+    """The status comment of the run that is at work, by GitHub's own address; before there is one, what asked for it."""
     if run_id is None:
         return None
     async with scene.house.store.transaction(scene.run.installation_id) as transaction:
         at_work = await transaction.run(run_id)
-    if at_work is None or at_work.status_comment_id is None:
+    if at_work is None:
+        return None
+    asked_by = at_work.comment_id if at_work.occasion.startswith("comment:") else None
+    comment_id = at_work.status_comment_id or asked_by
+    if comment_id is None:
         return None
     try:
-        return (await scene.reader.issue_comment(at_work.status_comment_id)).html_url
+        return (await scene.reader.issue_comment(comment_id)).html_url
     except (MissingError, GoneError):
         return None
 
 
 async def give_up(house: House, run: Run, error: BaseException) -> None:
     """The end of a run that was tried often enough, or met a defect: said on GitHub where that is possible, else logged."""
-    known = error if isinstance(error, MagicodeError) else MagicodeError(reason="defect")
-    outcome = wording.outcome(known)
-    if isinstance(error, TransientError) or not isinstance(error, MagicodeError):
-        outcome = replace(outcome, state=RunState.FAILED)
+    outcome = wording.outcome(error if isinstance(error, MagicodeError) else DefectError(reason="defect"))
     try:
         async with open_scene(house, run) as scene:
             await end(scene, outcome)
     except (TransientError, UserError, RefusedError):
-        facts = {"state": outcome.state.value, "reason": outcome.reason, "said": False}
-        await house.ledger.record(run.installation_id, Action.RUN_ENDED, run_id=run.id, facts=facts)
-        await states.finish(house.store, run, outcome, house.clock)
+        await _finish(house, run, outcome, said=False)
 
 
 # --- the stations, as a run uses them --------------------------------------------------------------------------------
@@ -228,7 +255,7 @@ async def _propose(
     scene: Scene, asked: Asked, workspace: Workspace, search: Search, snippets: Sequence[Snippet]
 ) -> Patch:
     """Snippets → Patch. Each call of the model is charged and written down before what it asked for is done."""
-    model = scene.house.model(asked.repofile.model)
+    model = _Watched(scene.house.model(asked.repofile.model), scene)
 
     async def on_call(answer: ModelAnswer) -> None:
         usage, cost = answer.usage, answer.cost_usd
@@ -256,6 +283,25 @@ async def _propose(
         on_call=on_call,
         monotonic=scene.house.monotonic,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    """A model that nobody waits for any longer once its run was cancelled or taken over."""
+
+    model: Model
+    scene: Scene
+
+    @property
+    def provider(self) -> str:
+        return self.model.provider
+
+    @property
+    def name(self) -> str:
+        return self.model.name
+
+    async def answer(self, request: ModelRequest) -> ModelAnswer:
+        return await self.scene.unless_stopped(self.model.answer(request))
 
 
 def _limits(scene: Scene, asked: Asked) -> Limits:
@@ -320,13 +366,17 @@ async def _publish(scene: Scene, asked: Asked, change: Change, form: str | None)
         )
 
 
-def _published(publication: Publication) -> Outcome:
+def _published(publication: Publication, repofile: RepoFile) -> Outcome:
     state = RunState.OPENED if publication.created else RunState.UPDATED
-    draft = publication.created and publication.pull_request.draft
+    draft = publication.pull_request.draft
+    waits = draft and publication.created and not repofile.draft
+    said = "It is ready for review."
+    if draft:
+        said = "It is a draft until its checks end." if waits else "It is a draft."
     return Outcome(
         state,
-        AS_DRAFT if draft else state.value,
-        "It is a draft until its checks end." if draft else "It is ready for review.",
+        AS_DRAFT if waits else state.value,
+        said,
         "review it; a comment that mentions me there asks for another change.",
         pull_request=publication.pull_request.number,
         head_sha=publication.commit_sha,

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from app.errors import GoneError, MissingError, UserError
 from app.jobs import permission
 from app.jobs.freeze import require_unchanged
-from app.nouns import Action, Branch, Comment, Issue, Repository, Request, Tree
+from app.nouns import Action, Branch, Comment, Issue, Repository, Request, Run, Tree
 from app.ports import RepositoryReader
 from app.pulls import wording
 from app.pulls.branch import Choice
-from app.pulls.publish import choose_branch
+from app.pulls.publish import choose_branch, require_ours
+from app.pulls.recovery import was_published
 from app.repofile import DEFAULT, PATH, RepoFile, parse
 from app.scene import Scene
 
@@ -37,27 +39,30 @@ async def read_request(scene: Scene) -> Asked:
     await require_permission(scene)
     issue = await _issue(reader, run.number)
     comment = await scene.comment()
-    _require_frozen(scene, issue, comment)
-    _require_open(issue)
+    if not await was_published(run, reader):
+        _require_frozen(scene, issue, comment)
+        _require_open(issue)
     tip = await _tip(reader, repository.default_branch)
     tree = await reader.tree(tip.sha)
     repofile = await _repofile(reader, tree)
     if repofile.base is not None and repofile.base != tip.name:
-        tip = await reader.branch(repofile.base)
+        tip = await _named_base(reader, repofile.base)
         tree = await reader.tree(tip.sha)
-    instructions, untrusted, body = await _words(scene, issue, comment)
+    words = await _words(scene, issue, comment)
     request = Request(
         repository=repository,
         number=run.number,
-        title=issue.title,
-        body=body,
-        instructions=instructions,
-        untrusted=untrusted,
+        title=words.title,
+        body=words.body,
+        instructions=words.instructions,
+        untrusted=words.untrusted,
         base_ref=tip.name,
         base_sha=tip.sha,
         pull_request=await reader.pull_request(run.number) if run.is_pull_request else None,
     )
     choice = await choose_branch(run, reader, asked_on=request.pull_request)
+    if choice.pull_request is not None and not choice.settled:
+        await require_ours(choice.branch, reader)
     return Asked(_from_where(request, choice), repofile, tree, choice)
 
 
@@ -97,6 +102,15 @@ async def _tip(reader: RepositoryReader, default_branch: str) -> Branch:
         raise _why("repository_empty") from None
 
 
+async def _named_base(reader: RepositoryReader, name: str) -> Branch:
+    try:
+        return await reader.branch(name)
+    except MissingError:
+        raise UserError(
+            f"`{PATH}` names the branch `{name}` as `base`, and there is none.", reason="repofile_base"
+        ) from None
+
+
 async def _issue(reader: RepositoryReader, number: int) -> Issue:
     try:
         return await reader.issue(number)
@@ -128,23 +142,45 @@ async def _repofile(reader: RepositoryReader, tree: Tree) -> RepoFile:
     return repofile
 
 
-async def _words(
-    scene: Scene, issue: Issue, asking: Comment | None
-) -> tuple[tuple[str, ...], tuple[str, ...], str]:
-    """(instructions, untrusted, body): only people who may write instruct; the issue's own author is quoted otherwise."""
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """Who may write here instructs. The issue of somebody who may not is quoted as untrusted, its title too."""
+
+    title: str
+    body: str
+    instructions: tuple[str, ...]
+    untrusted: tuple[str, ...]
+
+
+async def _words(scene: Scene, issue: Issue, asking: Comment | None) -> _Words:
+    """As they stood when it was asked: a comment that was written or edited since then is left out."""
     writers = _Writers(scene)
     ask = await scene.ask()
-    others = [
-        one
+    asked_at = _asked_at(scene.run, asking)
+    instructions = [
+        one.body
         for one in await scene.reader.issue_comments(issue.number)
-        if one.author.type != "Bot" and (asking is None or one.id != asking.id)
+        if one.author.type != "Bot"
+        and (asking is None or one.id != asking.id)
+        and one.updated_at <= asked_at
+        and await writers.include(one.author.login)
     ]
-    instructions = [one.body for one in others if await writers.include(one.author.login)]
     if ask is not None and ask.words:
         instructions.append(ask.words)
-    trusted = await writers.include(issue.author.login)
-    untrusted = () if trusted or not issue.body else (issue.body,)
-    return tuple(instructions), untrusted, issue.body if trusted else ""
+    if await writers.include(issue.author.login):
+        return _Words(issue.title, issue.body, tuple(instructions), ())
+    return _Words("", "", tuple(instructions), (f"{issue.title}\n\n{issue.body}".strip(),))
+
+
+def _asked_at(run: Run, asking: Comment | None) -> datetime:
+    """By GitHub's own clock: the comment's time, or the one that a label's or an assignment's occasion names."""
+    if asking is not None:
+        return asking.updated_at
+    try:
+        stated = datetime.fromisoformat(run.occasion.partition(":")[2])
+    except ValueError:
+        return run.created_at
+    return stated if stated.tzinfo else run.created_at
 
 
 class _Writers:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
-from app.errors import StoppedError, SupersededError
+from app.errors import StoppedError, SupersededError, TransientError
 from app.house import House
 from app.jobs import states
 from app.jobs.fence import RunFence
@@ -17,6 +19,11 @@ from app.pulls.conversation import Conversation
 from app.pulls.wording import Stage
 from webhooks import comment as grammar
 from webhooks.command import Ask, Verb
+
+T = TypeVar("T")
+
+WATCH_SECONDS = 1.0
+"""How often a run that waits for a model looks whether it is still wanted."""
 
 VOICE = {"issues": "write", "pull_requests": "write", "metadata": "read"}
 """What the token that comments is narrowed to: it can write no code."""
@@ -48,6 +55,24 @@ class Scene:
             yield
         finally:
             self.house.timed(self.run.id, stage.name.lower(), self.house.monotonic() - started)
+
+    async def unless_stopped(self, work: Coroutine[Any, Any, T]) -> T:
+        """What the work gives; it is broken off as soon as somebody cancels the run or takes it over.
+
+        For waiting alone: work that writes somewhere must not be broken off in the middle.
+        """
+        doing = asyncio.ensure_future(work)
+        try:
+            while not doing.done():
+                await asyncio.wait({doing}, timeout=WATCH_SECONDS)
+                if not doing.done():
+                    with suppress(TransientError):  # the database is away: the work may go on
+                        await self.fence()
+        finally:
+            if not doing.done():
+                doing.cancel()
+                await asyncio.wait({doing})
+        return doing.result()
 
     async def last_words(self, body: str) -> None:
         """The final state of the status comment; a cancelled run says it too."""

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
-from datetime import datetime
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import uvicorn
@@ -27,13 +27,16 @@ from app.main import create
 from app.nouns import Action, Run
 from app.scene import acknowledge
 from app.settings import Settings
-from app.wiring import open_house
+from app.wiring import open_house, open_records
+from infra.postgres.queue import WorkerLimits
 from infra.postgres.queue import work as work_queue
 
 SYNC_EVERY_SECONDS = 300.0
 CATCH_UP_AFTER_SECONDS = 2.0
 """So that the web process listens when the first redelivery comes."""
 CATCH_UP_EVERY_SECONDS = 60.0
+
+LIMITS = WorkerLimits()
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +54,27 @@ async def serve(read: Settings, environ: Mapping[str, str]) -> None:
             access_log=False,
             server_header=False,
         )
-        await uvicorn.Server(config).serve()
+        await _until_cancelled(_Server(config))
+
+
+class _Server(uvicorn.Server):
+    """Leaves the process's signals to whoever runs the event loop: uvicorn's own handling ends the process with the
+    signal, before PostgreSQL is stopped and the workspace swept."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def _until_cancelled(server: uvicorn.Server) -> None:
+    """Serve; when cancelled, let the requests under way be answered first."""
+    serving = asyncio.create_task(server.serve())
+    try:
+        await asyncio.shield(serving)
+    except asyncio.CancelledError:
+        server.should_exit = True
+        await serving
+        raise
 
 
 async def work(read: Settings, environ: Mapping[str, str]) -> None:
@@ -60,16 +83,36 @@ async def work(read: Settings, environ: Mapping[str, str]) -> None:
         await work_jobs(house, read.concurrency)
 
 
+class WhichInstallationError(UserError):
+    """It must be said which installation is meant."""
+
+
 async def export(
-    read: Settings, environ: Mapping[str, str], *, installation: int, run: UUID | None, form: Format
+    read: Settings, *, installation: int | None, run: UUID | None, form: Format
 ) -> AsyncIterator[str]:
-    """The action log of one installation, in pieces."""
-    async with open_house(read, environ, working=False) as house:
-        async for piece in written_out(house.store, house.keys, installation, form, run_id=run):
+    """The action log of one installation, in pieces; with None, of the only one that there is.
+
+    Raises WhichInstallationError when none is named and there is not exactly one.
+    """
+    async with open_records(read) as records:
+        asked = installation
+        if asked is None:
+            known = sorted(one for one in await records.store.installation_ids() if one != NOBODY)
+            if len(known) != 1:
+                said = ", ".join(str(one) for one in known) or "none yet"
+                raise WhichInstallationError(f"Say which with --installation; there are: {said}.")
+            asked = known[0]
+        async for piece in written_out(records.store, records.keys, asked, form, run_id=run):
             yield piece
 
 
-async def work_jobs(house: House, concurrency: int) -> None:
+async def work_jobs(
+    house: House,
+    concurrency: int,
+    *,
+    limits: WorkerLimits = LIMITS,
+    retry_after: Callable[[BaseException, int], timedelta | None] = retry_after,
+) -> None:
     """Work until cancelled, keep the list of installations as GitHub has it, and ask again for what was missed."""
 
     async def gave_up(task: str, ids: Mapping[str, int | UUID | None], error: BaseException) -> None:
@@ -87,6 +130,7 @@ async def work_jobs(house: House, concurrency: int) -> None:
             concurrency=concurrency,
             retry_after=retry_after,
             gave_up=gave_up,
+            limits=limits,
         )
     finally:
         await _ended(keeping)

@@ -64,8 +64,10 @@ def _request(request: Request) -> list[str]:
     parts = [
         f"The request, on {kind} #{request.number} of {clean(request.repository.full_name)}.",
         f"The work starts at branch {base}, commit {request.base_sha}.",
-        block("request", f"{clean(request.title)}\n\n{_said(request.body)}".strip()),
     ]
+    said = f"{clean(request.title)}\n\n{_said(request.body)}".strip()
+    if said:
+        parts.append(block("request", said))
     if pull is not None:
         said = f"{clean(pull.title)}\n\n{_said(pull.body)}".strip()
         parts.append(block("pull-request", said, number=str(pull.number), head=pull.head_ref))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from uuid import UUID
 
 from app.errors import DefectError, SupersededError
@@ -43,8 +43,18 @@ async def begin(store: Store, installation_id: int, run_id: UUID, clock: Clock) 
         )
 
 
-async def finish(store: Store, run: Run, outcome: Outcome, clock: Clock) -> Run:
-    """End a run. Raises SupersededError when another worker took the run over or it has ended already."""
+async def finish(
+    store: Store,
+    run: Run,
+    outcome: Outcome,
+    clock: Clock,
+    *,
+    also: Callable[[Transaction], Awaitable[object]] | None = None,
+) -> Run:
+    """End a run, and do `also` in the same transaction, so that both happen once or neither does.
+
+    Raises SupersededError when another worker took the run over or it has ended already.
+    """
     async with store.transaction(run.installation_id) as transaction:
         current = await _held(transaction, run)
         require_allowed(current.state, outcome.state)
@@ -53,7 +63,10 @@ async def finish(store: Store, run: Run, outcome: Outcome, clock: Clock) -> Run:
             columns["pull_request"] = outcome.pull_request
         if outcome.head_sha is not None:
             columns["head_sha"] = outcome.head_sha
-        return await transaction.update_run(run.id, **columns)
+        ended = await transaction.update_run(run.id, **columns)
+        if also is not None:
+            await also(transaction)
+        return ended
 
 
 async def note(store: Store, run: Run, **columns: object) -> Run:

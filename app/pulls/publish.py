@@ -320,6 +320,13 @@ async def choose_branch(run: Run, reader: RepositoryReader, *, asked_on: PullReq
         return choice
 
 
+async def require_ours(branch: str, reader: RepositoryReader) -> None:
+    """Hands off a branch that somebody else has committed to: RefusedError (`human_commits`)."""
+    head = await _branch(reader, branch)
+    if head is not None and not _by_us(await reader.commit(head.sha)):
+        raise _refused("human_commits")
+
+
 async def _left_by_another_run(run: Run, reader: RepositoryReader, branch: str) -> bool:
     head = await _branch(reader, branch)
     if head is None:

@@ -17,14 +17,8 @@ from app.pulls.branch import Choice
 
 async def left_by_this_run(run: Run, choice: Choice, reader: RepositoryReader) -> Change | None:
     """The change of the commit at the head of the chosen branch when it carries this run's trailer, else None."""
-    try:
-        head = await reader.branch(choice.branch)
-    except MissingError as error:
-        if error.reason == "repository_empty":
-            raise
-        return None
-    commit = await reader.commit(head.sha)
-    if not wording.has_trailer(commit.message, run.id) or len(commit.parents) != 1:
+    commit = await _head(run, choice.branch, reader)
+    if commit is None or len(commit.parents) != 1:
         return None
     edits = await _edits(reader, commit)
     title, summary = _words(commit.message)
@@ -39,6 +33,31 @@ async def left_by_this_run(run: Run, choice: Choice, reader: RepositoryReader) -
         removed_lines=sum(removed for _, removed in counts),
         spending=Spending(run.input_tokens, run.cached_tokens, run.output_tokens, run.cost_usd),
     )
+
+
+async def was_published(run: Run, reader: RepositoryReader) -> bool:
+    """Whether an earlier attempt put this run's commit or pull request on GitHub.
+
+    What was asked is done then, whatever was edited, closed or merged since.
+    """
+    if run.branch is None:
+        return False
+    if await _head(run, run.branch, reader) is not None:
+        return True
+    opened = wording.opened_marker(run.id)
+    return any(opened in pull.body for pull in await reader.pull_requests(head_branch=run.branch))
+
+
+async def _head(run: Run, branch: str, reader: RepositoryReader) -> Commit | None:
+    """The commit at the head of the branch when it is this run's."""
+    try:
+        head = await reader.branch(branch)
+    except MissingError as error:
+        if error.reason == "repository_empty":
+            raise
+        return None
+    commit = await reader.commit(head.sha)
+    return commit if wording.has_trailer(commit.message, run.id) else None
 
 
 async def _edits(reader: RepositoryReader, commit: Commit) -> list[FileEdit]:

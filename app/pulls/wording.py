@@ -139,12 +139,19 @@ def cost(spending: Spending | None) -> str:
     """What the model cost, and how many of its calls had no known price."""
     if spending is None or not (spending.input_tokens or spending.output_tokens or spending.turns):
         return "No model was called: $0.00"
+    if not spending.cost_usd and not spending.unpriced_calls:
+        return f"Cost: unknown, since no price is known for this model · {_tokens(spending)}"
     said = f"Cost: {dollars(spending.cost_usd)}"
     if spending.unpriced_calls:
         said += f" and {spending.unpriced_calls} model call(s) without a known price"
-    tokens = f"{spending.input_tokens:,} tokens in, {spending.output_tokens:,} out"
+    return f"{said} · {_tokens(spending)}"
+
+
+def _tokens(spending: Spending) -> str:
+    """Turns and model are told where they are known: a run's row keeps neither."""
+    turns = f" · {spending.turns} turn(s)" if spending.turns else ""
     model = f" · {code(spending.model)}" if spending.model else ""
-    return f"{said} · {tokens} · {spending.turns} turn(s){model}"
+    return f"{spending.input_tokens:,} tokens in, {spending.output_tokens:,} out{turns}{model}"
 
 
 # --- the commit and the pull request ---------------------------------------------------------------------------------
@@ -365,6 +372,30 @@ _WHY: Final[dict[str, tuple[str, str]]] = {
     "repository_too_large": ("The repository is larger than this service takes.", _CONTACT + "."),
 }
 
+_OURS_TO_MEND: Final[dict[str, tuple[str, str]]] = {
+    "model_key_refused": (
+        "The model's provider refused this service's key, or the key may not use this model; nothing was published.",
+        f"{_CONTACT}; then ask again with `retry`.",
+    ),
+    "model_quota_exhausted": (
+        "This service's account with the model's provider has no credit left; nothing was published.",
+        f"{_CONTACT}; then ask again with `retry`.",
+    ),
+    "model_unknown": (
+        "The model's provider knows no model of the name that is configured; nothing was published.",
+        f"mend `model` in `.github/magicode.yml` if it names one, else {_CONTACT}.",
+    ),
+    "token_refused": (
+        "GitHub did not accept this service's credentials.",
+        f"{_CONTACT}; then ask again with `retry`.",
+    ),
+    "setting_missing": (
+        "This service is not configured fully: it has no model to ask.",
+        f"{_CONTACT}; then ask again with `retry`.",
+    ),
+}
+"""What is no fault of the request: such a run failed, and a redelivery may start it again."""
+
 _MODEL_DOWN: Final = (
     "The model's provider did not answer as it should; nothing was published.",
     "ask again later; if it stays so, " + _CONTACT + ".",
@@ -400,6 +431,8 @@ def outcome(error: MagicodeError) -> Outcome:
 
     An error without a sentence of its own here is told in its own message; a defect is told without its details.
     """
+    if error.reason in _OURS_TO_MEND:
+        return Outcome(RunState.FAILED, error.reason, *_OURS_TO_MEND[error.reason])
     sentence, next_step = why(error.reason)
     match error:
         case StoppedError():
