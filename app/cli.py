@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import Coroutine
 from contextlib import nullcontext
@@ -51,9 +52,9 @@ def demo(as_json: Json = False) -> None:
 @cli.command()
 def serve() -> None:
     """Take GitHub's webhooks and, unless MAGICODE_WORKER is false, work the jobs too."""
+    read = _settings()
     from app.worker import serve as run  # noqa: PLC0415 (only the long-running commands load the service)
 
-    read = _settings()
     _log_to_standard_error(read.log_level)
     _run(run(read, os.environ))
 
@@ -61,9 +62,9 @@ def serve() -> None:
 @cli.command()
 def worker() -> None:
     """Work the jobs that other processes accept."""
+    read = _settings()
     from app.worker import work as run  # noqa: PLC0415 (only the long-running commands load the service)
 
-    read = _settings()
     _log_to_standard_error(read.log_level)
     _run(run(read, os.environ))
 
@@ -78,26 +79,25 @@ def simulate(
     app_url: Annotated[
         str | None, typer.Option(help="Where webhooks go, such as http://127.0.0.1:8646/webhooks/github.")
     ] = None,
+    playbook: Annotated[
+        Path | None, typer.Option(help="Serve a scripted model too, which answers as this file says.")
+    ] = None,
 ) -> None:
     """Serve a GitHub to play with, as strict as the real one; prints how to talk to it as one JSON document."""
-    from infra.simulator.serve import SimulatorOptions, start  # noqa: PLC0415 (the service never loads it)
+    from infra.simulator.command import simulate as run  # noqa: PLC0415 (the service never loads it)
 
     repos = [_named(text) for text in repo]
-
-    async def run() -> None:
-        running = await start(SimulatorOptions(data=data, repos=repos, port=port, app_url=app_url))
-        _print(running.document())
-        try:
-            await asyncio.Event().wait()
-        finally:
-            await running.stop()
-
-    _run(run())
+    _run(run(data=data, repos=repos, port=port, app_url=app_url, playbook=playbook, announce=_print))
 
 
 @actions.command("export")
 def actions_export(
-    installation: Annotated[int, typer.Option(help="The installation's id; 0 is the service's own chain.")],
+    installation: Annotated[
+        int | None,
+        typer.Option(
+            help="The installation's id, needed where there are several; 0 is the service's own chain."
+        ),
+    ] = None,
     run: Annotated[
         UUID | None, typer.Option(help="Only this run's actions (such a part is no whole chain).")
     ] = None,
@@ -106,17 +106,21 @@ def actions_export(
     as_json: Json = False,
 ) -> None:
     """Write the action log out. `actions verify` checks what comes out, with no access to the service."""
-    from app.worker import export  # noqa: PLC0415 (only here)
+    read = _settings()
+    from app.worker import WhichInstallationError, export  # noqa: PLC0415 (only here)
 
     async def write() -> None:
-        pieces = export(
-            _settings(), os.environ, installation=installation, run=run, form=Format.JSON if as_json else form
-        )
+        pieces = export(read, installation=installation, run=run, form=Format.JSON if as_json else form)
+        first = await anext(pieces, "")
         with out.open("w", encoding="utf-8", newline="") if out else nullcontext(sys.stdout) as target:
+            target.write(first)
             async for piece in pieces:
                 target.write(piece)
 
-    _run(write())
+    try:
+        _run(write())
+    except WhichInstallationError as error:
+        raise typer.BadParameter(error.message) from None
 
 
 @actions.command("verify")
@@ -190,10 +194,29 @@ def _print(document: Any) -> None:
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
+    """Runs it to its end, or until SIGTERM or SIGINT: then it is cancelled, tidies up, and that is no failure.
+
+    A second SIGINT does not wait for the tidying up.
+    """
+
+    async def whole() -> T:
+        loop = asyncio.get_running_loop()
+        working = asyncio.ensure_future(work)
+
+        def stop() -> None:
+            loop.remove_signal_handler(signal.SIGINT)
+            working.cancel()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop)
+        return await working
+
     try:
-        return asyncio.run(work)
-    except KeyboardInterrupt:
+        return asyncio.run(whole())
+    except asyncio.CancelledError:
         raise typer.Exit(0) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
 
 
 def _log_to_standard_error(level: str) -> None:

@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -31,6 +32,7 @@ from infra.postgres.migrate import migrate, require_current
 from infra.postgres.store import PostgresStore
 from infra.qdrant import QdrantPoints
 from infra.secrets import FileMasterKey
+from webhooks.errors import MissingSecretError
 from webhooks.signature import Secrets
 
 T = TypeVar("T")
@@ -57,28 +59,28 @@ async def open_house(
     Raises SettingMissingError, and what the parts raise when they cannot be reached.
     """
     async with AsyncExitStack() as stack:
-        service_url = await _database(stack, read)
-        store = PostgresStore(service_url)
-        stack.push_async_callback(store.close)
-        read.data_dir.mkdir(parents=True, exist_ok=True)
-        keys = Keys(FileMasterKey(read.data_dir / "master.key"))
+        # First what can be wrong in the settings, so that it is told before anything is started.
+        app_id = _required(read.app_id, "APP_ID")
+        webhook_secrets = _secrets(read)
+        model = _models(read, environ)
         github = GitHubApp(
-            app_id=_required(read.app_id, "APP_ID"),
+            app_id=app_id,
             private_key=_private_key(read),
             api_url=read.github_api_url,
             write_interval_seconds=read.write_interval_seconds,
         )
         stack.push_async_callback(github.aclose)
+        records = await stack.enter_async_context(open_records(read))
         yield House(
-            store=store,
-            ledger=Ledger(store, keys, _now),
-            keys=keys,
+            store=records.store,
+            ledger=Ledger(records.store, records.keys, _now),
+            keys=records.keys,
             github=github,
-            model=_models(read, environ),
+            model=model,
             index=_index(stack, read) if working else _no_index,
-            webhook_secrets=_secrets(read),
+            webhook_secrets=webhook_secrets,
             slug=read.app_slug,
-            app_id=_required(read.app_id, "APP_ID"),
+            app_id=app_id,
             limits=Limits(
                 turns=read.max_turns,
                 tokens=read.max_tokens,
@@ -88,7 +90,7 @@ async def open_house(
             workspace_root=_workspace_root(read) if working else Path(os.devnull),
             ready_after_seconds=read.ready_after_seconds,
             index_seconds=read.index_seconds,
-            service_url=service_url,
+            service_url=records.service_url,
             clock=_now,
             monotonic=time.monotonic,
             sleep=asyncio.sleep,
@@ -97,13 +99,33 @@ async def open_house(
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Records:
+    """What a reader of the records needs: the database, and the keys that open what is sealed there."""
+
+    store: PostgresStore
+    keys: Keys
+    service_url: str
+
+
+@asynccontextmanager
+async def open_records(read: Settings) -> AsyncIterator[Records]:
+    """The records alone; GitHub and a model need not be configured. Raises what the parts raise."""
+    async with AsyncExitStack() as stack:
+        service_url = await _database(stack, read)
+        store = PostgresStore(service_url)
+        stack.push_async_callback(store.close)
+        read.data_dir.mkdir(parents=True, exist_ok=True)
+        yield Records(store, Keys(FileMasterKey(read.data_dir / "master.key")), service_url)
+
+
 async def _database(stack: AsyncExitStack, read: Settings) -> str:
     """The service role's address; the embedded PostgreSQL where no other is named."""
     if read.database_url is None:
         embedded = EmbeddedPostgres(read.data_dir)
-        await asyncio.to_thread(embedded.start)
         stack.callback(embedded.stop)
-        await asyncio.to_thread(migrate, embedded.owner_url)
+        await _to_its_end(embedded.start)
+        await _to_its_end(lambda: migrate(embedded.owner_url))
         return embedded.service_url
     url = read.database_url.get_secret_value()
     if read.database_owner_url is not None:
@@ -111,6 +133,16 @@ async def _database(stack: AsyncExitStack, read: Settings) -> str:
     else:
         await asyncio.to_thread(require_current, url)
     return url
+
+
+async def _to_its_end(work: Callable[[], object]) -> None:
+    """In a thread; who is told to stop meanwhile stops afterwards, since a thread cannot be stopped."""
+    working = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        await asyncio.shield(working)
+    except asyncio.CancelledError:
+        await asyncio.wait({working})
+        raise
 
 
 def _index(stack: AsyncExitStack, read: Settings) -> Index:
@@ -170,10 +202,11 @@ def _workspace_root(read: Settings) -> Path:
 
 def _secrets(read: Settings) -> Secrets:
     previous = read.webhook_secret_previous
-    current = read.webhook_secret
-    return Secrets(
-        current.get_secret_value() if current else "", previous.get_secret_value() if previous else None
-    )
+    current = _required(read.webhook_secret, "WEBHOOK_SECRET")
+    try:
+        return Secrets(current.get_secret_value(), previous.get_secret_value() if previous else None)
+    except MissingSecretError as error:
+        raise SettingMissingError(str(error)) from None
 
 
 def _private_key(read: Settings) -> str:

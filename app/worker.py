@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
@@ -42,19 +43,43 @@ log = logging.getLogger(__name__)
 
 
 async def serve(read: Settings, environ: Mapping[str, str]) -> None:
-    """The web process until it is told to stop, and the worker beside it unless the settings say otherwise."""
+    """The web process until it is cancelled, and the worker beside it unless the settings say otherwise.
+
+    Raises CannotListenError before anything else is started.
+    """
+    with _listener(read.host, read.port) as listener:
+        await _serve(read, environ, listener)
+
+
+async def _serve(read: Settings, environ: Mapping[str, str], listener: socket.socket) -> None:
     async with open_house(read, environ) as house:
         await sync_installations(house)
         beside = (lambda: work_jobs(house, read.concurrency)) if read.worker else None
         config = uvicorn.Config(
-            create(house, beside=beside),
-            host=read.host,
-            port=read.port,
-            log_config=None,
-            access_log=False,
-            server_header=False,
+            create(house, beside=beside), log_config=None, access_log=False, server_header=False
         )
-        await _until_cancelled(_Server(config))
+        log.info("Listening.", extra={"address": listener.getsockname()})
+        await _until_cancelled(_Server(config), listener)
+
+
+class CannotListenError(UserError):
+    """The address in MAGICODE_HOST and MAGICODE_PORT cannot be listened on."""
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    """Bound, but not listening: nobody connects before somebody answers. Raises CannotListenError."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        raise CannotListenError(
+            f"MAGICODE_HOST and MAGICODE_PORT say {host}:{port}, and that cannot be listened on: {error.strerror}."
+        ) from None
+    return listener
 
 
 class _Server(uvicorn.Server):
@@ -66,9 +91,9 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def _until_cancelled(server: uvicorn.Server) -> None:
+async def _until_cancelled(server: uvicorn.Server, listener: socket.socket) -> None:
     """Serve; when cancelled, let the requests under way be answered first."""
-    serving = asyncio.create_task(server.serve())
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         await asyncio.shield(serving)
     except asyncio.CancelledError:

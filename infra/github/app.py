@@ -10,13 +10,16 @@ from typing import Any, Final, TypeVar, cast
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from githubkit import AppAuthStrategy, GitHub
 from githubkit.auth import BaseAuthStrategy
 from githubkit.cache import MemCacheStrategy
 from githubkit.throttling import LocalThrottler
 from githubkit_schemas.v2026_03_10 import models
 
-from app.errors import MagicodeError, MissingError, TransientError
+from app.errors import MagicodeError, MissingError, TransientError, UserError
 from app.nouns import Delivery, Installation
 from app.ports import RepositoryReader, RepositoryWriter
 from infra.github.auth import InstallationToken
@@ -32,6 +35,10 @@ CONCURRENT: Final = 100
 """https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api#about-secondary-rate-limits"""
 
 REVOKE_SECONDS: Final = 10.0
+
+
+class PrivateKeyError(UserError):
+    """The App's private key cannot be read: it is the PEM file that GitHub gave when the key was made, whole."""
 
 
 class GitHubApp:
@@ -54,6 +61,8 @@ class GitHubApp:
         transport: httpx.AsyncBaseTransport | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        """Raises PrivateKeyError."""
+        _require_rsa(private_key)
         self._api_url = api_url
         self._interval = write_interval_seconds
         self._read_attempts = read_attempts
@@ -199,6 +208,16 @@ class GitHubApp:
             async_transport=self._transport,
             async_event_hooks={"response": [_no_write_becomes_a_read]},
         )
+
+
+def _require_rsa(private_key: str) -> None:
+    """https://docs.github.com/en/apps/creating-github-apps/authenticating-with-a-github-app/managing-private-keys-for-github-apps"""
+    try:
+        key = load_pem_private_key(private_key.encode(), None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise PrivateKeyError from None
+    if not isinstance(key, RSAPrivateKey):
+        raise PrivateKeyError
 
 
 class _Shared(httpx.AsyncBaseTransport):
