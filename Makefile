@@ -6,7 +6,7 @@ READY := .venv/.ready
 WORKERS ?= 2
 
 # GitHub's own descriptions and payload examples, used by the tests alone.
-OCTOKIT := openapi@23.0.2 webhooks-examples@7.6.1 webhooks-schemas@7.6.1
+OCTOKIT := openapi@23.0.2 openapi-webhooks@12.1.0 webhooks-examples@7.6.1 webhooks-schemas@7.6.1
 OCTOKIT_READY := .cache/octokit/.ready
 
 # Published packages of real size that the line is played on.
