@@ -27,7 +27,9 @@ from embeddings.repository import RepositoryIndex
 from infra.embedded.postgres import EmbeddedPostgres
 from infra.encoder import BundledEncoder, ModelMissingError
 from infra.github.app import GitHubApp
+from infra.models.anthropic import AnthropicModel
 from infra.models.choose import default_spec, open_model
+from infra.models.openai import OpenAIModel
 from infra.postgres.migrate import migrate, require_current
 from infra.postgres.store import PostgresStore
 from infra.qdrant import QdrantPoints
@@ -62,7 +64,7 @@ async def open_house(
         # First what can be wrong in the settings, so that it is told before anything is started.
         app_id = _required(read.app_id, "APP_ID")
         webhook_secrets = _secrets(read)
-        model = _models(read, environ)
+        model = _models(stack, read, environ, needed=working and read.worker)
         github = GitHubApp(
             app_id=app_id,
             private_key=_private_key(read),
@@ -175,20 +177,29 @@ def _no_index(_key: bytes, _installation_id: int, _repository_id: int) -> Reposi
     raise SettingMissingError("This process was opened for reading and holds no index.")
 
 
-def _models(read: Settings, environ: Mapping[str, str]) -> ModelFor:
+def _models(stack: AsyncExitStack, read: Settings, environ: Mapping[str, str], *, needed: bool) -> ModelFor:
     """The service's model is opened at once, so that a missing key is told at the start and not in a run."""
-    spec = read.model or default_spec(environ)
-    own = open_model(spec, environ) if spec else None
-    opened: dict[str, Model] = {}
+    opened: dict[str, AnthropicModel | OpenAIModel] = {}
+
+    def open_once(spec: str) -> Model:
+        if spec not in opened:
+            opened[spec] = open_model(spec, environ)
+            stack.push_async_callback(opened[spec].close)
+        return opened[spec]
+
+    own = read.model or default_spec(environ)
+    if own:
+        open_once(own)
+    elif needed:
+        raise SettingMissingError(
+            "No model is configured: set ANTHROPIC_API_KEY or OPENAI_API_KEY, and MAGICODE_MODEL to choose one."
+        )
 
     def model(asked: str | None) -> Model:
-        if asked is None:
-            if own is None:
-                raise SettingMissingError(
-                    "No model is configured: set ANTHROPIC_API_KEY or OPENAI_API_KEY, or MAGICODE_MODEL."
-                )
-            return own
-        return opened.setdefault(asked, open_model(asked, environ))
+        spec = asked or own
+        if spec is None:
+            raise SettingMissingError("This process was opened without a model.")
+        return open_once(spec)
 
     return model
 

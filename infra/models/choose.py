@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from app.errors import UserError
-from app.ports import Model
 from infra.models.anthropic import AnthropicModel
 from infra.models.openai import OpenAIModel
 
@@ -28,7 +27,7 @@ def default_spec(environ: Mapping[str, str]) -> str | None:
     return None
 
 
-def open_model(spec: str, environ: Mapping[str, str]) -> Model:
+def open_model(spec: str, environ: Mapping[str, str]) -> AnthropicModel | OpenAIModel:
     """The model that `spec` names. Raises ModelSettingError that says what is missing; makes no request."""
     provider, _, name = spec.partition(":")
     if provider not in _KEY or not name.strip():
