@@ -8,8 +8,8 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Coroutine
-from contextlib import nullcontext
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -17,6 +17,8 @@ from uuid import UUID
 
 import typer
 from pydantic import ValidationError
+from rich.console import Console
+from rich.progress import Progress
 
 from app import settings
 from app.actionlog.export import Format
@@ -90,6 +92,51 @@ def simulate(
     _run(run(data=data, repos=repos, port=port, app_url=app_url, playbook=playbook, announce=_print))
 
 
+Folder = Annotated[Path, typer.Argument(metavar="DIR", exists=True, file_okay=False, help="Any folder.")]
+
+
+@cli.command("index")
+def index_folder(folder: Folder, as_json: Json = False) -> None:
+    """Index a folder of this machine. No service is needed; nothing of the folder is sent anywhere."""
+    read = _settings()
+    from app.local import index  # noqa: PLC0415 (the model is not loaded by the other commands)
+
+    with _progress("Indexing") as progress:
+        report = _run(index(read, folder, progress))
+    if as_json:
+        _print(asdict(report))
+    else:
+        left_out = sum(report.left_out.values())
+        typer.echo(
+            f"{report.files} files can be searched: {report.embedded} are new ({report.chunks} pieces), "
+            f"{report.reused} were known, {report.removed} are gone, {left_out} are left out. {report.seconds:.1f} s"
+        )
+
+
+@cli.command("search")
+def search_folder(
+    folder: Folder,
+    question: Annotated[str, typer.Argument(help="In plain words, or an error message.")],
+    limit: Annotated[int, typer.Option(min=1, max=200, help="At most so many places.")] = 10,
+    as_json: Json = False,
+) -> None:
+    """Where in a folder of this machine a question is about. Indexes first what has changed."""
+    if not question.strip():
+        raise typer.BadParameter("the question is empty")
+    read = _settings()
+    from app.local import search  # noqa: PLC0415 (the model is not loaded by the other commands)
+
+    with _progress("Indexing what is new") as progress:
+        found = _run(search(read, folder, question, limit, progress))
+    if as_json:
+        _print([asdict(one) for one in found])
+        return
+    for one in found:
+        # A name may hold what a terminal would obey.
+        place = ascii(f"{one.path}:{one.start_line}-{one.end_line}  {one.symbol}")[1:-1]
+        typer.echo(f"{one.score:.3f}  {place}")
+
+
 @actions.command("export")
 def actions_export(
     installation: Annotated[
@@ -160,6 +207,14 @@ def main() -> None:
         sys.exit(1)
 
 
+@contextmanager
+def _progress(doing: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error, where that is a terminal; gone when done."""
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(doing, total=None)
+        yield lambda done, all_of_them: bar.update(task, completed=done, total=all_of_them)
+
+
 def _settings() -> Settings:
     return settings.read()
 
@@ -189,7 +244,8 @@ def _anchor(text: str) -> Anchor:
 
 
 def _print(document: Any) -> None:
-    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    """In ASCII: a path may not be text at all, and a terminal may not take all that is."""
+    sys.stdout.write(json.dumps(document, indent=2) + "\n")
     sys.stdout.flush()
 
 

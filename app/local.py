@@ -1,0 +1,77 @@
+"""Index and search a folder of this machine, with no service running and nothing of the folder sent anywhere.
+
+As in the service only vectors and encrypted places are kept, in the data folder, under a key of that folder's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from app.nouns import Snippet
+from app.settings import Settings
+from embeddings.embed import Encoder
+from embeddings.index import IndexReport
+from embeddings.repository import RepositoryIndex
+from infra.encoder import BundledEncoder
+from infra.folder import FolderTree
+from infra.qdrant import QdrantPoints
+from infra.secrets import FileMasterKey
+
+NOBODY = 0
+"""The installation and the repository of what belongs to none."""
+
+Progress = Callable[[int, int], None]
+
+
+async def index(
+    read: Settings, folder: Path, progress: Progress, *, encoder: Encoder | None = None
+) -> IndexReport:
+    """Bring the folder's index up to what it holds now; only what is new is embedded.
+
+    Raises infra.folder.NotAFolderError, infra.qdrant.FolderInUseError while another process does the same, and
+    infra.encoder.ModelMissingError.
+    """
+    async with _opened(read, folder, encoder) as (places, tree):
+        return await places.update(tree, prune=True, progress=progress)
+
+
+async def search(
+    read: Settings,
+    folder: Path,
+    question: str,
+    limit: int,
+    progress: Progress,
+    *,
+    encoder: Encoder | None = None,
+) -> list[Snippet]:
+    """At most `limit` places that the question is about, best first, in the folder as it is now. Raises as `index`."""
+    async with _opened(read, folder, encoder) as (places, tree):
+        await places.update(tree, prune=True, question=question, progress=progress)
+        found = await places.search(tree, question, limit)
+    return [Snippet(one.path, one.start_line, one.end_line, one.symbol, one.score) for one in found]
+
+
+@asynccontextmanager
+async def _opened(
+    read: Settings, folder: Path, encoder: Encoder | None
+) -> AsyncIterator[tuple[RepositoryIndex, FolderTree]]:
+    tree = await asyncio.to_thread(FolderTree, folder, without=[read.data_dir])
+    key = _key(FileMasterKey(read.data_dir / "master.key"), tree.root)
+    points = QdrantPoints(path=read.data_dir / "local" / hashlib.sha256(b"name" + key).hexdigest()[:32])
+    try:
+        yield (
+            RepositoryIndex(points, encoder or BundledEncoder(read.embedding_model), key, NOBODY, NOBODY),
+            tree,
+        )
+    finally:
+        await points.close()
+
+
+def _key(master: FileMasterKey, root: Path) -> bytes:
+    """The folder's own key: what only the master key makes of the folder's path, so that none needs to be stored."""
+    path = str(root).encode("utf-8", "surrogateescape")
+    return hashlib.sha256(master.wrap(hashlib.sha256(b"magicode/local" + path).digest())).digest()

@@ -1,0 +1,135 @@
+"""A folder of this machine as a tree of files, named as git would name them.
+
+It follows no link, runs no hook or filter of the folder's, and honours .gitignore where git knows the folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import subprocess
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from app.errors import UserError
+from app.nouns import TreeEntry
+
+LARGEST_FILE = 4 << 20
+_SKIPPED = frozenset({".git", ".hg", ".svn", ".venv", "__pycache__", "node_modules"})
+_SETTINGS = {
+    "core.fsmonitor": "false",  # would run a program that the folder names
+    "core.hooksPath": os.devnull,
+    "core.quotePath": "false",
+    "core.untrackedCache": "false",
+    "safe.directory": "*",
+}
+
+
+class NotAFolderError(UserError):
+    """There is no such folder, or it cannot be read."""
+
+
+class FolderTree:
+    """Implements `embeddings.collection.Tree`. Paths are relative to the folder, with `/` between their parts.
+
+    What is listed is what was there when this was made; `read` gives what is there now.
+    """
+
+    def __init__(self, folder: Path, *, without: Iterable[Path] = ()) -> None:
+        """Reads every file once, to name it; blocks meanwhile. Nothing below `without` is listed.
+
+        Raises NotAFolderError.
+        """
+        self._root = folder.resolve()
+        try:
+            os.scandir(self._root).close()
+        except OSError as error:
+            raise NotAFolderError(f"{folder}: {error.strerror}.") from None
+        left_out = [path.resolve() for path in without]
+        # A folder of which git lists nothing is ignored by a repository around it, and still it was asked for.
+        names = _known_to_git(self._root) or list(_walked(self._root))
+        found = (self._entry(name) for name in sorted(names) if not _below(self._root / name, left_out))
+        self._entries = {entry.path: entry for entry in found if entry is not None}
+
+    @property
+    def root(self) -> Path:
+        return self._root
+
+    def entries(self) -> Sequence[TreeEntry]:
+        return tuple(self._entries.values())
+
+    def read(self, path: str) -> bytes:
+        """Raises KeyError for what was not listed. A file that is gone since then is empty."""
+        content = _content(self._root, self._entries[path].path)
+        return b"" if content is None else content
+
+    def _entry(self, name: str) -> TreeEntry | None:
+        content = _content(self._root, name)
+        if content is None:
+            return None
+        sha = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+        return TreeEntry(name, "100644", sha, len(content))
+
+
+def _content(root: Path, name: str) -> bytes | None:
+    """None for what is gone, too large, no regular file, or behind a link: each part of the path is entered by hand."""
+    folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        *parents, last = name.split("/")
+        for part in parents:
+            inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        # Without O_NONBLOCK, opening a named pipe would wait for its writer.
+        descriptor = os.open(last, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+        with os.fdopen(descriptor, "rb") as file:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST_FILE:
+                return None
+            return file.read(LARGEST_FILE)
+    except OSError:
+        return None
+    finally:
+        os.close(folder)
+
+
+def _below(path: Path, folders: Sequence[Path]) -> bool:
+    return any(path.is_relative_to(folder) for folder in folders)
+
+
+def _known_to_git(root: Path) -> list[str]:
+    """Tracked files and those that are neither tracked nor ignored; none where git is missing or knows no repository.
+
+    https://git-scm.com/docs/git-ls-files
+    """
+    settings = {f"GIT_CONFIG_KEY_{n}": name for n, name in enumerate(_SETTINGS)}
+    settings |= {f"GIT_CONFIG_VALUE_{n}": value for n, value in enumerate(_SETTINGS.values())}
+    environ = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    environ |= settings
+    environ |= {
+        "GIT_CONFIG_COUNT": str(len(_SETTINGS)),
+        "GIT_OPTIONAL_LOCKS": "0",
+        "GIT_TERMINAL_PROMPT": "0",
+    }
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+        )
+    except FileNotFoundError:
+        return []
+    if done.returncode:
+        return []
+    # A path in a conflict is listed once for each side.
+    return list(dict.fromkeys(os.fsdecode(name) for name in done.stdout.split(b"\0") if name))
+
+
+def _walked(root: Path) -> Iterator[str]:
+    for folder, folders, files in os.walk(root):
+        folders[:] = [name for name in folders if name not in _SKIPPED]
+        for name in files:
+            yield (Path(folder) / name).relative_to(root).as_posix()
