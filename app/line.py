@@ -73,7 +73,6 @@ async def fix(scene: Scene) -> Outcome:
         change = await left_by_this_run(scene.run, asked.choice, scene.reader)
     if asked.choice.settled and asked.choice.pull_request is not None:
         return Outcome(RunState.OPENED, "opened", "", pull_request=asked.choice.pull_request.number)
-    form = None
     if change is None:
         async with AsyncExitStack() as rooms:
             async with scene.at(Stage.FETCHING):
@@ -86,9 +85,8 @@ async def fix(scene: Scene) -> Outcome:
                 return Outcome(RunState.ANSWERED, "answered", patch.answer)
             async with scene.at(Stage.CHECKING):
                 change = await _verify(scene, asked, workspace, patch)
-                form = template.find(workspace)
     async with scene.at(Stage.PUBLISHING):
-        return _published(await _publish(scene, asked, change, form), asked.repofile)
+        return _published(await _publish(scene, asked, change), asked.repofile)
 
 
 async def play(house: House, run: Run) -> None:
@@ -341,10 +339,12 @@ async def _verify(scene: Scene, asked: Asked, workspace: Workspace, patch: Patch
     return change
 
 
-async def _publish(scene: Scene, asked: Asked, change: Change, form: str | None) -> Publication:
+async def _publish(scene: Scene, asked: Asked, change: Change) -> Publication:
     """Change → Publication, with the one token that may write code, minted now and revoked right after."""
     house, run = scene.house, scene.run
     await require_permission(scene)
+    opens = asked.choice.pull_request is None
+    form = await template.find(asked.base_tree, scene.reader) if opens else None
     # Noted before anything is written there: what GitHub then tells about the branch is known to be about ours.
     await states.note(house.store, run, branch=asked.choice.branch, base_sha=asked.request.base_sha)
     head = await house.ledger.head(run.installation_id)

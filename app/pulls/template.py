@@ -1,4 +1,4 @@
-"""The repository's own pull-request template: found in the workspace and filled, since GitHub's API does not apply it.
+"""The repository's own pull-request template: found in the base branch's tree and filled, since GitHub's API does not apply it.
 
 https://docs.github.com/en/communities/using-templates-to-encourage-useful-issues-and-pull-requests/creating-a-pull-request-template-for-your-repository
 """
@@ -9,12 +9,14 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from app.ports import Workspace
+from app.nouns import Tree
+from app.ports import RepositoryReader
 from app.pulls.neutralise import neutralise, visible
 
 LARGEST: Final = 65_536
 """Bytes; a longer file is no template that would fit a body."""
 
+_READABLE: Final = ("100644", "100755")
 _FOLDERS: Final = (".github/", "", "docs/")
 _NAMES: Final = re.compile(r"pull_request_template(?:\.(?:md|txt|markdown))?", re.IGNORECASE)
 _MANY: Final = re.compile(r"pull_request_template/[^/]+\.(?:md|txt|markdown)", re.IGNORECASE)
@@ -36,18 +38,18 @@ _TOPICS: Final[tuple[tuple[str, re.Pattern[str]], ...]] = (
 )
 
 
-def find(workspace: Workspace) -> str | None:
+async def find(tree: Tree, reader: RepositoryReader) -> str | None:
     """The template's text: a single file first, then the first of the folder's; None when there is none."""
-    files = [entry.path for entry in workspace.entries()]
+    files = [entry for entry in tree.entries if entry.mode in _READABLE and (entry.size or 0) <= LARGEST]
     for pattern in (_NAMES, _MANY):
         for folder in _FOLDERS:
-            found = sorted(
-                path
-                for path in files
-                if path.lower().startswith(folder) and pattern.fullmatch(path[len(folder) :])
-            )
-            for path in found:
-                content = workspace.read(path)
+            found = [
+                entry
+                for entry in files
+                if entry.path.lower().startswith(folder) and pattern.fullmatch(entry.path[len(folder) :])
+            ]
+            for entry in sorted(found, key=lambda one: one.path):
+                content = await reader.blob(entry.sha)
                 if len(content) <= LARGEST and content.strip():
                     return content.decode("utf-8", "replace")
     return None

@@ -45,7 +45,7 @@ class _Server(uvicorn.Server):
 
 @dataclass
 class Stage:
-    """`seconds` holds, for each run, how long it was at each station."""
+    """`seconds` holds, for each run, how long it was at each station; `environ` what the service was started with."""
 
     github: Running
     house: House
@@ -53,6 +53,8 @@ class Stage:
     repository: str
     model_url: str
     seconds: dict[UUID, dict[str, float]] = field(default_factory=dict)
+    folder: Path = Path()
+    environ: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def installation(self) -> int:
@@ -110,9 +112,9 @@ class Stage:
             await asyncio.sleep(0.05)
 
     @contextlib.asynccontextmanager
-    async def at_work(self, concurrency: int = 2) -> AsyncIterator[None]:
-        """A worker for the length of the block, on a stage that was raised without one."""
-        working = asyncio.create_task(work_jobs(self.house, concurrency))
+    async def at_work(self, concurrency: int = 2, **how: Any) -> AsyncIterator[None]:
+        """A worker for the length of the block, on a stage that was raised without one; `how` as `work_jobs` takes it."""
+        working = asyncio.create_task(work_jobs(self.house, concurrency, **how))
         try:
             yield
         finally:
@@ -182,7 +184,7 @@ async def staged(
         await sync_installations(house)
         url = await stack.enter_async_context(_served(house, working=working))
         github.world.app_url = f"{url}/webhooks/github"
-        yield Stage(github, house, url, next(iter(repositories)), model_url, seconds)
+        yield Stage(github, house, url, next(iter(repositories)), model_url, seconds, folder, given)
         github.world.app_url = None
         await github.world.settled()
 

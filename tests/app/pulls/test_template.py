@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
-from app.nouns import TreeEntry
+from app.nouns import Tree, TreeEntry
 from app.pulls.template import fill, find
 
 
 class Files:
-    """A workspace of a few files."""
-
-    sha = "0" * 40
+    """A tree of a few files, and who reads its blobs."""
 
     def __init__(self, **files: bytes) -> None:
         self.files = files
 
-    def entries(self) -> Sequence[TreeEntry]:
-        return [TreeEntry(path, "100644", "0", len(self.files[path])) for path in sorted(self.files)]
+    @property
+    def tree(self) -> Tree:
+        return Tree("0" * 40, tuple(TreeEntry(p, "100644", p, len(b)) for p, b in sorted(self.files.items())))
 
-    def entry(self, path: str) -> TreeEntry | None:
-        return next((one for one in self.entries() if one.path == path), None)
+    async def blob(self, sha: str) -> bytes:
+        return self.files[sha]
 
-    def read(self, path: str) -> bytes:
-        return self.files[path]
+
+async def found(files: dict[str, bytes]) -> str | None:
+    repository: Any = Files(**files)
+    return await find(repository.tree, repository)
 
 
 @pytest.mark.parametrize(
@@ -36,8 +37,8 @@ class Files:
         ".github/PULL_REQUEST_TEMPLATE/feature.md", "PULL_REQUEST_TEMPLATE/a.md",
     ],
 )  # fmt: skip
-def test_it_is_found_where_github_looks(path: str) -> None:
-    assert find(Files(**{path: b"## What"})) == "## What"
+async def test_it_is_found_where_github_looks(path: str) -> None:
+    assert await found({path: b"## What"}) == "## What"
 
 
 @pytest.mark.parametrize(
@@ -45,24 +46,24 @@ def test_it_is_found_where_github_looks(path: str) -> None:
     ["src/pull_request_template.md", ".github/pull_request_template.py", "pull_request_template.md.bak",
      ".github/PULL_REQUEST_TEMPLATE/deep/er.md", "docs/other.md"],
 )  # fmt: skip
-def test_it_is_not_found_elsewhere(path: str) -> None:
-    assert find(Files(**{path: b"## What"})) is None
+async def test_it_is_not_found_elsewhere(path: str) -> None:
+    assert await found({path: b"## What"}) is None
 
 
-def test_a_single_file_comes_before_the_folder_and_github_before_the_root() -> None:
+async def test_a_single_file_comes_before_the_folder_and_github_before_the_root() -> None:
     files = {
         ".github/PULL_REQUEST_TEMPLATE/a.md": b"folder",
         "pull_request_template.md": b"root",
         ".github/pull_request_template.md": b"github",
     }
-    assert find(Files(**files)) == "github"
+    assert await found(files) == "github"
     del files[".github/pull_request_template.md"]
-    assert find(Files(**files)) == "root"
+    assert await found(files) == "root"
 
 
-def test_an_empty_or_huge_template_is_none() -> None:
-    assert find(Files(**{"pull_request_template.md": b" \n"})) is None
-    assert find(Files(**{"pull_request_template.md": b"x" * 70_000})) is None
+async def test_an_empty_or_huge_template_is_none() -> None:
+    assert await found({"pull_request_template.md": b" \n"}) is None
+    assert await found({"pull_request_template.md": b"x" * 70_000}) is None
 
 
 def test_sections_stand_below_the_headings_that_ask_for_them() -> None:

@@ -1,0 +1,150 @@
+"""What the tests of whole requests share: short playbooks, and what GitHub and the model were told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any
+
+import httpx
+
+from app.nouns import Run
+from infra.models.playbook import Playbook
+from infra.simulator.state import Repo
+from tests.line.stage import Stage
+
+TITLE = "The note is wrong"
+BODY = "NOTES.md says nothing. Please write one."
+ASK = "@magicode fix this"
+QUICK = timedelta(milliseconds=100)
+
+
+def finish(title: str = "Write the note", summary: str = "The note was missing.") -> dict[str, Any]:
+    words = {"title": title, "summary": summary, "checked_how": "Read it again."}
+    return {"calls": [{"tool": "finish", "arguments": words}]}
+
+
+def create(path: str, text: str) -> dict[str, Any]:
+    return {"calls": [{"tool": "create", "arguments": {"path": path, "text": text}}]}
+
+
+def scenario(*turns: dict[str, Any], when: str | None = None) -> dict[str, Any]:
+    said: dict[str, Any] = {"name": when or "the only one", "turns": list(turns)}
+    return said | ({"when": {"contains": when}} if when else {})
+
+
+def playbook(*scenarios: dict[str, Any]) -> Playbook:
+    return Playbook.model_validate({"scenarios": list(scenarios)})
+
+
+def notes(path: str = "NOTES.md") -> Playbook:
+    """Creates a note; where the request says `once more`, writes another beside it."""
+    return playbook(
+        scenario(
+            create("MORE.md", "More of it.\n"),
+            finish("Write another note", "One note was not enough."),
+            when="once more",
+        ),
+        scenario(create(path, "A note.\n"), finish()),
+    )
+
+
+def writes(path: str, text: str = "x\n") -> Playbook:
+    return playbook(scenario(create(path, text), finish()))
+
+
+async def ask(
+    stage: Stage, comment: str = ASK, *, user: str = "wim", body: str = BODY, by: str = "wim"
+) -> int:
+    """An issue by `by`, and the comment on it by `user`; the issue's number."""
+    number = await stage.open_issue(TITLE, body, user=by)
+    await stage.comment(number, comment, user=user)
+    return number
+
+
+def repo_of(stage: Stage) -> Repo:
+    found = stage.github.world.repository(stage.repository)
+    assert found is not None
+    return found
+
+
+async def ours(stage: Stage, number: int) -> list[str]:
+    """What the App wrote on an issue or a pull request, oldest first."""
+    return [
+        str(one["body"]) for one in await stage.comments(number) if one["user"]["login"] == "magicode[bot]"
+    ]
+
+
+async def branches(stage: Stage) -> list[str]:
+    """Those of ours."""
+    refs = await repo_of(stage).git.refs("refs/heads/magicode/")
+    return sorted(name.removeprefix("refs/heads/") for name, _, _ in refs)
+
+
+async def asked_of_the_model(stage: Stage) -> list[dict[str, Any]]:
+    async with httpx.AsyncClient(trust_env=False) as client:
+        return list((await client.get(f"{stage.model_url}/_simulator/requests")).json())
+
+
+async def prompts(stage: Stage) -> str:
+    """All that was sent to the model, with nothing escaped."""
+    return "\n".join(
+        json.dumps(one["body"], ensure_ascii=False).replace("\\n", "\n").replace('\\"', '"')
+        for one in await asked_of_the_model(stage)
+    )
+
+
+async def writes_of(stage: Stage) -> list[tuple[str, str]]:
+    """The App's own requests that change something in a repository: method and route."""
+    return [
+        (one.method, one.route or one.path)
+        for one in stage.github.world.requests
+        if one.caller == "installation"
+        and one.method != "GET"
+        and one.status is not None
+        and one.status < 300
+        and "installation/token" not in one.path
+    ]
+
+
+async def ends(stage: Stage, run: Run) -> list[dict[str, Any]]:
+    """The details of the run's `run.ended` entries."""
+    return [
+        dict(entry.details or {})
+        for entry in await stage.log()
+        if entry.action == "run.ended" and entry.run_id == str(run.id)
+    ]
+
+
+async def ended_well_told(stage: Stage, run: Run, number: int | None = None) -> str:
+    """The run's one status comment, once it is sure that the run ended once and said which, what it cost and what next."""
+    (end,) = await ends(stage, run)
+    assert (end["state"], end["reason"]) == (run.state.value, run.reason)
+    said = [one for one in await ours(stage, number or run.number) if str(run.id) in one.split("\n", 1)[0]]
+    assert len(said) == 1, said
+    heading = {
+        "opened": "Pull request opened",
+        "updated": "Pull request updated",
+        "answered": "Answered",
+        "refused": "Not done",
+        "failed": "Failed",
+        "cancelled": "Cancelled",
+    }[run.state.value]
+    assert f"**{heading}**" in said[0], said[0]
+    assert "Cost: " in said[0] or "No model was called: $0.00" in said[0]
+    assert "Action log head:" in said[0]
+    if run.state.value != "answered":
+        assert "**Next:**" in said[0]
+    return said[0]
+
+
+async def one_pull_request(stage: Stage, *, head: str) -> dict[str, Any]:
+    """The only pull request there is."""
+    (pull,) = await stage.pulls()
+    assert pull["head"]["ref"] == head
+    return pull
+
+
+def reasons(runs: Iterable[Run]) -> list[tuple[str, str, str | None]]:
+    return [(run.verb, run.state.value, run.reason) for run in runs]
