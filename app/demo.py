@@ -30,8 +30,7 @@ from rich.table import Table
 from app import settings
 from app.actionlog.export import opened
 from app.errors import MagicodeError
-from app.house import House
-from app.wiring import open_house
+from app.wiring import Records, open_records
 from infra.models import playbook
 from infra.models.choose import default_spec
 from infra.simulator.model.serve import environment
@@ -122,7 +121,7 @@ class Stage:
     """A simulated GitHub and a service that listens to it."""
 
     github: Running
-    house: House
+    records: Records
     spec: str
     scripted: bool
 
@@ -162,8 +161,8 @@ async def _stage(folder: Path, environ: Mapping[str, str]) -> AsyncIterator[Stag
         }
         await stack.enter_async_context(_service(service, folder / "service.log", port))
         github.world.app_url = f"http://127.0.0.1:{port}/webhooks/github"
-        house = await stack.enter_async_context(open_house(settings.read(service), service, working=False))
-        yield Stage(github, house, spec, scripted=bool(extra))
+        records = await stack.enter_async_context(open_records(settings.read(service)))
+        yield Stage(github, records, spec, scripted=bool(extra))
 
 
 async def _model(stack: contextlib.AsyncExitStack, environ: Mapping[str, str]) -> tuple[str, dict[str, str]]:
@@ -254,14 +253,14 @@ async def _follow(out: Console, stage: Stage) -> Told:
     told = Told(stage.spec, stage.scripted)
     installation, seen, ended = stage.github.installation_id, 0, False
     while True:
-        async for entry in opened(stage.house.store, stage.house.keys, installation, after_seq=seen):
+        async for entry in opened(stage.records.store, stage.records.keys, installation, after_seq=seen):
             row = entry.model_dump()
             seen = entry.seq
             told.actions.append(row)
             _step(out, row)
         if ended:
             return told
-        async with stage.house.store.transaction(installation) as transaction:
+        async with stage.records.store.transaction(installation) as transaction:
             runs = [run for run in await transaction.runs(limit=1) if run.state.ended]
         if runs:
             run = runs[0]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -53,18 +52,17 @@ ModelFor = Callable[[str | None], Model]
 
 @asynccontextmanager
 async def open_house(
-    read: Settings, environ: Mapping[str, str], *, working: bool = True, timed: Timed = untimed
+    read: Settings, environ: Mapping[str, str], *, timed: Timed = untimed
 ) -> AsyncIterator[House]:
     """Open what the settings name, migrate what is ours, and close it all at the end.
 
-    `working=False` opens what a reader of the log or of the runs needs: no embedding model and no vectors are touched.
     Raises SettingMissingError, and what the parts raise when they cannot be reached.
     """
     async with AsyncExitStack() as stack:
         # First what can be wrong in the settings, so that it is told before anything is started.
         app_id = _required(read.app_id, "APP_ID")
         webhook_secrets = _secrets(read)
-        model = _models(stack, read, environ, needed=working and read.worker)
+        model = _models(stack, read, environ, needed=read.worker)
         github = GitHubApp(
             app_id=app_id,
             private_key=_private_key(read),
@@ -79,7 +77,7 @@ async def open_house(
             keys=records.keys,
             github=github,
             model=model,
-            index=_index(stack, read) if working else _no_index,
+            index=_index(stack, read),
             webhook_secrets=webhook_secrets,
             slug=read.app_slug,
             app_id=app_id,
@@ -89,7 +87,7 @@ async def open_house(
                 dollars=read.max_cost_usd,
                 seconds=float(read.max_seconds),
             ),
-            workspace_root=_workspace_root(read) if working else Path(os.devnull),
+            workspace_root=_workspace_root(read),
             ready_after_seconds=read.ready_after_seconds,
             index_seconds=read.index_seconds,
             service_url=records.service_url,
@@ -171,10 +169,6 @@ async def _load(encoder: BundledEncoder) -> None:
     """
     with suppress(ModelMissingError):
         await dimension(encoder)
-
-
-def _no_index(_key: bytes, _installation_id: int, _repository_id: int) -> RepositoryIndex:
-    raise SettingMissingError("This process was opened for reading and holds no index.")
 
 
 def _models(stack: AsyncExitStack, read: Settings, environ: Mapping[str, str], *, needed: bool) -> ModelFor:
