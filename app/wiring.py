@@ -216,7 +216,7 @@ def _secrets(read: Settings) -> Secrets:
 
 def _private_key(read: Settings) -> str:
     if read.private_key is not None:
-        # Where an environment can hold no line breaks, they are written as \\n.
+        # Where an environment can hold no line breaks, each is written as a backslash and an n.
         return read.private_key.get_secret_value().replace("\\n", "\n")
     path = _required(read.private_key_path, "PRIVATE_KEY or MAGICODE_PRIVATE_KEY_PATH")
     if not path.is_file():
