@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import os
 import signal
 import sys
@@ -25,6 +24,7 @@ from app.actionlog.export import Format
 from app.actionlog.verify import Anchor, verify_text
 from app.errors import MagicodeError
 from app.settings import Settings, UnknownSettingError
+from infra.telemetry import set_up
 
 T = TypeVar("T")
 
@@ -57,7 +57,7 @@ def serve() -> None:
     read = _settings()
     from app.worker import serve as run  # noqa: PLC0415 (only the long-running commands load the service)
 
-    _log_to_standard_error(read.log_level)
+    set_up(read.log_level)
     _run(run(read, os.environ))
 
 
@@ -67,7 +67,7 @@ def worker() -> None:
     read = _settings()
     from app.worker import work as run  # noqa: PLC0415 (only the long-running commands load the service)
 
-    _log_to_standard_error(read.log_level)
+    set_up(read.log_level)
     _run(run(read, os.environ))
 
 
@@ -273,22 +273,6 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
         raise typer.Exit(0) from None
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
-
-
-def _log_to_standard_error(level: str) -> None:
-    logging.basicConfig(
-        stream=sys.stderr, level=level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
-    for loud in (
-        "httpx",
-        "httpx2",
-        "httpcore",
-        "procrastinate",
-        "uvicorn.access",
-        "sentence_transformers",
-        "alembic",
-    ):
-        logging.getLogger(loud).setLevel(logging.WARNING)
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ class Settings(BaseModel):
     ready_after_seconds: float = 2.0
     index_seconds: float = 60.0
     write_interval_seconds: float = 1.0
-    log_level: str = "INFO"
+    log_level: str = Field(default="INFO", pattern="(?i)^(debug|info|warning|error|critical)$")
 
 
 def read(environ: Mapping[str, str] | None = None) -> Settings:

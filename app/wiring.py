@@ -29,7 +29,8 @@ from infra.github.app import GitHubApp
 from infra.models.anthropic import AnthropicModel
 from infra.models.choose import default_spec, open_model
 from infra.models.openai import OpenAIModel
-from infra.postgres.migrate import migrate, require_current
+from infra.postgres.errors import translated
+from infra.postgres.migrate import migrate, require_current, require_service_role
 from infra.postgres.store import PostgresStore
 from infra.qdrant import QdrantPoints
 from infra.secrets import FileMasterKey
@@ -128,11 +129,19 @@ async def _database(stack: AsyncExitStack, read: Settings) -> str:
         await _to_its_end(lambda: migrate(embedded.owner_url))
         return embedded.service_url
     url = read.database_url.get_secret_value()
-    if read.database_owner_url is not None:
-        await asyncio.to_thread(migrate, read.database_owner_url.get_secret_value())
-    else:
-        await asyncio.to_thread(require_current, url)
+    owner_url = read.database_owner_url.get_secret_value() if read.database_owner_url else None
+    await _to_its_end(lambda: _ready(url, owner_url))
     return url
+
+
+def _ready(url: str, owner_url: str | None) -> None:
+    """Raises DatabaseAwayError, SchemaBehindError, and UnsafeRoleError for a role that no policy would hold."""
+    with translated():
+        if owner_url is not None:
+            migrate(owner_url)
+        else:
+            require_current(url)
+        require_service_role(url)
 
 
 async def _to_its_end(work: Callable[[], object]) -> None:
