@@ -20,7 +20,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 from urllib.parse import quote
@@ -119,6 +119,10 @@ class EmbeddedPostgres:
             else:
                 if self._answers():
                     self._program("pg_ctl", "-w", "-m", "fast", "-D", str(self._cluster), "stop")
+                folder = self._socket_folder()
+                if folder != self._cluster:
+                    with suppress(OSError):  # there already, or not empty: the next start looks at it anew
+                        folder.rmdir()
             finally:
                 user.close()
 
