@@ -31,15 +31,15 @@ import httpx
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-import infra.simulator  # noqa: E402 (the repository's root comes first)
-from app.demo import COMMENT, ISSUE_BODY, ISSUE_TITLE  # noqa: E402
-from app.nouns import RunState  # noqa: E402
-from infra.embedded.postgres import EmbeddedPostgres  # noqa: E402
-from infra.encoder import BundledEncoder  # noqa: E402
-from infra.models.playbook import load  # noqa: E402
-from infra.models.scripted import ScriptedModel  # noqa: E402
-from infra.postgres.migrate import migrate  # noqa: E402
-from tests.line.stage import Stage, staged  # noqa: E402
+import infra.simulator
+from app.demo import COMMENT, ISSUE_BODY, ISSUE_TITLE
+from app.nouns import RunState
+from infra.embedded.postgres import EmbeddedPostgres
+from infra.encoder import BundledEncoder
+from infra.models.playbook import load
+from infra.models.scripted import ScriptedModel
+from infra.postgres.migrate import migrate
+from tests.line.stage import Stage, staged
 
 SIMULATOR = Path(infra.simulator.__file__).parent
 CONNECTIONS = 16

@@ -271,7 +271,7 @@ async def test_everything_is_gone_after_a_cancellation_while_unpacking(commit, r
             await asyncio.sleep(60)
 
     task = asyncio.create_task(work())
-    while not any(len(path.name) == 40 for path in root.glob("*/*")):  # noqa: ASYNC110
+    while not any(len(path.name) == 40 for path in root.glob("*/*")):
         await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
