@@ -195,7 +195,7 @@ async def _served(house: House, *, working: bool) -> AsyncIterator[str]:
     web = create(house, beside=(lambda: work_jobs(house, 2)) if working else None)
     server = _Server(uvicorn.Config(web, log_config=None, access_log=False))
     serving = asyncio.create_task(server.serve(sockets=[listener]))
-    while not server.started:  # noqa: ASYNC110 (uvicorn tells it by a flag alone)
+    while not server.started:
         await asyncio.sleep(0.01)
     try:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import sys
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -173,7 +174,7 @@ async def a_worker_process(stage: Stage, folder: Path) -> AsyncIterator[asyncio.
     """`magicode worker` as it is started anywhere else, killed for good at the end."""
     data = stage.folder / "data"
     await asyncio.to_thread(folder.mkdir)
-    await asyncio.to_thread((folder / "master.key").write_bytes, (data / "master.key").read_bytes())
+    await asyncio.to_thread(shutil.copy, data / "master.key", folder / "master.key")
     given = stage.environ | {"MAGICODE_DATA_DIR": str(folder), "MAGICODE_WORKER": "true"}
     kept = {
         name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "PYTHONPATH")
