@@ -134,12 +134,16 @@ class Issue:
 
 @dataclass(frozen=True, slots=True)
 class Comment:
+    """`path` and `line` (1-based, None where the code has moved on) are those of a comment on a pull request's code."""
+
     id: int
     body: str
     author: Account
     html_url: str
     created_at: datetime
     updated_at: datetime
+    path: str | None = None
+    line: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,10 +166,18 @@ async def _words(scene: Scene, issue: Issue, asking: Comment | None) -> _Words:
         and await writers.include(one.author.login)
     ]
     if ask is not None and ask.words:
-        instructions.append(ask.words)
+        instructions.append(_place(asking) + ask.words)
     if await writers.include(issue.author.login):
         return _Words(issue.title, issue.body, tuple(instructions), ())
     return _Words("", "", tuple(instructions), (f"{issue.title}\n\n{issue.body}".strip(),))
+
+
+def _place(asking: Comment | None) -> str:
+    """Which code `this` means, in a comment that stands on a line."""
+    if asking is None or asking.path is None:
+        return ""
+    line = f", line {asking.line}" if asking.line is not None else ""
+    return f"(Written on `{asking.path}`{line}.)\n"
 
 
 def _asked_at(run: Run, asking: Comment | None) -> datetime:

@@ -52,6 +52,8 @@ def issue(found: models.Issue) -> Issue:
 
 
 def comment(found: models.IssueComment | models.PullRequestReviewComment) -> Comment:
+    on_code = found if isinstance(found, models.PullRequestReviewComment) else None
+    line = on_code.line if on_code else None
     return Comment(
         id=found.id,
         body=found.body or "",
@@ -59,6 +61,8 @@ def comment(found: models.IssueComment | models.PullRequestReviewComment) -> Com
         html_url=found.html_url,
         created_at=found.created_at,
         updated_at=found.updated_at,
+        path=on_code.path if on_code else None,
+        line=line if isinstance(line, int) else None,
     )
 
 
