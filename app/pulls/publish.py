@@ -125,12 +125,17 @@ class _Publisher:
         return Publication(pull, choice.branch, commit.sha, commit.verified, created=created)
 
     async def _rules(self, branch: str, base_ref: str, head: Branch | None, message: str) -> None:
-        """Rulesets answer for a branch that does not exist yet; classic protection is seen on one that does."""
+        """Rulesets answer for a branch that does not exist yet; classic protection is seen on one that does.
+
+        `protected` is also what GitHub says of a branch that a ruleset covers, such as one that forbids force pushes
+        everywhere: those rules are kept one by one. https://docs.github.com/en/rest/branches/branches#list-branches
+        """
         base = await self.reader.branch(base_ref)
-        protected = head is not None and head.protected
+        rules = await self.reader.rules(branch)
+        protected = head is not None and head.protected and not rules
         self.guard(
             branch=branch,
-            branch_rules=await self.reader.rules(branch),
+            branch_rules=rules,
             branch_protected=protected,
             base=base.name,
             base_rules=await self.reader.rules(base.name),
