@@ -33,8 +33,8 @@ from infra.postgres.queue import WorkerLimits
 from infra.postgres.queue import work as work_queue
 
 SYNC_EVERY_SECONDS = 300.0
-CATCH_UP_AFTER_SECONDS = 2.0
-"""So that the web process listens when the first redelivery comes."""
+CATCH_UP_AFTER_SECONDS = (2.0, 16.0)
+"""First when the web process listens; then when whatever was lost before our start is old enough to be asked for."""
 CATCH_UP_EVERY_SECONDS = 60.0
 
 LIMITS = WorkerLimits()
@@ -232,10 +232,9 @@ async def catch_up(house: House, since: datetime) -> datetime:
 
 async def _keep_caught_up(house: House) -> None:
     since = house.clock() - reconcile.KEPT
-    await asyncio.sleep(CATCH_UP_AFTER_SECONDS)
-    while True:
+    for pause in chain(CATCH_UP_AFTER_SECONDS, repeat(CATCH_UP_EVERY_SECONDS)):
+        await asyncio.sleep(pause)
         since = await catch_up(house, since)
-        await asyncio.sleep(CATCH_UP_EVERY_SECONDS)
 
 
 async def _keep_installations(house: House) -> None:

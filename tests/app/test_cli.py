@@ -190,6 +190,7 @@ NEEDED = {
     "MAGICODE_APP_ID": "1",
     "MAGICODE_PRIVATE_KEY": "",
     "MAGICODE_WEBHOOK_SECRET": "abc",
+    "ANTHROPIC_API_KEY": "key",
 }
 
 
@@ -202,7 +203,9 @@ NEEDED = {
         ({}, "MAGICODE_PRIVATE_KEY"),
         ({"MAGICODE_PRIVATE_KEY_PATH": "no-such-file.pem"}, "no-such-file.pem"),
         ({"MAGICODE_PRIVATE_KEY": "-----BEGIN hunter2-----"}, "private key"),
-        ({"MAGICODE_PRIVATE_KEY": "x", "MAGICODE_MODEL": "anthropic:claude"}, "ANTHROPIC_API_KEY"),
+        ({"ANTHROPIC_API_KEY": ""}, "ANTHROPIC_API_KEY"),
+        ({"MAGICODE_MODEL": "openai:gpt"}, "OPENAI_API_KEY"),
+        ({"MAGICODE_MODEL": "gpt"}, "MAGICODE_MODEL"),
     ],
 )
 def test_what_is_missing_is_said_before_anything_is_started(
@@ -290,6 +293,8 @@ def desk(tmp_path: Path, sample: Path) -> Iterator[Desk]:
             "MAGICODE_LOG_LEVEL": "DEBUG",
             "ANTHROPIC_BASE_URL": told["model"]["anthropic_base_url"],
             "ANTHROPIC_API_KEY": told["model"]["api_key"],
+            "ANTHROPIC_LOG": "debug",  # the libraries' own ways to be made to log whole requests
+            "OPENAI_LOG": "debug",
         }
         yield Desk(told, port, tmp_path / "data", given, tmp_path)
 
@@ -353,13 +358,13 @@ def test_a_comment_becomes_a_pull_request_and_the_log_can_be_taken_away(desk: De
 
 
 @pytest.mark.long
-def test_the_service_starts_again_on_the_folder_that_it_left(desk: Desk) -> None:
+def test_the_service_starts_again_on_the_folder_that_it_left_and_does_what_it_missed(desk: Desk) -> None:
     with desk.service() as program:
         assert program.stop(signal.SIGINT) < 10
     assert program.process.returncode == 0
+    number = desk.github("POST", "/issues", title=ISSUE_TITLE, body=ISSUE_BODY)["number"]
+    desk.github("POST", f"/issues/{number}/comments", body="@magicode help")
     with desk.service() as program:
-        number = desk.github("POST", "/issues", title=ISSUE_TITLE, body=ISSUE_BODY)["number"]
-        desk.github("POST", f"/issues/{number}/comments", body="@magicode help")
         desk.until(lambda: bool(desk.github("GET", f"/issues/{number}/comments")[1:]), program)
         assert program.stop() < 10
     assert program.process.returncode == 0
