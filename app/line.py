@@ -24,6 +24,7 @@ from app.errors import (
     MagicodeError,
     MissingError,
     RefusedError,
+    StoppedError,
     SupersededError,
     TransientError,
     UserError,
@@ -48,7 +49,7 @@ from app.ports import Model, Search, Transaction, Workspace
 from app.pulls import template, wording
 from app.pulls.branch import issue_of
 from app.pulls.publish import PERMISSIONS, PublishSettings, publish
-from app.pulls.recovery import left_by_this_run
+from app.pulls.recovery import left_by_this_run, was_published
 from app.pulls.wording import Stage
 from app.reading import Asked, read_request, require_permission
 from app.repofile import PATH, RepoFile
@@ -101,9 +102,22 @@ async def play(house: House, run: Run) -> None:
             outcome = await (_answer if run.verb in _ANSWERED else fix)(scene)
         except (SupersededError, TransientError, DefectError):
             raise
+        except StoppedError as error:
+            outcome = await _stopped(scene, error)
         except MagicodeError as error:
             outcome = wording.outcome(error)
         await end(scene, outcome)
+
+
+async def _stopped(scene: Scene, error: StoppedError) -> Outcome:
+    """A cancelled run's end, which names what was published before: nothing is left behind without a word."""
+    outcome, run = wording.outcome(error), await scene.current()
+    if run.branch is None or not await was_published(run, scene.reader):
+        return outcome
+    mark = wording.opened_marker(run.id)
+    pulls = await scene.reader.pull_requests(head_branch=run.branch)
+    number = next((one.number for one in pulls if mark in one.body), None)
+    return replace(outcome, message=wording.stopped_late(run.branch, number), pull_request=number)
 
 
 async def end(scene: Scene, outcome: Outcome) -> None:

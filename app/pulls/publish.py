@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,6 +19,7 @@ from app.errors import (
     InvalidError,
     MissingError,
     RefusedError,
+    StoppedError,
     TransientError,
 )
 from app.nouns import Action, Branch, Change, Commit, Publication, PullRequest, Request, Rule, Run, TreeChange
@@ -239,7 +241,7 @@ class _Publisher:
             ledger_head=self.ledger_head,
             checks_run=self.settings.checks_run,
         )
-        await self.fence()
+        await self._still_ours()
         revised = await self.writer.update_pull_request(pull.number, body=body)
         await self.record(Action.PULL_REQUEST_UPDATED, number=revised.number, branch=revised.head_ref)
         return revised
@@ -290,13 +292,18 @@ class _Publisher:
         await self.sleep(self.settings.ready_after_seconds)
         if (await self.reader.checks(sha)).pending:
             return pull
-        await self.fence()
+        await self._still_ours()
         try:
             await self.writer.mark_ready(pull)
         except (DeniedError, InvalidError):
             return pull
         await self.record(Action.PULL_REQUEST_UPDATED, number=pull.number, ready=True)
         return await self.reader.pull_request(pull.number)
+
+    async def _still_ours(self) -> None:
+        """The fence behind the commit on an open pull request: too late to be stopped halfway, not to be taken over."""
+        with suppress(StoppedError):
+            await self.fence()
 
 
 async def choose_branch(run: Run, reader: RepositoryReader, *, asked_on: PullRequest | None = None) -> Choice:

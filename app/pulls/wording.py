@@ -426,6 +426,16 @@ def why(reason: str) -> tuple[str, str]:
     return _WHY.get(reason, ("", ""))
 
 
+def stopped_late(branch: str, pull_request: int | None) -> Ours:
+    """What a cancelled run had published by the time that it was stopped."""
+    if pull_request is not None:
+        return Ours("Stopped, as asked; the pull request was open by then. Close it if it is not wanted.")
+    return Ours(
+        f"Stopped, as asked; my commit was on the branch {code(branch)} by then, and nothing came after it. "
+        "Revert it there, or delete the branch if nothing else needs it."
+    )
+
+
 def outcome(error: MagicodeError) -> Outcome:
     """How a run ends that an error ended: refused, failed or cancelled, with words for people.
 

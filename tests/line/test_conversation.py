@@ -232,6 +232,20 @@ async def test_cancel_stops_a_run_that_waits_for_the_model(raise_stage: Stages, 
     assert await branches(stage) == []
 
 
+async def test_a_cancelled_run_names_the_branch_that_it_had_made(raise_stage: Stages, sample: Path) -> None:
+    stage = await raise_stage({"octo/fairshare": sample}, notes())
+    await stage.fault(kind="delay", method="POST", route="/git/refs$", seconds=3)
+    number = await ask(stage)
+    async with asyncio.timeout(60):
+        while not any(one.path.endswith("/git/refs") for one in stage.github.world.requests):
+            await asyncio.sleep(0.02)
+    await stage.comment(number, "@magicode cancel")
+    runs = await stage.ended(2)
+    assert runs[0].state is RunState.CANCELLED
+    assert f"`magicode/issue-{number}`" in await ended_well_told(stage, runs[0])
+    assert await stage.pulls() == []
+
+
 async def test_cancel_with_nothing_at_work_says_so(stage: Stage) -> None:
     await ask(stage, "@magicode cancel")
     (run,) = await stage.ended()

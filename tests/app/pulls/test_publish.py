@@ -9,7 +9,14 @@ from uuid import UUID
 
 import pytest
 
-from app.errors import AlreadyExistsError, InvalidError, RefusedError, SupersededError, TransientError
+from app.errors import (
+    AlreadyExistsError,
+    InvalidError,
+    RefusedError,
+    StoppedError,
+    SupersededError,
+    TransientError,
+)
 from app.nouns import Action, Publication, Rule
 from app.pulls import wording
 from app.pulls.publish import choose_branch, publish
@@ -75,6 +82,22 @@ async def test_a_change_becomes_one_ready_pull_request(desk: Desk) -> None:
         Action.PULL_REQUEST_OPENED,
         Action.PULL_REQUEST_UPDATED,
     ]
+
+
+@pytest.mark.parametrize("effect", ["create_commit", "create_ref", "create_pull_request"])
+async def test_a_cancellation_stops_it_until_the_pull_request_is_open_and_not_halfway_after(
+    desk: Desk, effect: str
+) -> None:
+    async def fence() -> None:
+        if effect in desk.github.effects:
+            raise StoppedError(reason="cancelled")
+
+    if effect == "create_pull_request":
+        assert not (await desk.publish(fence=fence)).pull_request.draft
+        return
+    with pytest.raises(StoppedError):
+        await desk.publish(fence=fence)
+    assert desk.github.pulls == {}
 
 
 async def test_the_fence_is_awaited_before_each_effect(desk: Desk) -> None:
