@@ -149,6 +149,8 @@ async def work_jobs(
         asyncio.create_task(_keep_installations(house)),
         asyncio.create_task(_keep_caught_up(house)),
     ]
+    for task in keeping:
+        task.add_done_callback(_say_if_broken)
     try:
         await work_queue(
             house.service_url,
@@ -242,6 +244,12 @@ async def _keep_installations(house: House) -> None:
     while True:
         await asyncio.sleep(SYNC_EVERY_SECONDS)
         await sync_installations(house)
+
+
+def _say_if_broken(task: asyncio.Task[None]) -> None:
+    """At once, since nobody waits for what goes on beside the work until that ends."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.critical("What is done periodically broke off.", exc_info=error)
 
 
 async def _ended(tasks: Sequence[asyncio.Task[None]]) -> None:
