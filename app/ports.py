@@ -270,6 +270,10 @@ class Transaction(Protocol):
         """Puts a job on the queue inside this transaction. Arguments are ids only."""
         ...
 
+    async def hasten(self, lock: str) -> None:
+        """What waits under this lock to be tried again later begins as soon as the lock is free."""
+        ...
+
 
 class Store(Protocol):
     async def ping(self) -> None:

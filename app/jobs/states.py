@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from uuid import UUID
 
 from app.errors import DefectError, SupersededError
+from app.jobs.tasks import lock_of
 from app.nouns import Outcome, Run, RunState, Spending
 from app.ports import Clock, Store, Transaction
 
@@ -84,11 +85,16 @@ async def charge(store: Store, run: Run, spending: Spending) -> Run:
 
 
 async def request_cancel(store: Store, installation_id: int, repository_id: int, number: int) -> Run | None:
-    """Ask the run at work on this issue or pull request to stop; None when there is none."""
+    """Ask the run at work on this issue or pull request to stop; None when there is none.
+
+    One that waits to be tried again is taken up at once, so that it says that it was stopped.
+    """
     async with store.transaction(installation_id) as transaction:
         active = await transaction.active_run(repository_id, number)
         if active is None:
             return None
+        if (lock := lock_of(active)) is not None:
+            await transaction.hasten(lock)
         return await transaction.update_run(active.id, cancel_requested=True)
 
 

@@ -287,12 +287,21 @@ class PostgresTransaction:
             driver, task, lock=lock, delay_seconds=delay_seconds, arguments=arguments
         )
 
+    async def hasten(self, lock: str) -> None:
+        await self._connection.execute(_HASTEN, {"lock": lock})
+
     def _runs(self) -> Any:
         return select(runs).where(runs.c.installation_id == self._tenant)
 
     async def _one_run(self, statement: Any) -> Run | None:
         row = (await self._connection.execute(statement)).mappings().first()
         return None if row is None else _run(row)
+
+
+_HASTEN = text(
+    "UPDATE magicode_jobs.procrastinate_jobs SET scheduled_at = NULL"
+    " WHERE lock = :lock AND status = 'todo' AND scheduled_at > now()"
+)
 
 
 def _run_values(run: Run) -> dict[str, object]:

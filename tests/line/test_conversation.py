@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -243,6 +244,23 @@ async def test_a_cancelled_run_names_the_branch_that_it_had_made(raise_stage: St
     runs = await stage.ended(2)
     assert runs[0].state is RunState.CANCELLED
     assert f"`magicode/issue-{number}`" in await ended_well_told(stage, runs[0])
+    assert await stage.pulls() == []
+
+
+async def test_cancel_ends_a_run_that_waits_to_be_tried_again(raise_stage: Stages, sample: Path) -> None:
+    stage = await raise_stage({"octo/fairshare": sample}, notes(), working=False)
+    number = await ask(stage)
+    await stage.settled()
+    await stage.fault(kind="status", method="POST", route="/git/blobs$")
+    async with stage.at_work(retry_after=lambda error, taken: timedelta(minutes=5)):
+        async with asyncio.timeout(60):
+            while not any(one.fault for one in stage.github.world.requests):
+                await asyncio.sleep(0.02)
+        await asyncio.sleep(0.5)
+        await stage.comment(number, "@magicode cancel")
+        runs = await stage.ended(2, within=15)
+    assert (runs[0].state, runs[0].attempt) == (RunState.CANCELLED, 2)
+    await ended_well_told(stage, runs[0])
     assert await stage.pulls() == []
 
 
