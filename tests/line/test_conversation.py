@@ -235,7 +235,7 @@ async def test_cancel_stops_a_run_that_waits_for_the_model(raise_stage: Stages, 
 
 async def test_a_cancelled_run_names_the_branch_that_it_had_made(raise_stage: Stages, sample: Path) -> None:
     stage = await raise_stage({"octo/fairshare": sample}, notes())
-    await stage.fault(kind="delay", method="POST", route="/git/refs$", seconds=3)
+    await stage.fault(kind="delay", method="POST", route="/git/refs$", seconds=6)
     number = await ask(stage)
     async with asyncio.timeout(60):
         while not any(one.path.endswith("/git/refs") for one in stage.github.world.requests):

@@ -38,7 +38,7 @@ from tests.line.conversations import (
 )
 from tests.line.stage import Stage
 
-SOON = {"retry_after": lambda error, taken: QUICK if taken < 5 else None}
+SOON: dict[str, Any] = {"retry_after": lambda error, taken: QUICK if taken < 5 else None}
 """As the service retries, without its waits."""
 
 
@@ -100,7 +100,7 @@ async def test_a_second_request_while_one_is_at_work_gets_one_answer_with_a_link
     raise_stage: Stages, sample: Path
 ) -> None:
     slow = playbook(
-        scenario(create("NOTES.md", "A note.\n") | {"slow": {"seconds": 3}}, finish()),
+        scenario(create("NOTES.md", "A note.\n") | {"slow": {"seconds": 5}}, finish()),
     )
     stage = await raise_stage({"octo/fairshare": sample}, slow)
     number = await ask(stage)
@@ -175,7 +175,7 @@ async def a_worker_process(stage: Stage, folder: Path) -> AsyncIterator[asyncio.
     data = stage.folder / "data"
     await asyncio.to_thread(folder.mkdir)
     await asyncio.to_thread(shutil.copy, data / "master.key", folder / "master.key")
-    given = stage.environ | {"MAGICODE_DATA_DIR": str(folder), "MAGICODE_WORKER": "true"}
+    given = dict(stage.environ) | {"MAGICODE_DATA_DIR": str(folder), "MAGICODE_WORKER": "true"}
     kept = {
         name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "PYTHONPATH")
     }

@@ -235,3 +235,25 @@ def test_a_second_request_is_answered_with_a_link_only_when_it_is_one() -> None:
     )
     assert "](" not in wording.busy("https://e/) [x](javascript:1")
     assert "](" not in wording.busy(None)
+
+
+def test_the_cost_says_no_turns_and_no_price_that_it_does_not_know() -> None:
+    assert wording.cost(Spending(1000, 0, 20, Decimal("0.5"))) == "Cost: $0.5000 · 1,000 tokens in, 20 out"
+    assert "unknown" in wording.cost(Spending(1000, 0, 20))
+    assert "$0" not in wording.cost(Spending(1000, 0, 20))
+
+
+@pytest.mark.parametrize("reason", ["model_key_refused", "model_quota_exhausted", "token_refused"])
+def test_what_only_the_operator_can_mend_is_a_failure_and_sends_nobody_to_reword_the_request(
+    reason: str,
+) -> None:
+    said = wording.outcome(RefusedError("the provider's words", reason=reason))
+    assert said.state is RunState.FAILED
+    assert "provider's words" not in said.message
+    assert "words" not in said.next_step
+    assert "runs this service" in said.next_step
+
+
+def test_a_cancelled_run_tells_what_it_had_published() -> None:
+    assert "`magicode/issue-3`" in wording.stopped_late("magicode/issue-3", None)
+    assert "pull request was open" in wording.stopped_late("magicode/issue-3", 4)
