@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-import socket
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ import uvicorn
 from infra.simulator.auth import new_private_key, new_user_token
 from infra.simulator.deliveries import trust
 from infra.simulator.git import Person, bring_in
+from infra.simulator.listener import listen
 from infra.simulator.server import Simulator, create
 from infra.simulator.signing import new_signing_key
 from infra.simulator.state import App, Installation, Repo, User, World
@@ -250,9 +250,7 @@ async def start(options: SimulatorOptions) -> Running:
         user = world.user_by_login(login)
         assert user is not None
         tokens[login] = new_user_token(world, user).value
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((options.host, options.port))
+    listener = listen(options.host, options.port)
     world.base_url = f"http://{options.host}:{listener.getsockname()[1]}"
     simulator = create(world)
     config = uvicorn.Config(

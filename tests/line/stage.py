@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,6 +30,7 @@ from embeddings.embed import Encoder
 from embeddings.repository import RepositoryIndex
 from infra.models.playbook import PLAYBOOK_MODEL, Playbook
 from infra.qdrant import QdrantPoints
+from infra.simulator.listener import listen
 from infra.simulator.model.serve import environment
 from infra.simulator.model.serve import running as running_model
 from infra.simulator.serve import Running
@@ -191,7 +191,7 @@ async def staged(
 
 @contextlib.asynccontextmanager
 async def _served(house: House, *, working: bool) -> AsyncIterator[str]:
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = listen("127.0.0.1", 0)
     web = create(house, beside=(lambda: work_jobs(house, 2)) if working else None)
     server = _Server(uvicorn.Config(web, log_config=None, access_log=False))
     serving = asyncio.create_task(server.serve(sockets=[listener]))

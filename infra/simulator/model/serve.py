@@ -11,6 +11,7 @@ from pathlib import Path
 import uvicorn
 
 from infra.models.playbook import Playbook, load
+from infra.simulator.listener import listen
 from infra.simulator.model.server import PLAYBOOK_KEY, create
 
 
@@ -38,7 +39,7 @@ async def running(
 
     Raises OSError when the port is taken.
     """
-    listener = socket.create_server((host, port))
+    listener = listen(host, port)
     config = uvicorn.Config(create(playbook, api_key), log_config=None, access_log=False, lifespan="off")
     server = _Server(config)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
