@@ -1,14 +1,18 @@
-"""The stage that whole requests are played on, with the bundled embedding model loaded once."""
+"""The stage that whole requests are played on, with real parts but for the embedding model where it does not matter."""
 
 from __future__ import annotations
 
+import re
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import infra.simulator
 from infra.encoder import BundledEncoder
@@ -19,11 +23,25 @@ SIMULATOR = Path(infra.simulator.__file__).parent
 Stages = Callable[..., Awaitable[Stage]]
 
 
+class Words:
+    """An Encoder whose vectors are bags of hashed words: where the model's quality is not what is tested."""
+
+    name = "words"
+    dimension = 64
+    max_tokens = 256
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        out = np.full((len(texts), self.dimension), 0.01, dtype=np.float32)
+        for row, text in enumerate(texts):
+            for word in re.findall(r"\w+", text.lower()):
+                out[row, zlib.crc32(word.encode()) % self.dimension] += 1
+        return out / np.linalg.norm(out, axis=1, keepdims=True)
+
+
 @pytest.fixture(scope="session")
-def encoder() -> BundledEncoder:
-    return BundledEncoder(
-        threads=1
-    )  # other tests run beside: two threads that wait for each other are slower than one
+def bundled() -> BundledEncoder:
+    """The model that is shipped. One thread: other tests run beside, and two that wait for each other are slower."""
+    return BundledEncoder(threads=1)
 
 
 @pytest.fixture
@@ -40,8 +58,11 @@ def sample_playbook() -> Playbook:
 
 
 @pytest.fixture
-async def raise_stage(tmp_path: Path, database: Any, encoder: BundledEncoder) -> AsyncIterator[Stages]:
-    """`await raise_stage({"octo/sample": folder}, playbook)` gives a running service; it ends with the test."""
+async def raise_stage(tmp_path: Path, database: Any) -> AsyncIterator[Stages]:
+    """`await raise_stage({"octo/sample": folder}, playbook)` gives a running service; it ends with the test.
+
+    `encoder=` puts the bundled model (the fixture `bundled`) in the place of the bag of words.
+    """
     async with AsyncExitStack() as stack:
 
         async def up(repositories: Mapping[str, Path], playbook: Playbook, **how: Any) -> Stage:
@@ -51,8 +72,7 @@ async def raise_stage(tmp_path: Path, database: Any, encoder: BundledEncoder) ->
                     repositories,
                     playbook,
                     database_url=database.service_url,
-                    encoder=encoder,
-                    **how,
+                    **{"encoder": Words(), **how},
                 )
             )
 

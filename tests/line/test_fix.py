@@ -10,6 +10,7 @@ import pytest
 from app.actionlog.verify import verify
 from app.demo import COMMENT, ISSUE_BODY, ISSUE_TITLE
 from app.nouns import RunState
+from infra.encoder import BundledEncoder
 from infra.models.playbook import Playbook
 from tests.line.conftest import Stages
 from tests.line.stage import Stage
@@ -29,7 +30,10 @@ async def status_of(stage: Stage, number: int) -> str:
     return str(ours[0]["body"])
 
 
-async def test_a_comment_becomes_one_pull_request_that_fixes_the_bug(stage: Stage) -> None:
+async def test_a_comment_becomes_one_pull_request_that_fixes_the_bug(
+    raise_stage: Stages, sample: Path, sample_playbook: Playbook, bundled: BundledEncoder
+) -> None:
+    stage = await raise_stage({"octo/fairshare": sample}, sample_playbook, encoder=bundled)
     number = await ask(stage)
     (run,) = await stage.ended()
     assert (run.state, run.pull_request) == (RunState.OPENED, number + 1)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from app.nouns import Run, RunState
+from infra.encoder import BundledEncoder
 from infra.models.playbook import Playbook, parse
 from tests.line.conftest import Stages
 from tests.line.stage import Stage
@@ -162,12 +163,12 @@ def tree(folder: Path, ref: str) -> dict[bytes, tuple[bytes, bytes]]:
 @pytest.mark.long
 @pytest.mark.timeout(600)
 async def test_two_published_packages_get_exactly_the_intended_change(
-    raise_stage: Stages, tmp_path: Path
+    raise_stage: Stages, tmp_path: Path, bundled: BundledEncoder
 ) -> None:
     folders = {one.repository: unpack(one, tmp_path / one.repository.replace("/", "-")) for one in PACKAGES}
     for package in PACKAGES:
         assert len(tree(folders[package.repository], "main")) >= package.at_least
-    stage = await raise_stage(folders, playbook(), environ={"MAGICODE_INDEX_SECONDS": "20"})
+    stage = await raise_stage(folders, playbook(), encoder=bundled, environ={"MAGICODE_INDEX_SECONDS": "20"})
     for package in PACKAGES:
         number = await stage.open_issue(
             package.title, "Please see to it.", user="ada", repository=package.repository

@@ -17,6 +17,7 @@ import psycopg
 import pytest
 
 from app.nouns import RunState
+from infra.encoder import BundledEncoder
 from infra.models.playbook import Playbook, parse
 from tests.conftest import Database
 from tests.line.conftest import Stages
@@ -122,11 +123,16 @@ def everything_logged(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.long
 async def test_no_planted_word_is_found_at_rest_after_a_change_and_an_answer(
-    raise_stage: Stages, sample: Path, tmp_path: Path, database: Database, everything_logged: Path
+    raise_stage: Stages,
+    sample: Path,
+    tmp_path: Path,
+    database: Database,
+    everything_logged: Path,
+    bundled: BundledEncoder,
 ) -> None:
     (sample / f"fairshare/{IN_PATH}.py").write_text(f'WORD = "{IN_CODE}"\n')
     began = time.time()
-    stage = await raise_stage({"octo/fairshare": sample}, playbook())
+    stage = await raise_stage({"octo/fairshare": sample}, playbook(), encoder=bundled)
     first = await stage.open_issue("Change the word", f"{IN_ISSUE}: please change {IN_PATH}.")
     await stage.comment(first, f"@magicode fix this, {IN_COMMENT}")
     second = await stage.open_issue("Another", f"{IN_ISSUE} again")
