@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -61,11 +61,3 @@ def judge(branch: str, pulls: Sequence[PullRequest], opened_marker: str) -> Choi
     if this_runs is not None:
         return Choice(branch, this_runs, settled=True)
     return None if pulls else Choice(branch)
-
-
-def choose(number: int, pulls: Mapping[str, Sequence[PullRequest]], opened_marker: str) -> Choice:
-    """The first name that is good for something, where `pulls` holds those of each head branch."""
-    for name in names(number):
-        if (choice := judge(name, pulls.get(name, ()), opened_marker)) is not None:
-            return choice
-    raise AssertionError("names() does not end")

@@ -12,7 +12,6 @@ from typing import Final
 from app.errors import DeniedError, GoneError, MissingError
 from app.nouns import Action, Comment, Run
 from app.ports import Clock, Fence, Recorder, RepositoryReader, RepositoryWriter
-from app.pulls.wording import answer as answer_body
 from app.pulls.wording import marker
 
 EDIT_EVERY: Final = timedelta(seconds=15)
@@ -75,13 +74,6 @@ class Conversation:
             return None
         self._said_at = self._clock()
         return self._status.id
-
-    async def answer(self, key: str, text: str) -> int | None:
-        """A comment of its own, once per `key` however often it is tried; None where commenting is impossible."""
-        try:
-            return (await self._put(marker(key), answer_body(key, text), None, None)).id
-        except (DeniedError, GoneError, MissingError):
-            return None
 
     async def _put(self, mark: str, body: str, known: Comment | None, known_id: int | None) -> Comment:
         found = known or await self._find(mark, known_id)

@@ -47,10 +47,6 @@ class RulesGuard(Protocol):
     ) -> None: ...
 
 
-HeadWeLeft = Callable[[str], Awaitable[str | None]]
-"""The commit that our own rows say we last left on a branch; None when they know of none."""
-
-
 @dataclass(frozen=True, slots=True)
 class PublishSettings:
     """`ready_after_seconds` gives checks the time to appear before the draft is looked at.
@@ -76,7 +72,6 @@ async def publish(
     guard: RulesGuard,
     ledger_head: str,
     settings: PublishSettings | None = None,
-    head_we_left: HeadWeLeft | None = None,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> Publication:
     """Opens the pull request of an issue, or revises the one that is open.
@@ -87,7 +82,7 @@ async def publish(
     """
     publisher = _Publisher(
         run, request, change, reader, writer, fence, record, guard, ledger_head, settings or PublishSettings(),
-        head_we_left, sleep,
+        sleep,
     )  # fmt: skip
     return await publisher.publish()
 
@@ -104,7 +99,6 @@ class _Publisher:
     guard: RulesGuard
     ledger_head: str
     settings: PublishSettings
-    head_we_left: HeadWeLeft | None
     sleep: Callable[[float], Awaitable[None]]
 
     async def publish(self) -> Publication:
@@ -156,7 +150,7 @@ class _Publisher:
             raise TransientError("The branch is being deleted.", reason="branch_moved")
         revising = choice.pull_request is not None
         if head is not None:
-            there = await self._adopt(choice.branch, head, revising=revising)
+            there = await self._adopt(head, revising=revising)
             if there is not None:
                 return there
         made = await self._make_commit(message)
@@ -181,12 +175,12 @@ class _Publisher:
     async def _look_again(self, branch: str) -> Commit:
         """Somebody was quicker: an earlier attempt of this run, whose commit is taken, or somebody else."""
         head = await _branch(self.reader, branch)
-        there = await self._adopt(branch, head, revising=False) if head is not None else None
+        there = await self._adopt(head, revising=False) if head is not None else None
         if there is None:
             raise TransientError("The branch moved while it was written to.", reason="branch_moved")
         return there
 
-    async def _adopt(self, branch: str, head: Branch, *, revising: bool) -> Commit | None:
+    async def _adopt(self, head: Branch, *, revising: bool) -> Commit | None:
         """What stands at the head of our branch: this run's commit (taken), ours to build on (None), or not ours."""
         commit = await self.reader.commit(head.sha)
         if not revising and head.sha == self.request.base_sha:
@@ -195,9 +189,6 @@ class _Publisher:
             raise _refused("human_commits")
         if wording.has_trailer(commit.message, self.run.id):
             return commit
-        left = await self.head_we_left(branch) if self.head_we_left is not None else None
-        if left is not None and left != head.sha:
-            raise _refused("human_commits")
         if head.sha != self.request.base_sha:
             raise _refused("branch_moved")
         return None

@@ -78,10 +78,6 @@ def has_trailer(message: str, run_id: UUID | None = None) -> bool:
 # --- the status comment ----------------------------------------------------------------------------------------------
 
 
-def queued(run_id: UUID) -> str:
-    return _body(run_id, "**Queued.** A worker takes this up as soon as one is free.")
-
-
 def working(run_id: UUID, stage: Stage, *, cost_usd: Decimal | None = None) -> str:
     """The stages in order: done, at work, to come."""
     stages = list(Stage)
@@ -115,11 +111,6 @@ def ended(run_id: UUID, outcome: Outcome, spending: Spending | None, ledger_head
         parts.append(f"**Next:** {neutralise(outcome.next_step)}")
     parts.append(_footer(spending, ledger_head))
     return _body(run_id, "\n\n".join(parts))
-
-
-def answer(key: UUID | str, text: str) -> str:
-    """A comment of its own, beside the status comment."""
-    return _body(key, text)
 
 
 def _body(key: UUID | str, text: str) -> str:

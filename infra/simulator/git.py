@@ -11,7 +11,6 @@ import contextlib
 import os
 import shutil
 import stat
-import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -117,18 +116,6 @@ class Git:
 
     async def run(self, *arguments: str, stdin: bytes = b"", extra: Mapping[str, str] | None = None) -> bytes:
         return await run(*arguments, stdin=stdin, extra={"GIT_DIR": str(self.directory), **(extra or {})})
-
-    def blocking(self, *arguments: str) -> bytes:
-        """As `run`, for code that is no coroutine; stops the event loop for the milliseconds that git takes."""
-        done = subprocess.run(
-            ["git", *arguments],
-            env={**environment(), "GIT_DIR": str(self.directory)},
-            capture_output=True,
-            check=False,
-        )
-        if done.returncode != 0:
-            raise GitError(done.stderr.decode("utf-8", "replace").strip())
-        return done.stdout
 
     # refs
 

@@ -11,13 +11,19 @@ from hypothesis import strategies as st
 
 from app.errors import DefectError
 from app.nouns import PullRequest
-from app.pulls.branch import choose, is_ours, judge, names
+from app.pulls.branch import Choice, is_ours, judge, names
 
 MARK = "<!-- mine -->"
 
 
 def _pull(number: int, state: str, body: str = "", **changes: Any) -> PullRequest:
     return PullRequest(number, "n", "t", body, state, False, False, "h", "s", 7, "main", "b", "u")
+
+
+def choose(number: int, pulls: dict[str, list[PullRequest]], mark: str) -> Choice:
+    """The first name that is good for something, as the publisher looks for it."""
+    judged = (judge(name, pulls.get(name, []), mark) for name in names(number))
+    return next(choice for choice in judged if choice is not None)
 
 
 def test_the_names_are_the_issues_number_and_then_counted() -> None:

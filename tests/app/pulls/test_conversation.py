@@ -12,7 +12,7 @@ import pytest
 from app.errors import DeniedError, GoneError, SupersededError
 from app.nouns import Account, Action, Comment
 from app.pulls.conversation import Conversation
-from app.pulls.wording import Stage, marker, queued, working
+from app.pulls.wording import Stage, marker, working
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ RUN = UUID(int=1)
 
 async def test_one_comment_is_made_and_then_edited(talk: Any, github: Any, clock: Any, recorded: Any) -> None:
     conversation = talk()
-    first = await conversation.say(queued(RUN))
+    first = await conversation.say(working(RUN, Stage.READING))
     clock.pass_seconds(15)
     assert await conversation.say(working(RUN, Stage.WRITING)) == first
     assert len(github.comments) == 1
@@ -47,7 +47,7 @@ async def test_it_is_edited_at_most_every_fifteen_seconds_but_always_at_the_end(
     talk: Any, github: Any, clock: Any
 ) -> None:
     conversation = talk()
-    said = await conversation.say(queued(RUN))
+    said = await conversation.say(working(RUN, Stage.READING))
     for _ in range(10):
         clock.pass_seconds(1.4)
         await conversation.say(working(RUN, Stage.WRITING))
@@ -57,26 +57,26 @@ async def test_it_is_edited_at_most_every_fifteen_seconds_but_always_at_the_end(
 
 
 async def test_a_worker_that_starts_again_finds_its_comment_by_the_marker(talk: Any, github: Any) -> None:
-    first = await talk().say(queued(RUN))
+    first = await talk().say(working(RUN, Stage.READING))
     assert await talk().say(working(RUN, Stage.READING)) == first
     assert len(github.comments) == 1
 
 
 async def test_a_worker_that_knows_the_comments_id_finds_it_by_that(talk: Any, github: Any) -> None:
-    first = await talk().say(queued(RUN))
+    first = await talk().say(working(RUN, Stage.READING))
     assert await talk(status_comment_id=first).say(working(RUN, Stage.READING)) == first
 
 
 async def test_a_marker_copied_by_a_person_is_not_ours(talk: Any, github: Any, clock: Any) -> None:
     theirs = Comment(5, f"{marker(RUN)}\nhaha", Account(3, "rita", "User"), "u", clock(), clock())
     github.comments[5] = theirs
-    assert await talk().say(queued(RUN)) != 5
+    assert await talk().say(working(RUN, Stage.READING)) != 5
     assert await talk(status_comment_id=5).say(working(RUN, Stage.READING)) != 5
     assert github.comments[5] == theirs
 
 
 async def test_a_deleted_status_comment_is_written_anew(talk: Any, github: Any) -> None:
-    first = await talk().say(queued(RUN))
+    first = await talk().say(working(RUN, Stage.READING))
     del github.comments[first]
     second = await talk(status_comment_id=first).say(working(RUN, Stage.READING))
     assert second != first
@@ -84,8 +84,8 @@ async def test_a_deleted_status_comment_is_written_anew(talk: Any, github: Any) 
 
 
 async def test_the_same_words_are_not_written_twice(talk: Any, github: Any) -> None:
-    await talk().say(queued(RUN))
-    await talk().say(queued(RUN), final=True)
+    await talk().say(working(RUN, Stage.READING))
+    await talk().say(working(RUN, Stage.READING), final=True)
     assert github.effects == ["create_comment"]
 
 
@@ -94,14 +94,7 @@ async def test_where_commenting_is_impossible_it_says_so_to_its_caller(
     talk: Any, github: Any, error: Any
 ) -> None:
     github.refuse["create_comment"] = error
-    assert await talk().say(queued(RUN)) is None
-
-
-async def test_an_answer_is_given_once_per_key(talk: Any, github: Any) -> None:
-    first = await talk().answer("blocked-2", "Busy.")
-    assert await talk().answer("blocked-2", "Busy.") == first
-    assert await talk().answer("blocked-3", "Busy.") != first
-    assert len(github.comments) == 2
+    assert await talk().say(working(RUN, Stage.READING)) is None
 
 
 @pytest.mark.parametrize(
@@ -129,14 +122,14 @@ async def test_a_superseded_worker_says_nothing(talk: Any, github: Any) -> None:
         raise SupersededError
 
     conversation = talk(fence=fence)
-    for act in (conversation.acknowledge(), conversation.say(queued(RUN)), conversation.answer("k", "x")):
+    for act in (conversation.acknowledge(), conversation.say(working(RUN, Stage.READING))):
         with pytest.raises(SupersededError):
             await act
     assert not github.comments
 
 
 async def test_the_runs_id_tells_two_runs_comments_apart(talk: Any, github: Any) -> None:
-    first = await talk().say(queued(RUN))
+    first = await talk().say(working(RUN, Stage.READING))
     other = UUID(int=2)
-    assert await talk(id=other).say(queued(other)) != first
-    assert replace(github.comments[first]).body == queued(RUN)
+    assert await talk(id=other).say(working(other, Stage.READING)) != first
+    assert replace(github.comments[first]).body == working(RUN, Stage.READING)

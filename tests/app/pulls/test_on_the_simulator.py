@@ -234,7 +234,7 @@ async def test_a_crash_after_the_comment_still_leaves_one(desk: Desk, crash: typ
             )  # fmt: skip
             if attempt == 0:
                 with pytest.raises(crash):
-                    await conversation.say(wording.queued(run.id))
+                    await conversation.say(wording.working(run.id, wording.Stage.READING))
             else:
                 assert await conversation.acknowledge()
                 assert await conversation.say(

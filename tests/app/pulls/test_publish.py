@@ -201,21 +201,6 @@ async def test_a_person_who_keeps_our_trailer_is_still_a_person(desk: Desk) -> N
         await desk.publish()
 
 
-async def test_a_head_that_our_rows_do_not_know_is_somebody_elses(desk: Desk) -> None:
-    first = await desk.publish()
-
-    async def left(branch: str) -> str | None:
-        return "another"
-
-    with pytest.raises(RefusedError) as refused:
-        await desk.publish(
-            run=desk.run(id=UUID(int=2)),
-            request=desk.request_(base_sha=first.commit_sha),
-            head_we_left=left,
-        )
-    assert refused.value.reason == "human_commits"
-
-
 async def test_work_that_began_from_an_older_head_of_ours_is_not_written_over_it(desk: Desk) -> None:
     await desk.publish()
     with pytest.raises(RefusedError) as refused:
