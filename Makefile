@@ -65,10 +65,10 @@ contracts: $(READY)
 	$(BIN)/lint-imports
 
 tests: $(READY) $(OCTOKIT_READY) $(SDISTS_READY)
-	$(BIN)/pytest -n $(WORKERS) --dist loadfile
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal
 
 quick: $(READY) $(OCTOKIT_READY) $(SDISTS_READY)
-	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not long"
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not long"
 
 bench: $(READY)
 	$(BIN)/python tests/bench/line.py
