@@ -13,7 +13,7 @@ from uuid import UUID
 
 
 class RunState(StrEnum):
-    """QUEUED and RUNNING go on; the others are the six visible ends of design section 4."""
+    """QUEUED and RUNNING go on; the others are the six visible ends of a request."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -437,7 +437,7 @@ class ModelAnswer:
 
 
 class Action(StrEnum):
-    """What is written down (design section 7)."""
+    """What is written down, one entry each."""
 
     WEBHOOK_ACCEPTED = "webhook.accepted"
     WEBHOOK_REFUSED = "webhook.refused"
