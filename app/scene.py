@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ from app.nouns import Action, Comment, Run
 from app.ports import Fence, Recorder, RepositoryReader, RepositoryWriter
 from app.pulls import wording
 from app.pulls.conversation import Conversation
+from app.pulls.conversation import acknowledge as eyes
 from app.pulls.wording import Stage
 from webhooks import comment as grammar
 from webhooks.command import Ask, Verb
@@ -107,14 +108,11 @@ class Scene:
         plain = Verb.REVISE if self.run.is_pull_request else Verb.FIX
         return grammar.read(comment.body, slug=self.house.slug, plain=plain)
 
-    @asynccontextmanager
-    async def writer(self, purpose: str, permissions: Mapping[str, str]) -> AsyncIterator[RepositoryWriter]:
+    def writer(
+        self, purpose: str, permissions: Mapping[str, str]
+    ) -> AbstractAsyncContextManager[RepositoryWriter]:
         """A write token for one purpose, written down when it is minted and when it is revoked."""
-        run = self.run
-        async with self.house.github.writer(run.installation_id, run.repository_id, permissions) as writer:
-            await self.record(Action.TOKEN_MINTED, purpose=purpose, permissions=_said(permissions))
-            yield writer
-        await self.record(Action.TOKEN_REVOKED, purpose=purpose)
+        return _writer(self.house, self.run, self.record, purpose, permissions)
 
 
 @asynccontextmanager
@@ -124,12 +122,11 @@ async def open_scene(house: House, run: Run) -> AsyncIterator[Scene]:
     fence = RunFence(house.store, run)
     async with house.store.transaction(run.installation_id) as transaction:
         key = await house.keys.data_key(transaction)
+    reading = house.github.reader(run.installation_id, run.repository_id)
     async with (
-        house.github.reader(run.installation_id, run.repository_id) as reader,
-        house.github.writer(run.installation_id, run.repository_id, VOICE) as voice,
+        _written_down(reading, record, "read", "read") as reader,
+        _writer(house, run, record, "comment", VOICE) as voice,
     ):
-        await record(Action.TOKEN_MINTED, purpose="read", permissions="read")
-        await record(Action.TOKEN_MINTED, purpose="comment", permissions=_said(VOICE))
 
         def conversation(fenced_by: Fence) -> Conversation:
             return Conversation(
@@ -143,31 +140,35 @@ async def open_scene(house: House, run: Run) -> AsyncIterator[Scene]:
             )
 
         yield Scene(house, run, key, reader, conversation(fence), record, fence, conversation(_Held(fence)))
-    await record(Action.TOKEN_REVOKED, purpose="read")
-    await record(Action.TOKEN_REVOKED, purpose="comment")
 
 
 async def acknowledge(house: House, run: Run) -> None:
     """👀 at once, whoever asked: it says that the request was seen, not that it will be done."""
-    async with (
-        house.github.reader(run.installation_id, run.repository_id) as reader,
-        house.github.writer(run.installation_id, run.repository_id, VOICE) as voice,
-    ):
-        record = house.ledger.recorder(run.installation_id, run.id)
-        conversation = Conversation(
-            run,
-            reader=reader,
-            writer=voice,
-            fence=_open,
-            record=record,
-            clock=house.clock,
-            bot_login=f"{house.slug}[bot]",
-        )
-        await conversation.acknowledge()
+    record = house.ledger.recorder(run.installation_id, run.id)
+    async with _writer(house, run, record, "react", VOICE) as voice:
+        await eyes(run, voice, record)
 
 
-async def _open() -> None:
-    """A reaction added twice is once, so nothing holds it back."""
+def _writer(
+    house: House, run: Run, record: Recorder, purpose: str, permissions: Mapping[str, str]
+) -> AbstractAsyncContextManager[RepositoryWriter]:
+    token = house.github.writer(run.installation_id, run.repository_id, permissions)
+    return _written_down(token, record, purpose, _said(permissions))
+
+
+@asynccontextmanager
+async def _written_down(
+    token: AbstractAsyncContextManager[T], record: Recorder, purpose: str, permissions: str
+) -> AsyncIterator[T]:
+    """The token's minting and its end, however it ends."""
+    async with AsyncExitStack() as stack:
+        held = await stack.enter_async_context(token)
+        await record(Action.TOKEN_MINTED, purpose=purpose, permissions=permissions)
+        try:
+            yield held
+        finally:
+            await stack.aclose()
+            await record(Action.TOKEN_REVOKED, purpose=purpose)
 
 
 class _Held:

@@ -44,21 +44,6 @@ class Conversation:
         self._status: Comment | None = None
         self._said_at: datetime | None = None
 
-    async def acknowledge(self) -> bool:
-        """👀 on what asked: the comment, the review comment, else the issue. False where GitHub does not allow it."""
-        kind, _, identity = self._run.occasion.partition(":")
-        await self._fence()
-        try:
-            if kind == "review-comment" and identity.isdecimal():
-                await self._writer.react_review_comment("eyes", int(identity))
-            else:
-                comment_id = self._run.comment_id if kind == "comment" else None
-                await self._writer.react("eyes", comment_id=comment_id, number=self._run.number)
-        except (DeniedError, GoneError, MissingError):
-            return False
-        await self._record(Action.REACTION_ADDED, number=self._run.number, content="eyes")
-        return True
-
     async def say(self, body: str, *, final: bool = False) -> int | None:
         """Makes the status comment say this, and returns its id; None where commenting is impossible.
 
@@ -106,3 +91,22 @@ class Conversation:
 
     def _is_ours(self, comment: Comment, mark: str) -> bool:
         return comment.author.login == self._bot_login and comment.body.startswith(mark)
+
+
+async def acknowledge(run: Run, writer: RepositoryWriter, record: Recorder) -> bool:
+    """👀 on what asked: the comment, the review comment, else the issue. False where GitHub does not allow it.
+
+    No fence holds it back: a reaction added twice is once.
+    """
+    kind, _, identity = run.occasion.partition(":")
+    try:
+        if kind == "review-comment" and identity.isdecimal():
+            await writer.react_review_comment("eyes", int(identity))
+        else:
+            await writer.react(
+                "eyes", comment_id=run.comment_id if kind == "comment" else None, number=run.number
+            )
+    except (DeniedError, GoneError, MissingError):
+        return False
+    await record(Action.REACTION_ADDED, number=run.number, content="eyes")
+    return True

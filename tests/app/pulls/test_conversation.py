@@ -11,7 +11,7 @@ import pytest
 
 from app.errors import DeniedError, GoneError, SupersededError
 from app.nouns import Account, Action, Comment
-from app.pulls.conversation import Conversation
+from app.pulls.conversation import Conversation, acknowledge
 from app.pulls.wording import Stage, marker, working
 
 
@@ -106,14 +106,16 @@ async def test_where_commenting_is_impossible_it_says_so_to_its_caller(
         ("labeled:2026-11-01T12:00:00Z", ("issue", 3, "eyes")),
     ],
 )
-async def test_what_asked_gets_the_eyes(talk: Any, github: Any, occasion: str, reaction: Any) -> None:
-    assert await talk(occasion=occasion).acknowledge()
+async def test_what_asked_gets_the_eyes(
+    run: Callable[..., Any], github: Any, recorded: Any, occasion: str, reaction: Any
+) -> None:
+    assert await acknowledge(run(occasion=occasion), github, recorded)
     assert github.reactions == {reaction}
 
 
-async def test_a_locked_conversation_gets_none(talk: Any, github: Any, recorded: Any) -> None:
+async def test_a_locked_conversation_gets_none(run: Callable[..., Any], github: Any, recorded: Any) -> None:
     github.refuse["react"] = DeniedError(reason="locked")
-    assert not await talk().acknowledge()
+    assert not await acknowledge(run(), github, recorded)
     assert recorded.actions == []
 
 
@@ -121,10 +123,8 @@ async def test_a_superseded_worker_says_nothing(talk: Any, github: Any) -> None:
     async def fence() -> None:
         raise SupersededError
 
-    conversation = talk(fence=fence)
-    for act in (conversation.acknowledge(), conversation.say(working(RUN, Stage.READING))):
-        with pytest.raises(SupersededError):
-            await act
+    with pytest.raises(SupersededError):
+        await talk(fence=fence).say(working(RUN, Stage.READING))
     assert not github.comments
 
 

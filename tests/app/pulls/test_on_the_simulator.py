@@ -16,7 +16,7 @@ import pytest
 from app.errors import RefusedError, TransientError
 from app.nouns import FileEdit, Publication
 from app.pulls import wording
-from app.pulls.conversation import Conversation
+from app.pulls.conversation import Conversation, acknowledge
 from app.pulls.publish import PERMISSIONS, choose_branch, publish
 from infra.github.app import GitHubApp
 from infra.simulator.serve import Running, running
@@ -236,7 +236,7 @@ async def test_a_crash_after_the_comment_still_leaves_one(desk: Desk, crash: typ
                 with pytest.raises(crash):
                     await conversation.say(wording.working(run.id, wording.Stage.READING))
             else:
-                assert await conversation.acknowledge()
+                assert await acknowledge(run, writer, desk.recorded)
                 assert await conversation.say(
                     wording.working(run.id, list(wording.Stage)[attempt]), final=True
                 )
