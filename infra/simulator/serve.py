@@ -258,6 +258,7 @@ async def start(options: SimulatorOptions) -> Running:
         http="h11",
         loop="asyncio",
         lifespan="off",
+        log_config=None,  # how logs look is the process's to say
         log_level="error",
         access_log=False,
         server_header=False,
