@@ -122,11 +122,17 @@ async def _stopped(scene: Scene, error: StoppedError) -> Outcome:
 
 async def end(scene: Scene, outcome: Outcome) -> None:
     """The visible end: first the status comment, which may be said twice, then the row and the log, which end once."""
-    house, run = scene.house, await scene.current()
-    head = await house.ledger.head(run.installation_id)
+    run = await _say(scene, outcome)
+    await _finish(scene.house, scene.run, outcome, cost_usd=str(run.cost_usd))
+
+
+async def _say(scene: Scene, outcome: Outcome) -> Run:
+    """What the status comment ends with; the run's row as it is now."""
+    run = await scene.current()
+    head = await scene.house.ledger.head(run.installation_id)
     spending = Spending(run.input_tokens, run.cached_tokens, run.output_tokens, run.cost_usd)
     await scene.last_words(wording.ended(run.id, outcome, spending, str(head)))
-    await _finish(house, scene.run, outcome, cost_usd=str(run.cost_usd))
+    return run
 
 
 async def _finish(house: House, run: Run, outcome: Outcome, **facts: str | bool) -> None:
@@ -165,7 +171,7 @@ async def settle(house: House, run: Run) -> None:
     opener = await _opener(house, run)
     if opener is None or opener.pull_request is None:
         return
-    async with open_scene(house, opener) as scene:
+    async with open_scene(house, opener, fence=_after_the_end) as scene:
         pull = await scene.reader.pull_request(opener.pull_request)
         checks = await scene.reader.checks(pull.head_sha)
         if pull.state != "open" or not pull.draft or checks.pending or not checks.total:
@@ -173,8 +179,13 @@ async def settle(house: House, run: Run) -> None:
         async with scene.writer("ready", PERMISSIONS) as writer:
             await writer.mark_ready(pull)
         await scene.record(Action.PULL_REQUEST_UPDATED, number=pull.number, ready=True)
+        await _say(scene, _ready(pull.number, pull.head_sha, wording.checks_ended(checks)))
     async with house.store.transaction(run.installation_id) as transaction:
         await transaction.update_run(opener.id, reason=RunState.OPENED.value)
+
+
+async def _after_the_end() -> None:
+    """The run has ended, and one look more at what it opened disturbs nobody."""
 
 
 async def _opener(house: House, run: Run) -> Run | None:
@@ -387,13 +398,18 @@ def _published(publication: Publication, repofile: RepoFile) -> Outcome:
     said = "It is ready for review."
     if draft:
         said = "It is a draft until its checks end." if waits else "It is a draft."
+    ready = _ready(publication.pull_request.number, publication.commit_sha, said)
+    return replace(ready, state=state, reason=AS_DRAFT if waits else state.value)
+
+
+def _ready(number: int, head_sha: str, said: str) -> Outcome:
     return Outcome(
-        state,
-        AS_DRAFT if waits else state.value,
+        RunState.OPENED,
+        RunState.OPENED.value,
         said,
         "review it; a comment that mentions me there asks for another change.",
-        pull_request=publication.pull_request.number,
-        head_sha=publication.commit_sha,
+        pull_request=number,
+        head_sha=head_sha,
     )
 
 

@@ -116,10 +116,13 @@ class Scene:
 
 
 @asynccontextmanager
-async def open_scene(house: House, run: Run) -> AsyncIterator[Scene]:
-    """Mints the read token and the one that comments, and revokes both at the end. Raises what GitHub's answers raise."""
+async def open_scene(house: House, run: Run, *, fence: Fence | None = None) -> AsyncIterator[Scene]:
+    """Mints the read token and the one that comments, and revokes both at the end. Raises what GitHub's answers raise.
+
+    `fence` is the run's own unless the run has ended and is only looked at once more.
+    """
     record = house.ledger.recorder(run.installation_id, run.id)
-    fence = RunFence(house.store, run)
+    fence = fence or RunFence(house.store, run)
     async with house.store.transaction(run.installation_id) as transaction:
         key = await house.keys.data_key(transaction)
     reading = house.github.reader(run.installation_id, run.repository_id)

@@ -19,7 +19,7 @@ from app.errors import (
     StoppedError,
     TransientError,
 )
-from app.nouns import Change, Outcome, RunState, Spending
+from app.nouns import Change, Checks, Outcome, RunState, Spending
 from app.pulls.neutralise import BODY_LIMIT, code, cut, length, neutralise, one_line
 from app.pulls.template import fill
 
@@ -111,6 +111,13 @@ def ended(run_id: UUID, outcome: Outcome, spending: Spending | None, ledger_head
         parts.append(f"**Next:** {neutralise(outcome.next_step)}")
     parts.append(_footer(spending, ledger_head))
     return _body(run_id, "\n\n".join(parts))
+
+
+def checks_ended(checks: Checks) -> str:
+    """Never that they passed when one did not."""
+    if checks.failed:
+        return f"Its checks have ended, and {checks.failed} of {checks.total} did not pass. It is ready for review."
+    return f"Its {checks.total} check(s) passed. It is ready for review."
 
 
 def _body(key: UUID | str, text: str) -> str:

@@ -286,6 +286,17 @@ async def test_the_label_starts_a_run_and_another_label_does_not(stage: Stage) -
     assert len(await stage.runs()) == 1
 
 
+async def test_an_assignment_to_the_app_starts_a_run_and_one_to_a_person_does_not(stage: Stage) -> None:
+    number = await stage.open_issue(TITLE, BODY)
+    await by_hand(stage, "POST", f"/issues/{number}/assignees", assignees=["wim"])
+    await by_hand(stage, "POST", f"/issues/{number}/assignees", assignees=["magicode[bot]"])
+    (run,) = await stage.ended()
+    assert (run.state, run.comment_id) == (RunState.OPENED, None)
+    assert run.occasion.startswith("assigned:")
+    await ended_well_told(stage, run)
+    assert len(await stage.runs()) == 1
+
+
 @pytest.mark.parametrize(
     ("comment", "reason", "said"),
     [

@@ -190,6 +190,17 @@ async def test_a_pull_request_stays_a_draft_until_its_checks_end(patient: Stage,
     await report(patient, sha, status="completed", conclusion=conclusion)
     assert await until_ready(patient)
     assert len(await patient.runs()) == 1
+    said = "did not pass" if conclusion == "failure" else "passed"
+    for _ in range(100):
+        ours = [
+            one["body"] for one in await patient.comments(number) if one["user"]["login"] == "magicode[bot]"
+        ]
+        if said in ours[0]:
+            break
+        await asyncio.sleep(0.05)
+    assert len(ours) == 1
+    assert said in ours[0]
+    assert "until its checks end" not in ours[0]
 
 
 async def test_a_revision_of_a_waiting_draft_does_not_leave_it_a_draft_for_ever(patient: Stage) -> None:
