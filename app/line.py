@@ -11,27 +11,24 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from uuid import UUID
 
 from app.agent import instructions
 from app.agent.budget import Limits
 from app.agent.loop import propose
+from app.beside import ANSWERED, answer
 from app.change.check import verify, verify_publication
 from app.change.policy import Policy
+from app.ending import AS_DRAFT, end, ready, stopped
 from app.errors import (
     DefectError,
-    GoneError,
     MagicodeError,
-    MissingError,
     RefusedError,
     StoppedError,
     SupersededError,
     TransientError,
-    UserError,
 )
 from app.house import House
 from app.jobs import states
-from app.jobs.tasks import Task
 from app.nouns import (
     Action,
     Change,
@@ -45,22 +42,18 @@ from app.nouns import (
     Snippet,
     Spending,
 )
-from app.ports import Model, Search, Transaction, Workspace
+from app.ports import Model, Search, Workspace
 from app.pulls import template, wording
-from app.pulls.branch import issue_of
 from app.pulls.publish import PERMISSIONS, PublishSettings, publish
-from app.pulls.recovery import left_by_this_run, was_published
+from app.pulls.recovery import left_by_this_run
 from app.pulls.wording import Stage
 from app.reading import Asked, read_request, require_permission
 from app.repofile import PATH, RepoFile
 from app.scene import Scene, open_scene
 from app.workspace.open import open_workspace
 from app.workspace.tree import SnapshotWorkspace
-from webhooks.command import Verb
 
 SNIPPETS = 8
-AS_DRAFT = "opened_as_draft"
-"""The reason of a run whose pull request waits for its checks: `settle` marks it as ready, once."""
 
 
 # --- the line --------------------------------------------------------------------------------------------------------
@@ -99,131 +92,14 @@ async def play(house: House, run: Run) -> None:
     async with open_scene(house, run) as scene:
         await scene.record(Action.RUN_STARTED, verb=run.verb, number=run.number, attempt=run.attempt)
         try:
-            outcome = await (_answer if run.verb in _ANSWERED else fix)(scene)
+            outcome = await (answer if run.verb in ANSWERED else fix)(scene)
         except (SupersededError, TransientError, DefectError):
             raise
         except StoppedError as error:
-            outcome = await _stopped(scene, error)
+            outcome = await stopped(scene, error)
         except MagicodeError as error:
             outcome = wording.outcome(error)
         await end(scene, outcome)
-
-
-async def _stopped(scene: Scene, error: StoppedError) -> Outcome:
-    """A cancelled run's end, which names what was published before: nothing is left behind without a word."""
-    outcome, run = wording.outcome(error), await scene.current()
-    if run.branch is None or not await was_published(run, scene.reader):
-        return outcome
-    mark = wording.opened_marker(run.id)
-    pulls = await scene.reader.pull_requests(head_branch=run.branch)
-    number = next((one.number for one in pulls if mark in one.body), None)
-    return replace(outcome, message=wording.stopped_late(run.branch, number), pull_request=number)
-
-
-async def end(scene: Scene, outcome: Outcome) -> None:
-    """The visible end: first the status comment, which may be said twice, then the row and the log, which end once."""
-    run = await _say(scene, outcome)
-    await _finish(scene.house, scene.run, outcome, cost_usd=str(run.cost_usd))
-
-
-async def _say(scene: Scene, outcome: Outcome) -> Run:
-    """What the status comment ends with; the run's row as it is now."""
-    run = await scene.current()
-    head = await scene.house.ledger.head(run.installation_id)
-    spending = Spending(run.input_tokens, run.cached_tokens, run.output_tokens, run.cost_usd)
-    await scene.last_words(wording.ended(run.id, outcome, spending, str(head)))
-    return run
-
-
-async def _finish(house: House, run: Run, outcome: Outcome, **facts: str | bool) -> None:
-    """The row, its entry in the log and, for a draft that waits, one more look at its checks: all of them or none."""
-
-    async def also(transaction: Transaction) -> None:
-        if outcome.reason == AS_DRAFT:
-            # Checks that ended between the publisher's look and this commit were told to nobody.
-            await transaction.defer(Task.SETTLE, installation_id=run.installation_id, run_id=run.id)
-        told = {
-            "state": outcome.state.value,
-            "reason": outcome.reason,
-            "pull_request": outcome.pull_request,
-            **facts,
-        }
-        await house.ledger.append(
-            transaction, run.installation_id, Action.RUN_ENDED, "magicode", run.id, told
-        )
-
-    await states.finish(house.store, run, outcome, house.clock, also=also)
-
-
-async def turn_away(house: House, run: Run) -> None:
-    """A second request while one is at work gets an answer with a link, and nothing else."""
-    async with open_scene(house, run) as scene:
-        try:
-            await require_permission(scene)
-            outcome = Outcome(RunState.REFUSED, "busy", wording.busy(await _link_to(scene, run.blocked_by)))
-        except RefusedError as error:
-            outcome = wording.outcome(error)
-        await end(scene, outcome)
-
-
-async def settle(house: House, run: Run) -> None:
-    """Mark a pull request that waited for its checks as ready, once none is pending. A person's draft stays a draft."""
-    opener = await _opener(house, run)
-    if opener is None or opener.pull_request is None:
-        return
-    async with open_scene(house, opener, fence=_after_the_end) as scene:
-        pull = await scene.reader.pull_request(opener.pull_request)
-        checks = await scene.reader.checks(pull.head_sha)
-        if pull.state != "open" or not pull.draft or checks.pending or not checks.total:
-            return
-        async with scene.writer("ready", PERMISSIONS) as writer:
-            await writer.mark_ready(pull)
-        await scene.record(Action.PULL_REQUEST_UPDATED, number=pull.number, ready=True)
-        await _say(scene, _ready(pull.number, pull.head_sha, wording.checks_ended(checks)))
-    async with house.store.transaction(run.installation_id) as transaction:
-        await transaction.update_run(opener.id, reason=RunState.OPENED.value)
-
-
-async def _after_the_end() -> None:
-    """The run has ended, and one look more at what it opened disturbs nobody."""
-
-
-async def _opener(house: House, run: Run) -> Run | None:
-    """The run that opened the pull request of this one's branch as a draft: others may have revised it since."""
-    number = issue_of(run.branch or "")
-    if number is None:
-        return None
-    async with house.store.transaction(run.installation_id) as transaction:
-        runs = await transaction.runs(repository_id=run.repository_id, number=number)
-    return next((one for one in runs if one.branch == run.branch and one.reason == AS_DRAFT), None)
-
-
-async def _link_to(scene: Scene, run_id: UUID | None) -> str | None:
-    """The status comment of the run that is at work, by GitHub's own address; before there is one, what asked for it."""
-    if run_id is None:
-        return None
-    async with scene.house.store.transaction(scene.run.installation_id) as transaction:
-        at_work = await transaction.run(run_id)
-    if at_work is None:
-        return None
-    asked_by = at_work.comment_id if at_work.occasion.startswith("comment:") else None
-    comment_id = at_work.status_comment_id or asked_by
-    if comment_id is None:
-        return None
-    try:
-        return (await scene.reader.issue_comment(comment_id)).html_url
-    except (MissingError, GoneError):
-        return None
-
-
-async def give_up(house: House, run: Run, error: BaseException) -> None:
-    """The end of a run that was tried often enough, or met a defect: said on GitHub where that is possible, else logged."""
-    outcome = wording.outcome(error if isinstance(error, MagicodeError) else DefectError(reason="defect"))
-    try:
-        async with open_scene(house, run) as scene:
-            await end(scene, outcome)
-    except (TransientError, UserError, RefusedError):
-        await _finish(house, run, outcome, said=False)
 
 
 # --- the stations, as a run uses them --------------------------------------------------------------------------------
@@ -398,49 +274,5 @@ def _published(publication: Publication, repofile: RepoFile) -> Outcome:
     said = "It is ready for review."
     if draft:
         said = "It is a draft until its checks end." if waits else "It is a draft."
-    ready = _ready(publication.pull_request.number, publication.commit_sha, said)
-    return replace(ready, state=state, reason=AS_DRAFT if waits else state.value)
-
-
-def _ready(number: int, head_sha: str, said: str) -> Outcome:
-    return Outcome(
-        RunState.OPENED,
-        RunState.OPENED.value,
-        said,
-        "review it; a comment that mentions me there asks for another change.",
-        pull_request=number,
-        head_sha=head_sha,
-    )
-
-
-# --- what is answered without a model --------------------------------------------------------------------------------
-
-_ANSWERED = frozenset(verb.value for verb in Verb) - {Verb.FIX, Verb.REVISE, Verb.RETRY}
-
-
-async def _answer(scene: Scene) -> Outcome:
-    """Help for whoever may ask, and a plain word for what this version cannot do yet."""
-    await require_permission(scene)
-    if scene.run.verb == Verb.CANCEL:
-        stopped = await states.request_cancel(
-            scene.house.store, scene.run.installation_id, scene.run.repository_id, scene.run.number
-        )
-        said = (
-            "The run at work here was told to stop."
-            if stopped
-            else "Nothing is at work here, so nothing was stopped."
-        )
-        return Outcome(RunState.ANSWERED, "cancel", said)
-    if scene.run.verb == Verb.HELP:
-        return Outcome(RunState.ANSWERED, "help", await _help(scene))
-    return Outcome(
-        RunState.ANSWERED, "not_available", wording.not_available(scene.run.verb, scene.house.slug)
-    )
-
-
-async def _help(scene: Scene) -> str:
-    ask = await scene.ask()
-    if ask is None or ask.near_miss is None:
-        return wording.help_text(scene.house.slug)
-    suggestion = ask.suggestion.value if ask.suggestion else None
-    return wording.near_miss(ask.near_miss, suggestion, scene.house.slug)
+    told = ready(publication.pull_request.number, publication.commit_sha, said)
+    return replace(told, state=state, reason=AS_DRAFT if waits else state.value)

@@ -18,13 +18,15 @@ import uvicorn
 
 from app.actionlog.export import Format
 from app.actionlog.export import export as written_out
+from app.beside import settle, turn_away
+from app.ending import give_up
 from app.errors import MagicodeError, RefusedError, SupersededError, UserError
 from app.house import House
 from app.jobs import reconcile, states
 from app.jobs.accept import NOBODY
 from app.jobs.retries import retry_after
 from app.jobs.tasks import Task
-from app.line import give_up, play, settle, turn_away
+from app.line import play
 from app.main import create
 from app.nouns import Action, Run
 from app.scene import acknowledge

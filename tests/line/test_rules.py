@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app import line
+from app.ending import AS_DRAFT
 from app.nouns import RunState
 from infra.models.anthropic import AnthropicModel
 from infra.models.playbook import PLAYBOOK_MODEL, Playbook
@@ -184,7 +184,7 @@ async def test_a_pull_request_stays_a_draft_until_its_checks_end(patient: Stage,
     number = await ask(patient)
     sha = await when_there_is_a_branch(patient, number, status="in_progress")
     (run,) = await patient.ended()
-    assert (run.state, run.reason) == (RunState.OPENED, line.AS_DRAFT)
+    assert (run.state, run.reason) == (RunState.OPENED, AS_DRAFT)
     assert "draft until its checks end" in await ended_well_told(patient, run)
     assert (await one_pull_request(patient, head=f"magicode/issue-{number}"))["draft"]
     await report(patient, sha, status="completed", conclusion=conclusion)

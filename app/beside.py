@@ -1,0 +1,108 @@
+"""What is answered beside the line, with no model: help, cancelling, a second request, a draft whose checks ended."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from app.ending import AS_DRAFT, end, ready, say
+from app.errors import GoneError, MissingError, RefusedError
+from app.house import House
+from app.jobs import states
+from app.nouns import Action, Outcome, Run, RunState
+from app.pulls import wording
+from app.pulls.branch import issue_of
+from app.pulls.publish import PERMISSIONS
+from app.reading import require_permission
+from app.scene import Scene, open_scene
+from webhooks.command import Verb
+
+ANSWERED = frozenset(verb.value for verb in Verb) - {Verb.FIX, Verb.REVISE, Verb.RETRY}
+
+
+async def answer(scene: Scene) -> Outcome:
+    """Help for whoever may ask, and a plain word for what this version cannot do yet."""
+    await require_permission(scene)
+    if scene.run.verb == Verb.CANCEL:
+        stopped = await states.request_cancel(
+            scene.house.store, scene.run.installation_id, scene.run.repository_id, scene.run.number
+        )
+        said = (
+            "The run at work here was told to stop."
+            if stopped
+            else "Nothing is at work here, so nothing was stopped."
+        )
+        return Outcome(RunState.ANSWERED, "cancel", said)
+    if scene.run.verb == Verb.HELP:
+        return Outcome(RunState.ANSWERED, "help", await _help(scene))
+    return Outcome(
+        RunState.ANSWERED, "not_available", wording.not_available(scene.run.verb, scene.house.slug)
+    )
+
+
+async def _help(scene: Scene) -> str:
+    ask = await scene.ask()
+    if ask is None or ask.near_miss is None:
+        return wording.help_text(scene.house.slug)
+    suggestion = ask.suggestion.value if ask.suggestion else None
+    return wording.near_miss(ask.near_miss, suggestion, scene.house.slug)
+
+
+async def turn_away(house: House, run: Run) -> None:
+    """A second request while one is at work gets an answer with a link, and nothing else."""
+    async with open_scene(house, run) as scene:
+        try:
+            await require_permission(scene)
+            outcome = Outcome(RunState.REFUSED, "busy", wording.busy(await _link_to(scene, run.blocked_by)))
+        except RefusedError as error:
+            outcome = wording.outcome(error)
+        await end(scene, outcome)
+
+
+async def settle(house: House, run: Run) -> None:
+    """Mark a pull request that waited for its checks as ready, once none is pending. A person's draft stays a draft."""
+    opener = await _opener(house, run)
+    if opener is None or opener.pull_request is None:
+        return
+    async with open_scene(house, opener, fence=_after_the_end) as scene:
+        pull = await scene.reader.pull_request(opener.pull_request)
+        checks = await scene.reader.checks(pull.head_sha)
+        if pull.state != "open" or not pull.draft or checks.pending or not checks.total:
+            return
+        async with scene.writer("ready", PERMISSIONS) as writer:
+            await writer.mark_ready(pull)
+        await scene.record(Action.PULL_REQUEST_UPDATED, number=pull.number, ready=True)
+        await say(scene, ready(pull.number, pull.head_sha, wording.checks_ended(checks)))
+    async with house.store.transaction(run.installation_id) as transaction:
+        await transaction.update_run(opener.id, reason=RunState.OPENED.value)
+
+
+async def _after_the_end() -> None:
+    """The run has ended, and one look more at what it opened disturbs nobody."""
+
+
+async def _opener(house: House, run: Run) -> Run | None:
+    """The run that opened the pull request of this one's branch as a draft: others may have revised it since."""
+    number = issue_of(run.branch or "")
+    if number is None:
+        return None
+    async with house.store.transaction(run.installation_id) as transaction:
+        runs = await transaction.runs(repository_id=run.repository_id, number=number)
+    return next((one for one in runs if one.branch == run.branch and one.reason == AS_DRAFT), None)
+
+
+async def _link_to(scene: Scene, run_id: UUID | None) -> str | None:
+    """The status comment of the run that is at work, by GitHub's own address; before there is one, what asked for it."""
+    if run_id is None:
+        return None
+    async with scene.house.store.transaction(scene.run.installation_id) as transaction:
+        at_work = await transaction.run(run_id)
+    if at_work is None:
+        return None
+    asked_by = at_work.comment_id if at_work.occasion.startswith("comment:") else None
+    comment_id = at_work.status_comment_id or asked_by
+    if comment_id is None:
+        return None
+    try:
+        return (await scene.reader.issue_comment(comment_id)).html_url
+    except (MissingError, GoneError):
+        return None

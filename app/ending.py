@@ -1,0 +1,85 @@
+"""How a run ends: what its status comment says last, its row, and its entry in the log. Every run ends here, once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from app.errors import DefectError, MagicodeError, RefusedError, StoppedError, TransientError, UserError
+from app.house import House
+from app.jobs import states
+from app.jobs.tasks import Task
+from app.nouns import Action, Outcome, Run, RunState, Spending
+from app.ports import Transaction
+from app.pulls import wording
+from app.pulls.recovery import was_published
+from app.scene import Scene, open_scene
+
+AS_DRAFT = "opened_as_draft"
+"""The reason of a run whose pull request waits for its checks: `settle` marks it as ready, once."""
+
+
+async def end(scene: Scene, outcome: Outcome) -> None:
+    """The visible end: first the status comment, which may be said twice, then the row and the log, which end once."""
+    run = await say(scene, outcome)
+    await _finish(scene.house, scene.run, outcome, cost_usd=str(run.cost_usd))
+
+
+async def give_up(house: House, run: Run, error: BaseException) -> None:
+    """The end of a run that was tried often enough, or met a defect: said on GitHub where that is possible, else logged."""
+    outcome = wording.outcome(error if isinstance(error, MagicodeError) else DefectError(reason="defect"))
+    try:
+        async with open_scene(house, run) as scene:
+            await end(scene, outcome)
+    except (TransientError, UserError, RefusedError):
+        await _finish(house, run, outcome, said=False)
+
+
+async def stopped(scene: Scene, error: StoppedError) -> Outcome:
+    """A cancelled run's end, which names what was published before: nothing is left behind without a word."""
+    outcome, run = wording.outcome(error), await scene.current()
+    if run.branch is None or not await was_published(run, scene.reader):
+        return outcome
+    mark = wording.opened_marker(run.id)
+    pulls = await scene.reader.pull_requests(head_branch=run.branch)
+    number = next((one.number for one in pulls if mark in one.body), None)
+    return replace(outcome, message=wording.stopped_late(run.branch, number), pull_request=number)
+
+
+async def say(scene: Scene, outcome: Outcome) -> Run:
+    """What the status comment ends with; the run's row as it is now."""
+    run = await scene.current()
+    head = await scene.house.ledger.head(run.installation_id)
+    spending = Spending(run.input_tokens, run.cached_tokens, run.output_tokens, run.cost_usd)
+    await scene.last_words(wording.ended(run.id, outcome, spending, str(head)))
+    return run
+
+
+def ready(number: int, head_sha: str, said: str) -> Outcome:
+    return Outcome(
+        RunState.OPENED,
+        RunState.OPENED.value,
+        said,
+        "review it; a comment that mentions me there asks for another change.",
+        pull_request=number,
+        head_sha=head_sha,
+    )
+
+
+async def _finish(house: House, run: Run, outcome: Outcome, **facts: str | bool) -> None:
+    """The row, its entry in the log and, for a draft that waits, one more look at its checks: all of them or none."""
+
+    async def also(transaction: Transaction) -> None:
+        if outcome.reason == AS_DRAFT:
+            # Checks that ended between the publisher's look and this commit were told to nobody.
+            await transaction.defer(Task.SETTLE, installation_id=run.installation_id, run_id=run.id)
+        told = {
+            "state": outcome.state.value,
+            "reason": outcome.reason,
+            "pull_request": outcome.pull_request,
+            **facts,
+        }
+        await house.ledger.append(
+            transaction, run.installation_id, Action.RUN_ENDED, "magicode", run.id, told
+        )
+
+    await states.finish(house.store, run, outcome, house.clock, also=also)
