@@ -1,6 +1,7 @@
 """What a model's tokens cost, one dated table in dollars per million tokens; a model that is not in it has no price.
 
-Read on 2026-11-20 from the providers' pages. Prices change: a figure here is an estimate, the provider's invoice is the truth.
+Gathered on 2026-11-20 from excerpts of the providers' pages and from others' notes of them; not each row was seen on the
+provider's own page. Prices change: a figure here is an estimate, the provider's invoice is the truth.
 
 - Anthropic: https://platform.claude.com/docs/en/about-claude/pricing (cache writes are those of the five-minute cache)
 - OpenAI: https://developers.openai.com/api/docs/pricing (standard tier)
