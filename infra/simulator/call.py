@@ -112,9 +112,6 @@ class Body:
         value = self._typed(name, str, "a string")
         return default if value is None else str(value)
 
-    def integer(self, name: str) -> int:
-        return int(self._typed(name, int, "an integer", required=True))
-
     def integer_or(self, name: str, default: T) -> int | T:
         value = self._typed(name, int, "an integer")
         return default if value is None else int(value)
