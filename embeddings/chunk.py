@@ -6,23 +6,34 @@ Each language has one function from lines to units (`_UNITS`); everything after 
 from __future__ import annotations
 
 import ast
+import itertools
+import math
 import re
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
-VERSION = "1"
+VERSION = "2"
 """Goes into each file's key: a change of the rules below that moves chunks must change it."""
 
-MAX_LINES = 60
-MAX_CHARACTERS = 1600  # about 400 tokens of code, what small models read of a text and somewhat more
-OVERLAP_LINES = 6
+MAX_TOKENS = 240  # of a whole passage, by `_TOKEN`: so that few have more than the 256 WordPiece tokens that MiniLM reads
+_WHOLE = 1.06  # what is so little larger stays whole: its last line tells less than a cut costs
+MAX_LINES = 100
+MAX_CHARACTERS = 3200  # of one chunk's text: only a file whose lines have no end comes here
+OVERLAP_LINES = 2
 MAX_FILE_BYTES = 512 << 10
 _GENERATED_WITHIN = 2048
 _MINIFIED_LINE = 5000
 _HEADING = 200  # what is read of a heading; more would let a hostile line take quadratic time
+_SIGNATURE = 160  # what is kept of a definition's first lines for the pieces that do not hold them
+_LEVELS = 2  # so many enclosing definitions are named in a context
+_LEAST_ROOM = 100
+_REPEATED = 20  # tokens that overlapping lines may have
+_TOKEN = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{1,8}|[A-Za-z]{1,3}|[0-9]{1,2}|[^\sA-Za-z0-9]")
+"""About nine matches for ten WordPiece tokens of code, give or take 6 %: a word's first letters are mostly one piece, and
+what follows is many."""
 
 _VENDORED = frozenset(
     [
@@ -79,6 +90,7 @@ _DEFINITION = re.compile(
     r"(?:function\*?|class|interface|struct|enum|trait|impl|fn|func(?:\s*\([^)]*\))?|def|module|namespace|type|const)\s+"
     r"([A-Za-z_$][\w$.:]*)"
 )
+_WORD = re.compile(r"[^\W_]")
 _PARSING = threading.Lock()
 
 CODE = re.compile(
@@ -91,12 +103,15 @@ CODE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A line range (1-based, inclusive), the name of what it holds (may be empty), and its text. Never stored."""
+    """A line range (1-based, inclusive), the qualified name of what it holds (may be empty), and its text. `context` is
+    what a reader needs of the lines above that are not in `text`: `class X(Base):` for a method, and the signature for
+    the later pieces of a long definition, outermost first, one line each; may be empty. Never stored."""
 
     start_line: int
     end_line: int
     symbol: str
     text: str
+    context: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +123,25 @@ class Chunked:
 
 
 @dataclass(frozen=True, slots=True)
+class Definition:
+    """What a language's function finds: lines `start` (with its comments and decorators) to `end` (exclusive), 0-based.
+    The definitions of a file come in the order of their starts, an enclosing one before those inside of it."""
+
+    name: str
+    start: int
+    end: int
+    signature: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Unit:
-    start: int  # 0-based
-    end: int  # exclusive
+    """Lines that belong together. `above`: the signatures around it."""
+
+    start: int
+    end: int
     symbol: str
+    above: tuple[str, ...] = ()
+    signature: str = ""
 
 
 def left_out_by_name(path: str, size: int | None) -> str | None:
@@ -137,8 +167,15 @@ def chunk(path: str, content: bytes) -> Chunked:
         return Chunked((), reason)
     lines = text_of(content).split("\n")
     units = _UNITS.get(PurePosixPath(path).suffix.lower(), _blocks)(lines)
-    chunks = tuple(piece for unit in units for piece in _pieces(lines, unit))
+    costs = [_cost(line) for line in lines]
+    chunks = tuple(piece for unit in units for piece in _pieces(path, lines, costs, unit))
     return Chunked(chunks, None if chunks else "empty")
+
+
+def passage(path: str, chunk: Chunk) -> str:
+    """What the model reads of a chunk: path and name, context, text, each on lines of its own."""
+    head = f"{path} {chunk.symbol}".strip().encode("utf-8", "replace").decode("utf-8")
+    return "\n".join(part for part in (head, chunk.context, chunk.text) if part)
 
 
 def text_of(content: bytes) -> str:
@@ -179,38 +216,102 @@ def _python(lines: Sequence[str]) -> list[_Unit]:
             module = ast.parse("\n".join(lines))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return _blocks(lines)
-    return _with_gaps(0, len(lines), "", list(_definitions(module.body, "", lines)))
+    return _units(lines, _python_definitions(module, lines))
 
 
-def _definitions(body: Sequence[ast.stmt], prefix: str, lines: Sequence[str]) -> Iterator[_Unit]:
-    for node in body:
-        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            continue
-        symbol = prefix + node.name
-        start = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)]) - 1
-        while start > 0 and lines[start - 1].lstrip().startswith("#"):
-            start -= 1
-        end = node.end_lineno or node.lineno
-        if isinstance(node, ast.ClassDef):
-            yield from _with_gaps(start, end, symbol, list(_definitions(node.body, f"{symbol}.", lines)))
-        else:
-            yield _Unit(start, end, symbol)
+def _python_definitions(module: ast.Module, lines: Sequence[str]) -> Iterator[Definition]:
+    """Also those under `if`, `try` and `with`; functions inside of functions belong to the outer one."""
+    waiting: list[ast.AST] = list(reversed(module.body))
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            start = _first_line(node) - 1
+            while start > 0 and lines[start - 1].lstrip().startswith("#"):
+                start -= 1
+            signature = _signature(lines[node.lineno - 1 : max(node.lineno, _first_line(node.body[0]) - 1)])
+            yield Definition(node.name, start, node.end_lineno or node.lineno, signature)
+        if isinstance(node, _PYTHON_HOLDERS):
+            inner = [child for child in ast.iter_child_nodes(node) if isinstance(child, _PYTHON_HELD)]
+            waiting.extend(reversed(inner))
 
 
-def _with_gaps(start: int, end: int, symbol: str, inner: Sequence[_Unit]) -> list[_Unit]:
-    """`inner` in order, and the lines between them under the name of what surrounds them."""
+def _first_line(node: ast.stmt) -> int:
+    decorators: Sequence[ast.expr] = getattr(node, "decorator_list", ())
+    return min([node.lineno, *(decorator.lineno for decorator in decorators)])
+
+
+_PYTHON_HOLDERS = (
+    ast.ClassDef, ast.If, ast.Try, ast.TryStar, ast.With, ast.For, ast.While, ast.ExceptHandler, ast.Match, ast.match_case
+)  # fmt: skip
+_PYTHON_HELD = (ast.stmt, ast.ExceptHandler, ast.match_case)
+
+
+def _signature(lines: Sequence[str]) -> str:
+    """A definition's first lines as one, without its comments."""
+    told = (line.strip() for line in lines)
+    return " ".join(line for line in told if line and not line.startswith("#"))[:_SIGNATURE]
+
+
+def _units(lines: Sequence[str], definitions: Iterable[Definition]) -> list[_Unit]:
+    """One for each innermost definition, and what stands between them under the name of what surrounds them."""
     units: list[_Unit] = []
-    at = start
-    for unit in inner:
-        if unit.end <= at:  # two definitions on one line
+    around = [_Around("", (), "", len(lines), 0)]
+    held = list(definitions)
+    for definition, following in itertools.zip_longest(held, held[1:]):
+        while len(around) > 1 and definition.start >= around[-1].end:
+            _close(lines, units, around)
+        outer = around[-1]
+        start, end = max(definition.start, outer.at), min(definition.end, outer.end)
+        if start >= end:  # two definitions on one line
             continue
-        if unit.start > at:
-            units.append(_Unit(at, unit.start, symbol))
-        units.append(_Unit(max(unit.start, at), unit.end, unit.symbol))
-        at = unit.end
-    if at < end:
-        units.append(_Unit(at, end, symbol))
+        start = _gap(lines, units, outer, start)
+        symbol = f"{outer.symbol}.{definition.name}" if outer.symbol else definition.name
+        if following is not None and following.start < end:
+            around.append(_Around(symbol, outer.inside, definition.signature, end, start))
+        else:
+            units.append(_Unit(start, end, symbol, outer.inside, definition.signature))
+        outer.at = end
+    while around:
+        _close(lines, units, around)
     return units
+
+
+@dataclass(slots=True)
+class _Around:
+    """A definition that holds others, and up to which line it is cut."""
+
+    symbol: str
+    above: tuple[str, ...]
+    signature: str
+    end: int
+    at: int
+    begun: bool = False
+
+    @property
+    def inside(self) -> tuple[str, ...]:
+        return (*self.above, self.signature)[-_LEVELS:] if self.signature else self.above
+
+
+def _gap(lines: Sequence[str], units: list[_Unit], outer: _Around, end: int) -> int:
+    """What stands before line `end`. Lines without a word, such as closing brackets, belong to what they close, or at
+    a file's beginning to what follows. Where the next unit begins."""
+    start, outer.at = outer.at, end
+    if start < end and any(map(_WORD.search, lines[start:end])):
+        above, signature = (outer.inside, "") if outer.begun else (outer.above, outer.signature)
+        units.append(_Unit(start, end, outer.symbol, above, signature))
+    elif start < end and units:
+        units[-1] = replace(units[-1], end=end)
+    elif start < end:
+        return start
+    outer.begun = True
+    return end
+
+
+def _close(lines: Sequence[str], units: list[_Unit], around: list[_Around]) -> None:
+    done = around.pop()
+    begin = _gap(lines, units, done, done.end)
+    if begin < done.end:  # a file without a word
+        units.append(_Unit(begin, done.end, done.symbol))
 
 
 def _markdown(lines: Sequence[str]) -> list[_Unit]:
@@ -231,12 +332,10 @@ def _markdown(lines: Sequence[str]) -> list[_Unit]:
             above = [pair for pair in above if pair[0] < len(heading[1])] + [(len(heading[1]), heading[2])]
             starts.append((number, " > ".join(text for _, text in above)))
     ends = [number for number, _ in starts[1:]] + [len(lines)]
-    sections = (
-        [_Unit(number, end, symbol) for (number, symbol), end in zip(starts, ends, strict=True)]
-        if starts
-        else []
-    )
-    return _with_gaps(0, len(lines), "", sections)
+    if not starts:
+        return _blocks(lines)
+    sections = [_Unit(number, end, symbol) for (number, symbol), end in zip(starts, ends, strict=True)]
+    return [_Unit(0, starts[0][0], ""), *sections]
 
 
 _UNITS: Mapping[str, Callable[[Sequence[str]], list[_Unit]]] = {
@@ -247,32 +346,69 @@ _UNITS: Mapping[str, Callable[[Sequence[str]], list[_Unit]]] = {
 # --- pieces: no unit larger than a model reads -----------------------------------------------------------------------
 
 
-def _pieces(lines: Sequence[str], unit: _Unit) -> Iterator[Chunk]:
-    start = unit.start
-    while start < unit.end:
-        end = _cut(lines, start, unit.end)
-        first, last = _trim(lines, start, end)
-        if first < last:
-            symbol = unit.symbol or _defined(lines[first:last])
-            yield Chunk(first + 1, last, symbol, "\n".join(lines[first:last])[: 2 * MAX_CHARACTERS])
-        if end >= unit.end:
+def _pieces(path: str, lines: Sequence[str], costs: Sequence[int], unit: _Unit) -> Iterator[Chunk]:
+    """The unit whole, or about equal parts of it, the later ones with its signature."""
+    later = (*unit.above, unit.signature)[-_LEVELS - 1 :] if unit.signature else unit.above
+    context, below = "\n".join(unit.above), "\n".join(later)
+    head = _cost(f"{path} {unit.symbol}")
+    start, end = _trim(lines, unit.start, unit.end)
+    left = sum(costs[start:end])
+    while start < end:
+        room = max(MAX_TOKENS - head - _cost(context), _LEAST_ROOM)
+        stop = end
+        if left > room * _WHOLE or end - start > MAX_LINES:
+            room = max(MAX_TOKENS - head - _cost(below), _LEAST_ROOM) - _REPEATED
+            stop = _cut(lines, costs, (start, end), left, room)
+        first, last = _trim(lines, start, stop)
+        symbol = unit.symbol or _defined(lines[first:last])
+        yield Chunk(first + 1, last, symbol, "\n".join(lines[first:last])[:MAX_CHARACTERS], context)
+        if stop >= end:
             return
-        overlap = OVERLAP_LINES if lines[end - 1].strip() else 0
-        start = max(end - overlap, start + 1)
+        again, _ = _trim(lines, max(stop - _overlap(lines, costs, stop), start + 1), end)
+        left -= sum(costs[start:again])
+        start, context = again, below
 
 
-def _cut(lines: Sequence[str], start: int, end: int) -> int:
-    """Where a piece that begins at `start` ends: at the last blank line of its second half, else when it is full."""
-    characters = 0
-    blank = 0
-    for number in range(start, end):
-        characters += len(lines[number]) + 1
-        full = number - start >= MAX_LINES or characters > MAX_CHARACTERS
-        if full and number > start:
-            return blank or number
-        if not lines[number].strip() and characters > MAX_CHARACTERS // 2:
-            blank = number + 1
-    return end
+def _cost(text: str) -> int:
+    return len(_TOKEN.findall(text))
+
+
+def _cut(lines: Sequence[str], costs: Sequence[int], span: tuple[int, int], left: int, room: int) -> int:
+    """Where the first of about equal parts ends: near its share, where the next line stands furthest out."""
+    start, end = span
+    parts = max(-(-left // room), 1)
+    share = left / parts
+    earliest, latest = max(share * 0.6, left - room * (parts - 1)), min(share * 1.4, room)
+    used = costs[start]
+    best, least = start + 1, math.inf
+    for number in range(start + 1, min(end, start + MAX_LINES)):
+        if used > latest:
+            break
+        if used >= earliest:
+            depth = _depth(lines, number) + 8 * abs(used - share) / share
+            if depth <= least:
+                best, least = number, depth
+        elif least == math.inf:
+            best = number
+        used += costs[number]
+    return best
+
+
+def _depth(lines: Sequence[str], number: int) -> float:
+    """How unwelcome a cut before this line is: by its indentation; after blank lines least."""
+    line = lines[number][:_HEADING]
+    told = line.lstrip()
+    if not told:
+        return math.inf
+    closes = 6 if told[0] in ")]}" else 0
+    indentation = len(line[: len(line) - len(told)].expandtabs(4))
+    return indentation + closes - (0 if lines[number - 1].strip() else 6)
+
+
+def _overlap(lines: Sequence[str], costs: Sequence[int], stop: int) -> int:
+    repeated = range(max(stop - OVERLAP_LINES, 0), stop)
+    small = sum(costs[number] for number in repeated) <= _REPEATED
+    return OVERLAP_LINES if small and lines[stop - 1].strip() else 0
 
 
 def _trim(lines: Sequence[str], start: int, end: int) -> tuple[int, int]:

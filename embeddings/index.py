@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from embeddings.chunk import CODE, Chunk, chunk, left_out_by_name
+from embeddings.chunk import CODE, Chunk, chunk, left_out_by_name, passage
 from embeddings.collection import FILE, HEAD, PLACE, REPOSITORY, Entry, Shelf, Tree
 from embeddings.embed import dimension, embed
 from embeddings.protect import Location
@@ -179,8 +179,7 @@ async def _store(shelf: Shelf, files: Sequence[_File]) -> None:
 
 def as_embedded(path: str, piece: Chunk) -> str:
     """What the model reads: the chunk under its path and name."""
-    head = f"{path} {piece.symbol}".strip().encode("utf-8", "replace").decode("utf-8")
-    return f"{head}\n{piece.text}"
+    return passage(path, piece)
 
 
 async def _prune(shelf: Shelf, keyed: Mapping[str, Entry]) -> int:

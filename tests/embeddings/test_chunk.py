@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embeddings.chunk import MAX_CHARACTERS, MAX_LINES, chunk, left_out_by_name, text_of
+from embeddings.chunk import MAX_CHARACTERS, MAX_LINES, Chunk, chunk, left_out_by_name, passage, text_of
 
 PYTHON = b'''"""Shop."""
 import decimal
@@ -92,7 +92,7 @@ def test_another_language_is_named_by_the_definition_it_holds():
 
 
 def test_long_text_is_cut_at_blank_lines():
-    paragraphs = b"\n\n".join(b"\n".join(b"word %d %d" % (n, m) * 5 for m in range(10)) for n in range(12))
+    paragraphs = b"\n\n".join(b"\n".join(b"word %d %d" % (n, m) * 5 for m in range(2)) for n in range(24))
     found = places("a.txt", paragraphs)
     lines = paragraphs.split(b"\n")
     assert len(found) > 3
@@ -100,12 +100,31 @@ def test_long_text_is_cut_at_blank_lines():
         assert lines[end] == b""
 
 
-def test_a_long_function_is_cut_into_overlapping_pieces_of_the_same_name():
-    content = b"def long():\n" + b"".join(b"    step(%d)\n" % n for n in range(200))
-    found = places("a.py", content)
-    assert {symbol for _, _, symbol in found} == {"long"}
-    assert all(later[0] <= earlier[1] for earlier, later in itertools.pairwise(found))
-    assert found[-1][1] == 201
+def test_a_long_function_is_cut_into_overlapping_pieces_that_name_it():
+    content = b"class A(B):\n    def long(\n        self,\n    ):\n" + b"".join(
+        b"        step(%d)\n" % n for n in range(200)
+    )
+    first, *later = chunk("a.py", content).chunks[1:]
+    assert {piece.symbol for piece in (first, *later)} == {"A.long"}
+    assert first.context == "class A(B):"
+    assert {piece.context for piece in later} == {"class A(B):\ndef long( self, ):"}
+    assert all(
+        before.start_line < after.start_line <= before.end_line
+        for before, after in itertools.pairwise((first, *later))
+    )
+    assert later[-1].end_line == 204
+
+
+def test_a_passage_is_path_and_name_then_context_then_text():
+    bare, method = chunk("a.py", b"class A(B):\n    x = 1\n    def m(self):\n        pass\n").chunks
+    assert passage("s/a.py", bare) == "s/a.py A\nclass A(B):\n    x = 1"
+    assert passage("s/a.py", method) == "s/a.py A.m\nclass A(B):\n    def m(self):\n        pass"
+    assert passage("n.txt", Chunk(1, 1, "", "x")) == "n.txt\nx"
+
+
+def test_definitions_under_conditions_are_found():
+    content = b"try:\n    import a\nexcept ImportError:\n    def a():\n        pass\nelse:\n    class B:\n        pass\n"
+    assert places("a.py", content) == [(1, 3, ""), (4, 5, "a"), (6, 6, ""), (7, 8, "B")]
 
 
 @pytest.mark.parametrize(
