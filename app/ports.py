@@ -265,9 +265,19 @@ class Transaction(Protocol):
         ...
 
     async def defer(
-        self, task: str, *, lock: str | None = None, delay_seconds: float = 0, **arguments: object
+        self,
+        task: str,
+        *,
+        lock: str | None = None,
+        delay_seconds: float = 0,
+        behind: bool = False,
+        **arguments: object,
     ) -> int:
-        """Puts a job on the queue inside this transaction. Arguments are ids only."""
+        """Puts a job on the queue inside this transaction. Arguments are ids only. `behind`: nobody waits for it."""
+        ...
+
+    async def waits(self, lock: str) -> bool:
+        """Whether a job under this lock is on the queue and has not begun."""
         ...
 
     async def hasten(self, lock: str) -> None:

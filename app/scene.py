@@ -127,7 +127,7 @@ async def open_scene(house: House, run: Run, *, fence: Fence | None = None) -> A
         key = await house.keys.data_key(transaction)
     reading = house.github.reader(run.installation_id, run.repository_id)
     async with (
-        _written_down(reading, record, "read", "read") as reader,
+        written_down(reading, record, "read", "read") as reader,
         _writer(house, run, record, "comment", VOICE) as voice,
     ):
 
@@ -156,11 +156,11 @@ def _writer(
     house: House, run: Run, record: Recorder, purpose: str, permissions: Mapping[str, str]
 ) -> AbstractAsyncContextManager[RepositoryWriter]:
     token = house.github.writer(run.installation_id, run.repository_id, permissions)
-    return _written_down(token, record, purpose, _said(permissions))
+    return written_down(token, record, purpose, _said(permissions))
 
 
 @asynccontextmanager
-async def _written_down(
+async def written_down(
     token: AbstractAsyncContextManager[T], record: Recorder, purpose: str, permissions: str
 ) -> AsyncIterator[T]:
     """The token's minting and its end, however it ends."""

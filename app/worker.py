@@ -21,6 +21,7 @@ from app.actionlog.export import export as written_out
 from app.beside import settle, turn_away
 from app.ending import give_up
 from app.errors import MagicodeError, RefusedError, SupersededError, UserError
+from app.following import follow
 from app.house import House
 from app.jobs import reconcile, states
 from app.jobs.accept import NOBODY
@@ -185,11 +186,15 @@ def tasks(house: House) -> Mapping[str, Callable[..., Awaitable[None]]]:
         if (run := await _run(house, installation_id, run_id)) is not None:
             await settle(house, run)
 
+    async def on_follow(installation_id: int, repository_id: int) -> None:
+        await follow(house, installation_id, repository_id)
+
     return {
         Task.ACKNOWLEDGE.value: on_acknowledge,
         Task.WORK.value: on_work,
         Task.BLOCKED.value: on_blocked,
         Task.SETTLE.value: on_settle,
+        Task.FOLLOW.value: on_follow,
     }
 
 

@@ -166,8 +166,12 @@ class CheckSuiteEvent(RepositoryEvent):
     check_suite: CheckSuite
 
 
+class PushedRepository(Repository):
+    default_branch: str
+
+
 class PushEvent(Envelope):
-    repository: Repository
+    repository: PushedRepository
     ref: Ref
     before: Sha
     after: Sha

@@ -76,6 +76,7 @@ class Pushed:
 
     installation_id: int
     repository_id: int
+    default_branch: str
     ref: str
     before: str
     after: str

@@ -399,6 +399,7 @@ def _push(payload: Mapping[str, object], installation_id: int, _us: _Us) -> Outc
     return notices.Pushed(
         installation_id=installation_id,
         repository_id=event.repository.id,
+        default_branch=event.repository.default_branch,
         ref=event.ref,
         before=event.before,
         after=event.after,

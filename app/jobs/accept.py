@@ -14,7 +14,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from app.jobs.freeze import input_hash, keyed_hash
-from app.jobs.tasks import Task, lock_of
+from app.jobs.tasks import Task, follow_lock, lock_of
 from app.nouns import Action, Installation, Run, RunState
 from app.ports import Appends, Clock, Keys, Store, Transaction
 from webhooks.command import Command
@@ -33,6 +33,9 @@ NOBODY = 0
 """The installation whose chain records deliveries that belong to no installation we know."""
 
 BRANCH_PREFIX = "magicode/"
+FOLLOW_AFTER_SECONDS = 5.0
+"""Pushes come in bursts; the index follows the last of them once."""
+
 REDELIVERY_WINDOW = timedelta(days=3)
 """GitHub redelivers for three days: https://docs.github.com/en/webhooks/testing-and-troubleshooting-webhooks/redelivering-webhooks"""
 
@@ -94,6 +97,8 @@ class _Acceptance:
             accepted = await _installation(transaction, outcome, installation)
         elif isinstance(outcome, PullRequestChanged | ChecksCompleted):
             accepted = await _settle(transaction, outcome)
+        elif isinstance(outcome, Pushed):
+            accepted = await _follow(transaction, outcome)
         else:
             accepted = Accepted(Kind.IGNORED, reason=_outcome_name(received))
         if accepted.kind not in (Kind.REPEATED, Kind.IGNORED):
@@ -276,3 +281,23 @@ async def accept(
     Raises TransientError when the database is away; nothing is kept then, and GitHub can be asked to redeliver.
     """
     return await _Acceptance(store, ledger, keys, clock, new_id).accept(received)
+
+
+async def _follow(transaction: Transaction, notice: Pushed) -> Accepted:
+    """A job that brings the index up to the default branch; one that still waits will see this push as well.
+
+    Nothing enters the log here: the job writes down what it does, and it does nothing for a repository without index.
+    """
+    if notice.deleted or notice.ref != f"refs/heads/{notice.default_branch}":
+        return Accepted(Kind.IGNORED, reason="pushed")
+    lock = follow_lock(notice.installation_id, notice.repository_id)
+    if not await transaction.waits(lock):
+        await transaction.defer(
+            Task.FOLLOW,
+            lock=lock,
+            delay_seconds=FOLLOW_AFTER_SECONDS,
+            behind=True,
+            installation_id=notice.installation_id,
+            repository_id=notice.repository_id,
+        )
+    return Accepted(Kind.IGNORED, reason="pushed")

@@ -1,4 +1,5 @@
-"""The names of the jobs that acceptance puts on the queue. Each carries `installation_id` and `run_id` alone."""
+"""The names of the jobs that acceptance puts on the queue. Each carries `installation_id` and `run_id` alone, and
+what belongs to no run `repository_id` in its place."""
 
 from __future__ import annotations
 
@@ -9,12 +10,14 @@ from app.nouns import BESIDE_VERBS, Run
 
 class Task(StrEnum):
     """ACKNOWLEDGE reacts with 👀 at once. WORK is the run itself. BLOCKED answers a request that came while another
-    was at work. SETTLE looks again at a pull request of ours whose checks ended or that somebody changed."""
+    was at work. SETTLE looks again at a pull request of ours whose checks ended or that somebody changed. FOLLOW
+    brings the index of a repository up to its default branch after a push."""
 
     ACKNOWLEDGE = "acknowledge"
     WORK = "work"
     BLOCKED = "blocked"
     SETTLE = "settle"
+    FOLLOW = "follow"
 
 
 def lock_of(run: Run) -> str | None:
@@ -22,3 +25,8 @@ def lock_of(run: Run) -> str | None:
     if run.verb in BESIDE_VERBS:
         return None
     return f"{run.installation_id}:{run.repository_id}:{run.number}"
+
+
+def follow_lock(installation_id: int, repository_id: int) -> str:
+    """One job at a time follows a repository's pushes; it keeps no run waiting."""
+    return f"{installation_id}:{repository_id}:index"

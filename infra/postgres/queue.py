@@ -2,7 +2,8 @@
 
 A job is put on the queue inside the transaction of the row it belongs to, carries ids alone, and is deleted when it
 ends. Jobs with a lock run one at a time per lock, in the order they came; those without one are short and have a
-worker of their own, so that an acknowledgement never waits for somebody's pull request.
+worker of their own, so that an acknowledgement never waits for somebody's pull request. What nobody waits for runs
+behind both, one job at a time.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ GaveUp = Callable[[str, Ids, BaseException], Awaitable[None]]
 
 LOCKED_QUEUE = "locked"
 QUICK_QUEUE = "quick"
+BEHIND_QUEUE = "behind"
 _QUICK_CONCURRENCY = 4
 _POLL_SECONDS = 0.5
 _SHORTEST_PAUSE_SECONDS = 0.5
@@ -70,6 +72,7 @@ class Deferrer:
         *,
         lock: str | None,
         delay_seconds: float,
+        behind: bool,
         arguments: Mapping[str, object],
     ) -> int:
         """The job's id. Raises TypeError for an argument that is not an id (a whole number or a UUID)."""
@@ -77,7 +80,7 @@ class Deferrer:
         deferrer = self._app.configure_task(
             task,
             lock=lock,
-            queue=QUICK_QUEUE if lock is None else LOCKED_QUEUE,
+            queue=BEHIND_QUEUE if behind else QUICK_QUEUE if lock is None else LOCKED_QUEUE,
             schedule_at=schedule_at,
             connection=connection,
         )
@@ -144,6 +147,7 @@ async def _work_until_broken(stop: asyncio.Event, app: App, concurrency: int, li
         workers = [
             _worker(app, LOCKED_QUEUE, concurrency, limits),
             _worker(app, QUICK_QUEUE, _QUICK_CONCURRENCY, limits),
+            _worker(app, BEHIND_QUEUE, 1, limits),
         ]
         parts = [asyncio.create_task(worker.run()) for worker in workers]  # type: ignore[no-untyped-call]
         parts.append(asyncio.create_task(_take_up_stalled(leaving, app, limits)))

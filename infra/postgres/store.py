@@ -277,15 +277,24 @@ class PostgresTransaction:
     # --- the queue ---------------------------------------------------------------------------------------------------
 
     async def defer(
-        self, task: str, *, lock: str | None = None, delay_seconds: float = 0, **arguments: object
+        self,
+        task: str,
+        *,
+        lock: str | None = None,
+        delay_seconds: float = 0,
+        behind: bool = False,
+        **arguments: object,
     ) -> int:
         raw = await self._connection.get_raw_connection()
         driver = raw.driver_connection
         if not isinstance(driver, psycopg.AsyncConnection):
             raise TypeError("the store speaks through psycopg")
         return await self._deferrer.defer(
-            driver, task, lock=lock, delay_seconds=delay_seconds, arguments=arguments
+            driver, task, lock=lock, delay_seconds=delay_seconds, behind=behind, arguments=arguments
         )
+
+    async def waits(self, lock: str) -> bool:
+        return bool((await self._connection.execute(_WAITS, {"lock": lock})).scalar())
 
     async def hasten(self, lock: str) -> None:
         await self._connection.execute(_HASTEN, {"lock": lock})
@@ -298,6 +307,9 @@ class PostgresTransaction:
         return None if row is None else _run(row)
 
 
+_WAITS = text(
+    "SELECT EXISTS (SELECT 1 FROM magicode_jobs.procrastinate_jobs WHERE lock = :lock AND status = 'todo')"
+)
 _HASTEN = text(
     "UPDATE magicode_jobs.procrastinate_jobs SET scheduled_at = NULL"
     " WHERE lock = :lock AND status = 'todo' AND scheduled_at > now()"

@@ -7,6 +7,7 @@ import dataclasses
 from typing import Any
 from uuid import uuid4
 
+import psycopg
 import pytest
 
 from app.jobs.accept import Kind, accept
@@ -19,6 +20,7 @@ from webhooks.notices import (
     InstallationChanged,
     Ping,
     PullRequestChanged,
+    Pushed,
     Received,
     RepositoriesChanged,
 )
@@ -287,3 +289,45 @@ async def test_what_asks_for_nothing_has_its_delivery_and_no_entry(
     assert (await deliver(told(Ping(1), installation=None))).kind is Kind.IGNORED
     assert look("SELECT installation_id, outcome FROM magicode.deliveries") == [(1, "no_command")]
     assert look("SELECT action FROM magicode.entries") == []
+
+
+def pushed(ref: str = "refs/heads/main", *, repository: int = 5, deleted: bool = False) -> Received:
+    return told(
+        Pushed(1, repository, "main", ref, "a" * 40, "b" * 40, False, deleted, False, Actor(3, "mona"))
+    )
+
+
+async def test_pushes_to_the_default_branch_wait_as_one_job_for_each_repository(
+    deliver: Any, register: Any, look: Any
+) -> None:
+    await register(1)
+    for repository in (5, 5, 6, 5):
+        await deliver(pushed(repository=repository))
+    assert look(
+        "SELECT task_name, queue_name, lock, args->>'repository_id' FROM magicode_jobs.procrastinate_jobs ORDER BY id"
+    ) == [("follow", "behind", "1:5:index", "5"), ("follow", "behind", "1:6:index", "6")]
+
+
+async def test_a_push_after_the_job_has_begun_waits_for_its_own(
+    deliver: Any, register: Any, look: Any, database: Any
+) -> None:
+    await register(1)
+    await deliver(pushed())
+    with psycopg.connect(database.owner_url) as connection:
+        connection.execute("SET search_path TO magicode_jobs")  # where Procrastinate's own trigger looks
+        connection.execute("UPDATE procrastinate_jobs SET status = 'doing'")
+    await deliver(pushed())
+    assert len(look(JOBS)) == 2
+
+
+@pytest.mark.parametrize(
+    "received",
+    [pushed("refs/heads/next"), pushed("refs/tags/main"), pushed(deleted=True)],
+    ids=["another branch", "a tag", "the branch is gone"],
+)
+async def test_other_pushes_ask_for_nothing(
+    deliver: Any, register: Any, look: Any, received: Received
+) -> None:
+    await register(1)
+    assert (await deliver(received)).kind is Kind.IGNORED
+    assert look(JOBS) == []
