@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from embeddings.collection import REPOSITORY, Points, Shelf
+from embeddings.collection import Points, Shelf
 from embeddings.protect import Protection
 
 
@@ -21,25 +21,22 @@ class Forgotten:
 
 
 async def forget_repository(shelf: Shelf) -> Forgotten:
-    """Raises NotForgottenError."""
-    where = {REPOSITORY: shelf.repository}
-    before = await shelf.points.count(shelf.collection, where)
-    await shelf.points.delete(shelf.collection, where)
-    return _proved(before, await shelf.points.count(shelf.collection, where))
+    """Every generation of it. Raises NotForgottenError."""
+    return await _forget(shelf.points, shelf.repository)
 
 
 async def forget_installation(points: Points, key: bytes, installation_id: int) -> Forgotten:
-    """Every repository of the installation. Call it before the key is destroyed: the collection's name comes from it.
+    """Every repository of the installation. Call it before the key is destroyed: the names come from it.
 
     Raises NotForgottenError.
     """
-    collection = Protection(key, installation_id).collection()
-    before = await points.count(collection, {})
-    await points.drop(collection)
-    return _proved(before, await points.count(collection, {}))
+    return await _forget(points, Protection(key, installation_id).installation())
 
 
-def _proved(before: int, after: int) -> Forgotten:
+async def _forget(points: Points, within: str) -> Forgotten:
+    before = await points.count(within)
+    await points.drop(within)
+    after = await points.count(within)
     if after:
         raise NotForgottenError(f"The store still holds {after} of {before} points.")
     return Forgotten(before, after)

@@ -1,8 +1,9 @@
-"""What a stranger with the stored points must not learn: keyed ids, rotated vectors, sealed locations.
+"""What a stranger with the stored points must not learn: keyed ids and terms, rotated vectors, sealed paths.
 
 The rotation is obfuscation, not encryption: with about as many known (text, vector) pairs as dimensions it is solved.
-It keeps a stolen collection from being matched against the public model; the real controls are isolation and
-destroying the key. The locations are encrypted.
+It keeps a stolen collection from being matched against the public model. A term's position says nothing of the term, but
+how often terms occur, and together, is visible. The real controls are isolation and destroying the key. The paths are
+encrypted.
 """
 
 from __future__ import annotations
@@ -10,11 +11,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import json
 import os
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -27,16 +26,6 @@ from embeddings.embed import Vectors
 
 _PAD = 64
 _NONCE = 12
-
-
-@dataclass(frozen=True, slots=True)
-class Location:
-    """Where a chunk is. Clear only in memory."""
-
-    path: str
-    start_line: int
-    end_line: int
-    symbol: str
 
 
 class Protection:
@@ -53,20 +42,25 @@ class Protection:
         self._random = random
         self._rotations: dict[int, Vectors] = {}
 
-    def collection(self) -> str:
-        """The collection's name."""
-        return f"i{self._named('collection')[:24]}"
+    def installation(self) -> str:
+        """The name of the folder of all that is stored of the installation."""
+        return f"i{self._named('installation')[:24]}"
 
     def repository(self, repository_id: int) -> str:
-        return self._named("repository", str(repository_id))[:32]
+        return f"r{self._named('repository', str(repository_id))[:24]}"
 
-    def file(self, repository_id: int, path: str, sha: str, rules: str) -> str:
-        """A file's key: the same for the same path and blob on every branch. `rules` names encoder and chunker."""
-        return self._named("file", str(repository_id), path, sha, rules)[:32]
+    def generation(self, rules: str) -> str:
+        """The name of what the same `rules` (encoder and chunker) have made."""
+        return f"g{self._named('generation', rules)[:16]}"
 
-    def point(self, file: str, number: int) -> str:
+    def point(self, *parts: str) -> str:
         """A point's id, a UUID because Qdrant takes no other strings."""
-        return str(uuid.UUID(hex=self._named("point", file, str(number))[:32], version=4))
+        return str(uuid.UUID(hex=self._named("point", *parts)[:32], version=4))
+
+    def term(self, word: str) -> int:
+        """A word's position in a sparse vector: 32 bits, so that among 100,000 words one or two share theirs."""
+        message = word.encode("utf-8", "surrogatepass")
+        return int.from_bytes(hmac.digest(self._terms, message, "sha256")[:4], "big")
 
     def rotate(self, vectors: Vectors) -> Vectors:
         """The rows in the installation's own space: all cosines stay as they were."""
@@ -75,33 +69,33 @@ class Protection:
             matrix = self._rotations[vectors.shape[1]] = rotation(self._derive("rotation"), vectors.shape[1])
         return (vectors.astype(np.float32) @ matrix).astype(np.float32)
 
-    def seal(self, location: Location, point: str) -> str:
+    def seal(self, clear: str, point: str) -> str:
         """AES-256-GCM under a derived key, bound to its point, padded so that its length tells little."""
-        clear = json.dumps([location.path, location.start_line, location.end_line, location.symbol]).encode(
-            "ascii"
-        )
-        padded = clear + b" " * (-len(clear) % _PAD)
+        raw = clear.encode("utf-8", "surrogatepass")
+        padded = raw + b"\0" + b" " * (-(len(raw) + 1) % _PAD)
         nonce = self._random(_NONCE)
         return base64.b64encode(nonce + self._aead.encrypt(nonce, padded, point.encode())).decode("ascii")
 
-    def unseal(self, sealed: str, point: str) -> Location | None:
+    def unseal(self, sealed: str, point: str) -> str | None:
         """None for what this key did not seal for this point."""
         try:
             raw = base64.b64decode(sealed, validate=True)
-            path, start, end, symbol = json.loads(
-                self._aead.decrypt(raw[:_NONCE], raw[_NONCE:], point.encode())
-            )
+            padded = self._aead.decrypt(raw[:_NONCE], raw[_NONCE:], point.encode())
         except (ValueError, InvalidTag):
             return None
-        return Location(path, start, end, symbol)
+        return padded[: padded.rindex(b"\0")].decode("utf-8", "surrogatepass")
 
     @cached_property
     def _aead(self) -> AESGCM:
-        return AESGCM(self._derive("location"))
+        return AESGCM(self._derive("path"))
 
     @cached_property
     def _names(self) -> bytes:
         return self._derive("names")
+
+    @cached_property
+    def _terms(self) -> bytes:
+        return self._derive("terms")
 
     def _derive(self, purpose: str) -> bytes:
         """RFC 5869, one key for each purpose and installation."""
@@ -112,7 +106,7 @@ class Protection:
         """HMAC-SHA256 over the parts, each with its length, in hex."""
         encoded = [part.encode("utf-8", "surrogatepass") for part in parts]
         message = b"".join(len(part).to_bytes(8, "big") + part for part in encoded)
-        return hmac.new(self._names, message, hashlib.sha256).hexdigest()
+        return hmac.digest(self._names, message, "sha256").hex()
 
 
 def rotation(seed: bytes, dimension: int) -> Vectors:

@@ -6,7 +6,7 @@ from embeddings import forget, index, search
 from embeddings.collection import Points, Shelf, Tree
 from embeddings.embed import Encoder
 from embeddings.forget import Forgotten
-from embeddings.index import IndexReport, Progress
+from embeddings.index import IndexReport, Tell, untold
 from embeddings.protect import Protection
 from embeddings.search import Found
 
@@ -20,6 +20,10 @@ class RepositoryIndex:
         """`key` is the installation's data key, 32 bytes or more. Raises ValueError for a shorter one."""
         self._shelf = Shelf(points, encoder, Protection(key, installation_id), repository_id)
 
+    async def exists(self) -> bool:
+        """Whether anything is stored of the repository. Raises the store's own errors."""
+        return bool(await self._shelf.points.names(self._shelf.repository))
+
     async def update(
         self,
         tree: Tree,
@@ -27,7 +31,7 @@ class RepositoryIndex:
         prune: bool = False,
         within_seconds: float | None = None,
         question: str = "",
-        progress: Progress = lambda _done, _all: None,
+        progress: Tell = untold,
     ) -> IndexReport:
         """Index what is new in `tree`. `prune` removes what is not in it: pass True for the default branch only.
         After `within_seconds` the rest is left for the next update; what holds the question's words comes first.
@@ -48,5 +52,5 @@ class RepositoryIndex:
         return await search.search(self._shelf, tree, question, limit)
 
     async def forget(self) -> Forgotten:
-        """Remove the repository's points and prove it. Raises embeddings.forget.NotForgottenError."""
+        """Remove all that is stored of the repository and prove it. Raises embeddings.forget.NotForgottenError."""
         return await forget.forget_repository(self._shelf)

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from embeddings.chunk import CODE, Chunk, chunk
-from embeddings.collection import FILE, PLACE, REPOSITORY, Entry, Shelf, Tree
+from embeddings.collection import Entry, Shelf, Tree
 from embeddings.embed import embed
-from embeddings.index import keyed_files
+from embeddings.located import Cuts
 
 _ASK = 4  # as many nearest neighbours as wanted places, times this; then more if other commits crowd them out
 _ASK_AT_MOST = 4000
@@ -92,28 +92,25 @@ async def search(shelf: Shelf, tree: Tree, question: str, limit: int) -> list[Fo
     if limit <= 0 or not question.strip():
         return []
     names = names_in(question)
-    keyed = await asyncio.to_thread(keyed_files, shelf, tree)
-    near = await _nearest(shelf, keyed, question, limit)
-    named = await asyncio.to_thread(_named, tree, keyed.values(), names)
+    cuts = Cuts(shelf, tree)
+    near = await _nearest(shelf, cuts, question, limit)
+    named = await asyncio.to_thread(_named, tree, cuts.entries.values(), names)
     return _ranked(near, named, limit)
 
 
-async def _nearest(shelf: Shelf, keyed: Mapping[str, Entry], question: str, limit: int) -> list[Found]:
-
-    vector = shelf.protection.rotate(await embed(shelf.encoder, [question]))[0]
+async def _nearest(shelf: Shelf, cuts: Cuts, question: str, limit: int) -> list[Found]:
+    vectors = shelf.protection.rotate(await embed(shelf.encoder, [question]))
     ask = limit * _ASK
     while True:
-        hits = await shelf.points.search(shelf.collection, vector, {REPOSITORY: shelf.repository}, ask)
-        inside = [hit for hit in hits if hit[2].get(FILE) in keyed]
+        hits = (await shelf.points.search(shelf.chunks, vectors, ask))[0]
+        inside = await asyncio.to_thread(cuts.located, hits)
         if len(inside) >= 2 * limit or len(hits) < ask or ask >= _ASK_AT_MOST:
             break
         ask = min(ask * 4, _ASK_AT_MOST)
-    found = []
-    for point, score, payload in inside:
-        place = shelf.protection.unseal(payload.get(PLACE, ""), point)
-        if place is not None and place.path == keyed[payload[FILE]].path:
-            found.append(Found(place.path, place.start_line, place.end_line, place.symbol, score))
-    return found
+    return [
+        Found(one.path, one.chunk.start_line, one.chunk.end_line, one.chunk.symbol, one.score)
+        for one in inside
+    ]
 
 
 def _named(tree: Tree, entries: Iterable[Entry], names: Names) -> list[tuple[Found, float]]:

@@ -1,40 +1,58 @@
-"""Points in Qdrant: a folder of this process, memory, or a server; the same calls for all three.
+"""Points in Qdrant: a folder of this machine, memory, or a server; the same calls for all three.
 
-A folder holds one collection for each name and may be open in one process at a time; local mode searches every point
-of a collection, so small collections are what makes it quick. A server holds one collection for each dimension, in
-which the name is a tenant (https://qdrant.tech/documentation/guides/multitenancy/).
+It keeps two layouts apart, `infra.qdrant_folders` for the client's own local mode and `infra.qdrant_shared` for a server,
+sees to it that local mode is used by one thread, and turns the client's errors into ours.
 """
 
 from __future__ import annotations
 
 import asyncio
-import sqlite3
-import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from app.errors import DefectError, TransientError
+from infra.qdrant_folders import FolderInUseError, Folders
+from infra.qdrant_shared import Shared
+
+__all__ = ["FolderInUseError", "QdrantPoints"]
 
 T = TypeVar("T")
-Where = Mapping[str, str | Collection[str]]
+Vectors = NDArray[np.float32]
+Payload = Mapping[str, str]
+Hit = tuple[str, float, Payload]
 
-_TENANT = "tenant"
-_PAGE = 1000
-_INDEXED = ("repository", "file", "head")
 _REFUSALS = (429, 500, 502, 503, 504)
 
 
-class FolderInUseError(TransientError):
-    """Another process has this Qdrant folder open, and local mode allows one. Stop that process, or run a Qdrant server
-    and set MAGICODE_QDRANT_URL."""
+class Layout(Protocol):
+    """`embeddings.collection.Points` without the event loop."""
+
+    def ensure(self, collection: str, dimension: int) -> None: ...
+    def upsert(
+        self, collection: str, ids: Sequence[str], vectors: Vectors, payloads: Sequence[Payload]
+    ) -> None: ...
+    def upsert_sparse(
+        self,
+        collection: str,
+        ids: Sequence[str],
+        weights: Sequence[Mapping[int, float]],
+        payloads: Sequence[Payload],
+    ) -> None: ...
+    def search(self, collection: str, vectors: Vectors, limit: int) -> list[list[Hit]]: ...
+    def search_sparse(self, collection: str, weights: Mapping[int, float], limit: int) -> list[Hit]: ...
+    def get(self, collection: str, ids: Sequence[str], fields: Sequence[str]) -> dict[str, Payload]: ...
+    def scan(self, collection: str, fields: Sequence[str]) -> dict[str, Payload]: ...
+    def delete(self, collection: str, ids: Sequence[str]) -> None: ...
+    def names(self, within: str) -> set[str]: ...
+    def drop(self, within: str) -> None: ...
+    def count(self, within: str) -> int: ...
+    def close(self) -> None: ...
 
 
 class QdrantPoints:
@@ -50,100 +68,69 @@ class QdrantPoints:
         path: Path | None = None,
         url: str | None = None,
         api_key: str | None = None,
-        shared: bool | None = None,
+        shared: bool = False,
         timeout_seconds: int = 30,
     ) -> None:
-        """`url` a server, else `path` a folder, else memory. `shared`: one collection for all names; a server's default."""
-        self._path = path if url is None else None
-        self._url = url
-        self._api_key = api_key
-        self._shared = shared if shared is not None else url is not None
-        self._timeout = timeout_seconds
-        self._opened: QdrantClient | None = None
-        self._opening = threading.Lock()
+        """`url` a server, else `path` a folder, else memory, which `shared` lays out as a server."""
+        self._layout: Layout = (
+            Shared(url, api_key, timeout_seconds) if url is not None or shared else Folders(path)
+        )
         # Local mode keeps its state in plain lists and SQLite connections: one thread only.
         self._threads = ThreadPoolExecutor(8 if url is not None else 1, thread_name_prefix="qdrant")
 
     async def ensure(self, collection: str, dimension: int) -> None:
-        await self._do(lambda client: self._ensure(client, collection, dimension))
+        await self._do(lambda: self._layout.ensure(collection, dimension))
 
     async def upsert(
+        self, collection: str, ids: Sequence[str], vectors: Vectors, payloads: Sequence[Payload]
+    ) -> None:
+        if ids:
+            await self._do(lambda: self._layout.upsert(collection, ids, vectors, payloads))
+
+    async def upsert_sparse(
         self,
         collection: str,
         ids: Sequence[str],
-        vectors: NDArray[np.float32],
-        payloads: Sequence[Mapping[str, str]],
+        weights: Sequence[Mapping[int, float]],
+        payloads: Sequence[Payload],
     ) -> None:
-        if not ids:
-            return
-        points = [
-            models.PointStruct(id=point, vector=vector.tolist(), payload=self._payload(collection, payload))
-            for point, vector, payload in zip(ids, vectors, payloads, strict=True)
-        ]
-        name = self._physical(collection, vectors.shape[1])
-        await self._do(lambda client: client.upsert(name, points, wait=True))
+        if ids:
+            await self._do(lambda: self._layout.upsert_sparse(collection, ids, weights, payloads))
 
-    async def search(
-        self, collection: str, vector: NDArray[np.float32], where: Where, limit: int
-    ) -> Sequence[tuple[str, float, Mapping[str, str]]]:
-        name = self._physical(collection, vector.shape[0])
+    async def search(self, collection: str, vectors: Vectors, limit: int) -> list[list[Hit]]:
+        return await self._do(lambda: self._layout.search(collection, vectors, limit))
 
-        def query(client: QdrantClient) -> list[models.ScoredPoint]:
-            if not client.collection_exists(name):
-                return []
-            return client.query_points(
-                name,
-                query=vector.tolist(),
-                query_filter=self._filter(collection, where),
-                limit=limit,
-                with_payload=True,
-            ).points
+    async def search_sparse(self, collection: str, weights: Mapping[int, float], limit: int) -> list[Hit]:
+        return await self._do(lambda: self._layout.search_sparse(collection, weights, limit))
 
-        return [(str(hit.id), float(hit.score), hit.payload or {}) for hit in await self._do(query)]
+    async def get(self, collection: str, ids: Sequence[str], fields: Sequence[str]) -> dict[str, Payload]:
+        return await self._do(lambda: self._layout.get(collection, ids, fields)) if ids else {}
 
-    async def values(self, collection: str, field: str, where: Where) -> set[str]:
-        return await self._do(lambda client: self._values(client, collection, field, where))
+    async def scan(self, collection: str, fields: Sequence[str]) -> dict[str, Payload]:
+        return await self._do(lambda: self._layout.scan(collection, fields))
 
-    async def delete(self, collection: str, where: Where) -> None:
-        def run(client: QdrantClient) -> None:
-            for name in self._existing(client, collection):
-                selector = models.FilterSelector(filter=self._filter(collection, where) or models.Filter())
-                client.delete(name, points_selector=selector, wait=True)
-                self._compact(name)
+    async def delete(self, collection: str, ids: Sequence[str]) -> None:
+        if ids:
+            await self._do(lambda: self._layout.delete(collection, ids))
 
-        await self._do(run)
+    async def names(self, within: str) -> set[str]:
+        return await self._do(lambda: self._layout.names(within))
 
-    async def drop(self, collection: str) -> None:
-        def run(client: QdrantClient) -> None:
-            for name in self._existing(client, collection):
-                self._drop(client, name, collection)
+    async def drop(self, within: str) -> None:
+        await self._do(lambda: self._layout.drop(within))
 
-        await self._do(run)
-
-    async def count(self, collection: str, where: Where) -> int:
-        def run(client: QdrantClient) -> int:
-            return sum(
-                client.count(name, count_filter=self._filter(collection, where), exact=True).count
-                for name in self._existing(client, collection)
-            )
-
-        return await self._do(run)
+    async def count(self, within: str) -> int:
+        return await self._do(lambda: self._layout.count(within))
 
     async def close(self) -> None:
         """Closes the folder's files, or the connections. The object cannot be used afterwards."""
-
-        def run() -> None:
-            with self._opening:
-                if self._opened is not None:
-                    self._opened.close()
-
-        await asyncio.get_running_loop().run_in_executor(self._threads, run)
+        await asyncio.get_running_loop().run_in_executor(self._threads, self._layout.close)
         self._threads.shutdown(wait=False)
 
-    async def _do(self, work: Callable[[QdrantClient], T]) -> T:
+    async def _do(self, work: Callable[[], T]) -> T:
         def run() -> T:
             try:
-                return work(self._client())
+                return work()
             except ResponseHandlingException as error:
                 raise TransientError("Qdrant does not answer.", reason="qdrant_away") from error
             except UnexpectedResponse as error:
@@ -154,116 +141,3 @@ class QdrantPoints:
                 ) from error
 
         return await asyncio.get_running_loop().run_in_executor(self._threads, run)
-
-    def _client(self) -> QdrantClient:
-        with self._opening:
-            if self._opened is None:
-                self._opened = self._open()
-            return self._opened
-
-    def _open(self) -> QdrantClient:
-        if self._url is not None:
-            return QdrantClient(
-                url=self._url, api_key=self._api_key, timeout=self._timeout, check_compatibility=False
-            )
-        if self._path is None:
-            return QdrantClient(location=":memory:")
-        self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        try:
-            return QdrantClient(path=str(self._path))
-        except RuntimeError as error:  # what local mode raises for a held lock, and for nothing else
-            raise FolderInUseError from error
-
-    # --- one collection for each name, or one for all ---
-
-    def _physical(self, collection: str, dimension: int) -> str:
-        return f"magicode-{dimension}" if self._shared else collection
-
-    def _existing(self, client: QdrantClient, collection: str) -> list[str]:
-        if self._shared:
-            names = [found.name for found in client.get_collections().collections]
-            return [name for name in names if name.startswith("magicode-")]
-        return [collection] if client.collection_exists(collection) else []
-
-    def _payload(self, collection: str, payload: Mapping[str, str]) -> dict[str, str]:
-        return {**payload, _TENANT: collection} if self._shared else dict(payload)
-
-    def _filter(self, collection: str, where: Where) -> models.Filter | None:
-        conditions: list[models.Condition] = [
-            models.FieldCondition(
-                key=field,
-                match=models.MatchValue(value=wanted)
-                if isinstance(wanted, str)
-                else models.MatchAny(any=list(wanted)),
-            )
-            for field, wanted in where.items()
-        ]
-        if self._shared:
-            conditions.append(models.FieldCondition(key=_TENANT, match=models.MatchValue(value=collection)))
-        return models.Filter(must=conditions) if conditions else None
-
-    def _ensure(self, client: QdrantClient, collection: str, dimension: int) -> None:
-        name = self._physical(collection, dimension)
-        if self._shared:
-            for other in self._existing(client, collection):
-                if other != name:
-                    self._drop(client, other, collection)
-        if client.collection_exists(name):
-            parameters = client.get_collection(name).config.params.vectors
-            if isinstance(parameters, models.VectorParams) and parameters.size == dimension:
-                return
-            client.delete_collection(name)
-        self._create(client, name, dimension)
-
-    def _create(self, client: QdrantClient, name: str, dimension: int) -> None:
-        # A tenant's own graph instead of one over all tenants: searches never walk through others' points.
-        graph = models.HnswConfigDiff(payload_m=16, m=0) if self._shared else None
-        client.create_collection(
-            name,
-            vectors_config=models.VectorParams(size=dimension, distance=models.Distance.COSINE),
-            hnsw_config=graph,
-        )
-        if self._url is None:
-            return  # local mode has no payload indexes
-        tenant = models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, is_tenant=True)
-        client.create_payload_index(name, _TENANT, field_schema=tenant)
-        for field in _INDEXED:
-            client.create_payload_index(name, field, field_schema=models.PayloadSchemaType.KEYWORD)
-
-    def _drop(self, client: QdrantClient, name: str, collection: str) -> None:
-        if self._shared:
-            selector = models.FilterSelector(filter=self._filter(collection, {}) or models.Filter())
-            client.delete(name, points_selector=selector, wait=True)
-            self._compact(name)
-        else:
-            client.delete_collection(name)
-
-    def _values(self, client: QdrantClient, collection: str, field: str, where: Where) -> set[str]:
-        found: set[str] = set()
-        for name in self._existing(client, collection):
-            # Local mode sorts all ids for every page, so there it is one page.
-            page = _PAGE if self._url is not None else max(client.count(name).count, 1)
-            offset: models.ExtendedPointId | None = None
-            while True:
-                records, offset = client.scroll(
-                    name,
-                    scroll_filter=self._filter(collection, where),
-                    limit=page,
-                    offset=offset,
-                    with_payload=[field],
-                    with_vectors=False,
-                )
-                found.update(
-                    record.payload[field] for record in records if record.payload and field in record.payload
-                )
-                if offset is None:
-                    break
-        return found
-
-    def _compact(self, name: str) -> None:
-        """SQLite leaves deleted rows in its file's free pages; rewriting the file removes them."""
-        if self._path is None:
-            return
-        storage = self._path / "collection" / name / "storage.sqlite"
-        with closing(sqlite3.connect(storage)) as connection:
-            connection.execute("VACUUM")
