@@ -1,0 +1,101 @@
+"""The product as production runs it: an index brought from one tree of a repository to the next, and searched.
+
+It is shown questions and trees, and never what is right.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from baselines import functions_of
+from scoring import Question, Ranking, is_candidate
+from trees import Blob, GitRepository, GitTree
+from vectors import CachedEncoder
+
+from embeddings.repository import RepositoryIndex
+from infra.qdrant import QdrantPoints
+
+PRODUCT = "product"
+PLACES = 400
+"""So many places are asked of the product, enough for more than ten different files."""
+_KEY = bytes(range(32))
+
+
+@dataclass(slots=True)
+class Cost:
+    """Seconds and bytes of one instance by the product."""
+
+    update_seconds: float
+    encoding_seconds: float
+    search_seconds: float
+    chunks: int
+    peak_bytes: int
+
+
+class Product:
+    """The product over one repository's trees, one after the other: each updates the index that the last one left."""
+
+    def __init__(self, encoder: CachedEncoder, variants: Mapping[str, Sequence[str]], indexed: str) -> None:
+        """`variants` name what is switched off."""
+        self._encoder = encoder
+        self._variants = variants
+        self._indexed = indexed
+        self._points = QdrantPoints()
+        self._index = RepositoryIndex(self._points, encoder, _KEY, 1, 1)
+        self._functions: dict[str, frozenset[str]] = {}
+
+    async def rank(
+        self, question: Question, repository: GitRepository, tree: GitTree
+    ) -> tuple[dict[str, Ranking], Cost]:
+        _reset_peak()
+        shown = tree.only([blob for blob in tree.entries() if _is_indexed(blob, self._indexed)])
+        in_model, began = self._encoder.seconds, time.monotonic()
+        report = await self._index.update(shown, prune=True)
+        encoding, updated = self._encoder.seconds - in_model, time.monotonic()
+        rankings = {}
+        for name in self._variants:
+            found = await self._index.search(shown, question.text, PLACES)
+            if name == PRODUCT:
+                searched = time.monotonic()
+            rankings[name] = self._ranking(tree, [(one.path, one.symbol) for one in found])
+        cost = Cost(updated - began, encoding, searched - updated, report.chunks, _peak())
+        return rankings, cost
+
+    async def close(self) -> None:
+        await self._points.close()
+
+    def _ranking(self, tree: GitTree, places: Sequence[tuple[str, str]]) -> Ranking:
+        """Candidate files and, of their symbols, those that are functions, in the product's order."""
+        kept = [(path, symbol) for path, symbol in places if is_candidate(path)]
+        functions = dict.fromkeys(
+            f"{path}:{symbol}" for path, symbol in kept if symbol in self._functions_in(tree, path)
+        )
+        return Ranking(tuple(dict.fromkeys(path for path, _ in kept)), tuple(functions))
+
+    def _functions_in(self, tree: GitTree, path: str) -> frozenset[str]:
+        sha = tree.sha(path)
+        if sha not in self._functions:
+            self._functions[sha] = frozenset(one.name for one in functions_of(tree.read(path)))
+        return self._functions[sha]
+
+
+def _is_indexed(blob: Blob, what: str) -> bool:
+    return what == "all" or (blob.path.endswith(".py") if what == "python" else is_candidate(blob.path))
+
+
+def _reset_peak() -> None:
+    """Linux keeps the most memory that a process had until it is told to begin anew (proc(5), clear_refs)."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+def _peak() -> int:
+    for line in Path("/proc/self/status").read_text().split("\n"):
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) << 10
+    return 0
