@@ -15,6 +15,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
+from embeddings.rules import BY_NAME, Reason, Rules
+from embeddings.rules import left_out_by_name as left_out_by_name  # noqa: PLC0414  # for who asks here
+
 VERSION = "2"
 """Goes into each file's key: a change of the rules below that moves chunks must change it."""
 
@@ -23,9 +26,6 @@ _WHOLE = 1.06  # what is so little larger stays whole: its last line tells less 
 MAX_LINES = 100
 MAX_CHARACTERS = 3200  # of one chunk's text: only a file whose lines have no end comes here
 OVERLAP_LINES = 2
-MAX_FILE_BYTES = 512 << 10
-_GENERATED_WITHIN = 2048
-_MINIFIED_LINE = 5000
 _HEADING = 200  # what is read of a heading; more would let a hostile line take quadratic time
 _SIGNATURE = 160  # what is kept of a definition's first lines for the pieces that do not hold them
 _LEVELS = 2  # so many enclosing definitions are named in a context
@@ -35,55 +35,6 @@ _TOKEN = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{1,8}|[A-Za-z]{1,3}|[0-9]{1,2}|[^\
 """About nine matches for ten WordPiece tokens of code, give or take 6 %: a word's first letters are mostly one piece, and
 what follows is many."""
 
-_VENDORED = frozenset(
-    [
-        "node_modules",
-        "bower_components",
-        "vendor",
-        "_vendor",
-        "vendored",
-        "third_party",
-        "thirdparty",
-        "site-packages",
-        ".yarn",
-        "Pods",
-        "Godeps",
-        "jspm_packages",
-    ]
-)
-_LOCKS = frozenset(
-    [
-        "package-lock.json",
-        "npm-shrinkwrap.json",
-        "yarn.lock",
-        "pnpm-lock.yaml",
-        "bun.lockb",
-        "go.sum",
-        "Cargo.lock",
-        "Gemfile.lock",
-        "poetry.lock",
-        "uv.lock",
-        "Pipfile.lock",
-        "composer.lock",
-        "pdm.lock",
-        "mix.lock",
-        "flake.lock",
-        "Podfile.lock",
-        "packages.lock.json",
-    ]
-)
-_GENERATED_NAME = re.compile(
-    r"(\.min\.(js|css)|\.map|\.snap|_pb2(_grpc)?\.pyi?|\.pb\.go|\.g\.dart|\.designer\.cs)$", re.IGNORECASE
-)
-_GENERATED_SAYS = re.compile(
-    rb"@generated\b|(code|auto-?|automatically)\s?generated.{0,200}do not (edit|modify)",
-    re.IGNORECASE | re.DOTALL,
-)
-_NOT_TEXT = re.compile(
-    r"\.(png|jpe?g|gif|ico|webp|bmp|svg|pdf|woff2?|ttf|otf|eot|zip|gz|tgz|bz2|xz|7z|jar|war|whl|so|dylib|dll|exe|o|a|"
-    r"class|pyc|mp[34]|mov|avi|wav|flac|ogg|npz|npy|pkl|parquet|sqlite|db|bin|dat|csv|tsv)$",
-    re.IGNORECASE,
-)
 _DEFINITION = re.compile(
     r"^\s*(?:(?:export|default|public|private|protected|static|async|abstract|final|pub(?:\([a-z]+\))?|unsafe|open|"
     r"inline|override|virtual|local)\s+)*"
@@ -119,7 +70,7 @@ class Chunked:
     """A file's chunks, or the reason why it has none."""
 
     chunks: tuple[Chunk, ...]
-    left_out: str | None = None
+    left_out: Reason | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,32 +95,16 @@ class _Unit:
     signature: str = ""
 
 
-def left_out_by_name(path: str, size: int | None) -> str | None:
-    """Why a file is passed over without reading it: `vendored`, `lock`, `generated`, `binary`, `very_large`; else None."""
-    pure = PurePosixPath(path)
-    if _VENDORED.intersection(pure.parts[:-1]):
-        return "vendored"
-    if pure.name in _LOCKS:
-        return "lock"
-    if _GENERATED_NAME.search(pure.name):
-        return "generated"
-    if _NOT_TEXT.search(pure.name):
-        return "binary"
-    if size is not None and size > MAX_FILE_BYTES:
-        return "very_large"
-    return None
-
-
-def chunk(path: str, content: bytes) -> Chunked:
-    """Cut one file. Besides the reasons of `left_out_by_name`: `minified`, `empty`."""
-    reason = left_out_by_name(path, len(content)) or _left_out_by_content(content)
+def chunk(path: str, content: bytes, rules: Rules = BY_NAME) -> Chunked:
+    """Cut one file, unless `rules`, those of its tree, leave it out."""
+    reason = rules.reason_of(path, content)
     if reason is not None:
         return Chunked((), reason)
     lines = text_of(content).split("\n")
     units = _UNITS.get(PurePosixPath(path).suffix.lower(), _blocks)(lines)
     costs = [_cost(line) for line in lines]
     chunks = tuple(piece for unit in units for piece in _pieces(path, lines, costs, unit))
-    return Chunked(chunks, None if chunks else "empty")
+    return Chunked(chunks, None if chunks else Reason.EMPTY)
 
 
 def passage(path: str, chunk: Chunk) -> str:
@@ -185,19 +120,6 @@ def text_of(content: bytes) -> str:
     except UnicodeDecodeError:
         text = content.decode("latin-1")
     return text.replace("\r\n", "\n").replace("\r", " ")
-
-
-def _left_out_by_content(content: bytes) -> str | None:
-    if b"\0" in content[:8000]:  # git's own rule for "binary"
-        return "binary"
-    if not content.strip():
-        return "empty"
-    if _GENERATED_SAYS.search(content[:_GENERATED_WITHIN]):
-        return "generated"
-    lines = content.split(b"\n")
-    if max(map(len, lines)) > _MINIFIED_LINE and len(content) / len(lines) > 300:
-        return "minified"
-    return None
 
 
 # --- units: what belongs together ------------------------------------------------------------------------------------
