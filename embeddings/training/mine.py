@@ -79,6 +79,7 @@ class Pair:
 class Mined:
     repository: str
     commit: str
+    at_most: int
     pairs: int
     languages: dict[str, int]
 
@@ -294,9 +295,11 @@ def _negatives(
     ]
     there = iter(git.present(asked))
     out = []
-    for pieces in near:
+    for item, pieces in zip(items, near, strict=True):
         present = [piece for piece in pieces if next(there)]
-        out.append(random.choice(present).text if present else "")
+        own = {piece.path for piece in item.positives}
+        elsewhere = [piece for piece in present if piece.path not in own]
+        out.append(random.choice(elsewhere or present).text if present else "")
     return out
 
 
@@ -317,6 +320,7 @@ class _Pool:
                 self._postings[term].append((number, times * 2.2 / (times + length)))
 
     def nearest(self, asked: str, item: _Found) -> list[_Piece]:
+        """Those of other files, then those of the files that the commit changes."""
         scores: dict[int, float] = defaultdict(float)
         for term in sorted(set(terms(asked))):
             postings = self._postings.get(term, ())
@@ -337,7 +341,7 @@ class _Pool:
             (beside if piece.path in paths else out).append(piece)
             if len(out) == NEAREST:
                 break
-        return out or beside[:NEAREST]
+        return out + beside[:NEAREST]
 
 
 # --- the program -----------------------------------------------------------------------------------------------------
@@ -375,7 +379,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 failed += 1
                 print(f"{entry['repository']}: {error}", file=sys.stderr)
                 continue
-            entry.update(commit=mined.commit, pairs=mined.pairs, languages=mined.languages)
+            entry.update(
+                commit=mined.commit, at_most=mined.at_most, pairs=mined.pairs, languages=mined.languages
+            )
             print(f"{mined.repository}: {mined.pairs} pairs {mined.languages}", file=sys.stderr, flush=True)
     if options.record:
         rows = ",\n".join(f"  {json.dumps(entry, sort_keys=False)}" for entry in listed)
@@ -389,6 +395,7 @@ def mine_into(out: Path, mirrors: Path, entry: dict[str, Any], at_most: int, see
     Raises ValueError for a ruled-out repository, GitError and OSError.
     """
     repository: str = entry["repository"]
+    at_most = entry.get("at_most", at_most)
     name = repository.replace("/", "+")
     target = out / entry["split"] / f"{name}.jsonl.gz"
     about = out / entry["split"] / f"{name}.json"
@@ -401,7 +408,7 @@ def mine_into(out: Path, mirrors: Path, entry: dict[str, Any], at_most: int, see
     languages = dict(
         sorted(Counter(pair.lang for pair in pairs).items(), key=lambda item: (-item[1], item[0]))
     )
-    mined = Mined(repository, tip, len(pairs), languages)
+    mined = Mined(repository, tip, at_most, len(pairs), languages)
     target.parent.mkdir(parents=True, exist_ok=True)
     about.write_text(json.dumps(asdict(mined)) + "\n")
     unfinished = target.with_suffix(".part")

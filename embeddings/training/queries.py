@@ -17,7 +17,7 @@ SPOKEN = 0.5
 """How often the names of what is to be found are written as plain words: who reports a problem seldom knows them."""
 
 _TRAILER = re.compile(
-    r"^\s*([A-Z][A-Za-z]*(-[A-Za-z]+)+:\s|(PiperOrigin|Change-?Id|Reviewed|Tested|Acked|Differential Revision|Summary|"
+    r"^\s*([A-Z][A-Za-z]*(-[A-Za-z]+)+:\s|HG--$|branch : |--HG--|(PiperOrigin|Change-?Id|Reviewed|Tested|Acked|Differential Revision|Summary|"
     r"Test Plan|cc|PR|Ref|Refs|See|Bug|Issue|Closes?|Closed|Fix(es|ed)?|Resolves?|Related( to)?|git-svn-id|GitOrigin|\(cherry picked)"
     r"\b:?\s*(#?\d+|[A-Z]+-\d+|https?://|@|\w*:|from)|-{3,}\s*$|on-behalf-of|updates: *$|\[pre-commit)",
     re.IGNORECASE,
