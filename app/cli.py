@@ -11,13 +11,13 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from uuid import UUID
 
 import typer
 from pydantic import ValidationError
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import Progress, TextColumn
 
 from app import settings
 from app.actionlog.export import Format
@@ -25,6 +25,9 @@ from app.actionlog.verify import Anchor, verify_text
 from app.errors import MagicodeError
 from app.settings import Settings, UnknownSettingError
 from infra.telemetry import set_up
+
+if TYPE_CHECKING:
+    from embeddings.index import Progress as Indexed
 
 T = TypeVar("T")
 
@@ -108,7 +111,7 @@ def index_folder(folder: Folder, as_json: Json = False) -> None:
     else:
         left_out = sum(report.left_out.values())
         typer.echo(
-            f"{report.files} files can be searched: {report.embedded} are new ({report.chunks} pieces), "
+            f"{report.files} files can be searched: {report.embedded} are new ({report.chunks} chunks), "
             f"{report.reused} were known, {report.removed} are gone, {left_out} are left out. {report.seconds:.1f} s"
         )
 
@@ -208,11 +211,17 @@ def main() -> None:
 
 
 @contextmanager
-def _progress(doing: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on standard error, where that is a terminal; gone when done."""
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(doing, total=None)
-        yield lambda done, all_of_them: bar.update(task, completed=done, total=all_of_them)
+def _progress(doing: str) -> Iterator[Callable[[Indexed], None]]:
+    """A bar with files, chunks, rate and time left on standard error, where that is a terminal; gone when done."""
+    columns = (*Progress.get_default_columns(), TextColumn("{task.fields[told]}"))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(doing, total=None, told="")
+
+        def tell(now: Indexed) -> None:
+            told = f"{now.files} of {now.of_files} files, {now.chunks} chunks, {now.chunks_per_second:.0f} a second"
+            bar.update(task, completed=now.files, total=now.of_files, told=told)
+
+        yield tell
 
 
 def _settings() -> Settings:

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections import Counter
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from app.nouns import Snippet
 from app.settings import Settings
 from embeddings.embed import Encoder
-from embeddings.index import IndexReport
+from embeddings.index import IndexReport, Tell
 from embeddings.repository import RepositoryIndex
 from infra.encoder import BundledEncoder
 from infra.folder import FolderTree
@@ -24,11 +26,9 @@ from infra.secrets import FileMasterKey
 NOBODY = 0
 """The installation and the repository of what belongs to none."""
 
-Progress = Callable[[int, int], None]
-
 
 async def index(
-    read: Settings, folder: Path, progress: Progress, *, encoder: Encoder | None = None
+    read: Settings, folder: Path, progress: Tell, *, encoder: Encoder | None = None
 ) -> IndexReport:
     """Bring the folder's index up to what it holds now; only what is new is embedded.
 
@@ -36,7 +36,8 @@ async def index(
     infra.encoder.ModelMissingError.
     """
     async with _opened(read, folder, encoder) as (places, tree):
-        return await places.update(tree, prune=True, progress=progress)
+        report = await places.update(tree, prune=True, progress=progress)
+        return replace(report, left_out=dict(Counter(report.left_out) + Counter(tree.left_out)))
 
 
 async def search(
@@ -44,7 +45,7 @@ async def search(
     folder: Path,
     question: str,
     limit: int,
-    progress: Progress,
+    progress: Tell,
     *,
     encoder: Encoder | None = None,
 ) -> list[Snippet]:

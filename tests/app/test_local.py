@@ -15,6 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from app import local, settings
+from embeddings.index import Progress
 
 ROOT = Path(local.__file__).parent.parent
 FILES = {
@@ -59,7 +60,7 @@ def read(tmp_path: Path) -> settings.Settings:
     return settings.read({"MAGICODE_DATA_DIR": str(tmp_path / "data")})
 
 
-def silent(_done: int, _all: int) -> None:
+def silent(_: Progress) -> None:
     pass
 
 
@@ -84,11 +85,11 @@ async def test_only_what_has_changed_is_embedded_again(read: settings.Settings, 
 
 
 async def test_progress_is_told(read: settings.Settings, folder: Path) -> None:
-    told: list[tuple[int, int]] = []
-    await local.index(
-        read, folder, lambda done, of_all: told.append((done, of_all)), encoder=CountingEncoder()
-    )
-    assert told[-1][0] == told[-1][1] > 0
+    told: list[Progress] = []
+    report = await local.index(read, folder, told.append, encoder=CountingEncoder())
+    assert told[-1].files == told[-1].of_files > 0
+    assert told[-1].chunks == report.chunks
+    assert told[-1].seconds_left == 0
 
 
 async def test_two_folders_share_nothing(read: settings.Settings, folder: Path, tmp_path: Path) -> None:
