@@ -5,11 +5,13 @@ It follows no link, runs no hook or filter of the folder's, and honours .gitigno
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
 import subprocess
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from app.errors import UserError
@@ -17,6 +19,8 @@ from app.nouns import TreeEntry
 
 LARGEST_FILE = 4 << 20
 _SKIPPED = frozenset({".git", ".hg", ".svn", ".venv", "__pycache__", "node_modules"})
+_GONE = "gone"
+_REASONS = {errno.ELOOP: "link", errno.ENOTDIR: "link", errno.ENOENT: _GONE, errno.ENXIO: "special"}
 _SETTINGS = {
     "core.fsmonitor": "false",  # would run a program that the folder names
     "core.hooksPath": os.devnull,
@@ -46,11 +50,14 @@ class FolderTree:
             os.scandir(self._root).close()
         except OSError as error:
             raise NotAFolderError(f"{folder}: {error.strerror}.") from None
-        left_out = [path.resolve() for path in without]
+        not_ours = [path.resolve() for path in without]
         # A folder of which git lists nothing is ignored by a repository around it, and still it was asked for.
         names = _known_to_git(self._root) or list(_walked(self._root))
-        found = (self._entry(name) for name in sorted(names) if not _below(self._root / name, left_out))
-        self._entries = {entry.path: entry for entry in found if entry is not None}
+        self._entries: dict[str, TreeEntry] = {}
+        self._left_out: Counter[str] = Counter()
+        for name in sorted(names):
+            if not _below(self._root / name, not_ours):
+                self._enter(name)
 
     @property
     def root(self) -> Path:
@@ -59,21 +66,27 @@ class FolderTree:
     def entries(self) -> Sequence[TreeEntry]:
         return tuple(self._entries.values())
 
+    @property
+    def left_out(self) -> Mapping[str, int]:
+        """How many names are not listed, by reason: `link`, `submodule`, `special`, `very_large`, `unreadable`."""
+        return self._left_out
+
     def read(self, path: str) -> bytes:
         """Raises KeyError for what was not listed. A file that is gone since then is empty."""
         content = _content(self._root, self._entries[path].path)
-        return b"" if content is None else content
+        return content if isinstance(content, bytes) else b""
 
-    def _entry(self, name: str) -> TreeEntry | None:
+    def _enter(self, name: str) -> None:
         content = _content(self._root, name)
-        if content is None:
-            return None
-        sha = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
-        return TreeEntry(name, "100644", sha, len(content))
+        if isinstance(content, bytes):
+            sha = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+            self._entries[name] = TreeEntry(name, "100644", sha, len(content))
+        elif content != _GONE:
+            self._left_out[content] += 1
 
 
-def _content(root: Path, name: str) -> bytes | None:
-    """None for what is gone, too large, no regular file, or behind a link: each part of the path is entered by hand."""
+def _content(root: Path, name: str) -> bytes | str:
+    """The bytes, or why there are none. Each part of the path is entered by hand, so that no link is followed."""
     folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         *parents, last = name.split("/")
@@ -83,13 +96,18 @@ def _content(root: Path, name: str) -> bytes | None:
             folder = inner
         # Without O_NONBLOCK, opening a named pipe would wait for its writer.
         descriptor = os.open(last, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
-        with os.fdopen(descriptor, "rb") as file:
+        try:
             status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST_FILE:
-                return None
-            return file.read(LARGEST_FILE)
-    except OSError:
-        return None
+            if not stat.S_ISREG(status.st_mode):
+                return "submodule" if stat.S_ISDIR(status.st_mode) else "special"
+            if status.st_size > LARGEST_FILE:
+                return "very_large"
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                return file.read(LARGEST_FILE)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        return _REASONS.get(error.errno or 0, "unreadable")
     finally:
         os.close(folder)
 

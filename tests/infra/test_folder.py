@@ -79,7 +79,21 @@ def test_links_pipes_and_huge_files_are_passed_over(tmp_path: Path) -> None:
         huge.truncate(LARGEST_FILE + 1)
     assert paths(FolderTree(folder)) == ["plain"]
     git(folder, "init", "-q")
-    assert paths(FolderTree(folder)) == ["plain"]
+    tree = FolderTree(folder)
+    assert paths(tree) == ["plain"]
+    assert tree.left_out == {"link": 2, "very_large": 1}  # git lists no pipes
+
+
+def test_a_submodule_is_counted_and_not_entered(tmp_path: Path) -> None:
+    inner = written(tmp_path / "a" / "lib", code="1")
+    folder = tmp_path / "a"
+    git(inner, "init", "-q")
+    git(inner, "add", "code")
+    git(inner, "-c", "user.name=a", "-c", "user.email=a@example.com", "commit", "-q", "-m", "1")
+    git(folder, "init", "-q")
+    git(folder, "-c", "advice.addEmbeddedRepo=false", "add", "lib")
+    tree = FolderTree(folder)
+    assert (paths(tree), tree.left_out) == ([], {"submodule": 1})
 
 
 def test_a_folder_that_became_a_link_is_not_followed(tmp_path: Path) -> None:
