@@ -22,10 +22,11 @@ class GitError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A file that a commit changes. `old`: its blob before, `""` when the commit adds the file."""
+    """A file that a commit changes. `old`: its blob before, `""` when the commit adds the file; `new`: after."""
 
     path: str
     old: str
+    new: str
     status: str
 
 
@@ -71,7 +72,11 @@ class Repository:
                 yield Commit(sha, tuple(parents.split()), subject, body, tuple(_changes(raw)))
 
     def patches(self, commits: Sequence[Commit]) -> Iterator[tuple[Commit, dict[str, tuple[Hunk, ...]]]]:
-        """What each commit changes, by path. A commit whose patch cannot be told apart is passed over."""
+        """What each commit changes, by path. A commit whose patch cannot be told apart is passed over, and so is one of
+        which this copy lacks something."""
+        blobs = sorted({name for commit in commits for name in _blobs(commit)})
+        lacking = {blob for blob, there in zip(blobs, self.present(blobs), strict=True) if not there}
+        commits = [commit for commit in commits if lacking.isdisjoint(_blobs(commit))]
         asked = "".join(f"{commit.sha}\n" for commit in commits).encode()
         told = self._run(
             "diff-tree", "--stdin", "-r", "-p", "-U0", "--no-renames", "--no-ext-diff", "--no-textconv",
@@ -99,13 +104,11 @@ class Repository:
                 out[name], at = told[at : at + size], at + size + 1
         return out
 
-    def present(self, revision_paths: Sequence[tuple[str, str]]) -> list[str]:
-        """For each revision and path the blob's name, `""` where there is none."""
-        asked = "".join(f"{revision}:{path}\n" for revision, path in revision_paths).encode()
-        lines = self._run("cat-file", "--batch-check", asked=asked).split(b"\n")
-        return [
-            line[:40].decode() if line[40:46] == b" blob " else "" for line in lines[: len(revision_paths)]
-        ]
+    def present(self, names: Sequence[str]) -> list[str]:
+        """For each, such as `<revision>:<path>`, the blob's name, `""` where there is none."""
+        asked = "".join(f"{name}\n" for name in names).encode()
+        lines = self._run("cat-file", "--batch-check", asked=asked).split(b"\n")[: len(names)]
+        return [line[:40].decode() if line[40:46] == b" blob " else "" for line in lines]
 
     def _run(self, *arguments: str, asked: bytes = b"") -> bytes:
         surroundings = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "GIT_CONFIG_NOSYSTEM": "1"}
@@ -123,14 +126,18 @@ class Repository:
         return done.stdout
 
 
+def _blobs(commit: Commit) -> set[str]:
+    return {name for change in commit.changes for name in (change.old, change.new) if name}
+
+
 def _changes(raw: bytes) -> Iterator[Change]:
     """`:100644 100644 <old> <new> M\\0path\\0` …, see https://git-scm.com/docs/diff-format"""
     fields = raw.lstrip(b"\n\0").split(b"\0")
     for about, path in zip(fields[::2], fields[1::2], strict=False):
         parts = about.decode("ascii", "replace").lstrip("\n:").split(" ")
         if len(parts) == 5:
-            old = "" if parts[2] == _MISSING else parts[2]
-            yield Change(path.decode("utf-8", "surrogateescape"), old, parts[4])
+            old, new = ("" if name == _MISSING else name for name in parts[2:4])
+            yield Change(path.decode("utf-8", "surrogateescape"), old, new, parts[4])
 
 
 def _files(lines: Sequence[bytes]) -> list[tuple[Hunk, ...]]:

@@ -41,6 +41,9 @@ BATCH = 150
 POOL_BESIDE = 6
 NEAREST = 8
 _NEWEST_OVER_OLDEST = 3.0
+_TELLING = (
+    2.0  # commits with a body, and those with tests, make the longer queries: so much likelier to be drawn
+)
 
 _TEST = re.compile(
     r"(^|/)(tests?|specs?|__tests__|test_?data|fixtures|testsuite|e2e|[\w-]*[-_.]tests?)(/|$)|(^|/)(test_[^/]*|conftest\.py|tests?\.\w+)$|"
@@ -148,7 +151,7 @@ def language(path: str) -> str:
 
 
 def _found(git: Repository, tip: str, at_most: int, random: Random) -> list[_Found]:
-    """Commits in a drawn order: newer ones come earlier, more often than not, until there are enough pairs."""
+    """Commits in a drawn order: newer and telling ones come earlier, more often than not, until there are enough pairs."""
     candidates: list[tuple[float, int, Commit, Message]] = []
     seen: set[str] = set()
     commits = list(git.commits(tip, MAX_COMMITS_READ))
@@ -158,6 +161,8 @@ def _found(git: Repository, tip: str, at_most: int, random: Random) -> list[_Fou
             continue
         seen.add(told.subject)
         weight = _NEWEST_OVER_OLDEST + (1 - _NEWEST_OVER_OLDEST) * order / len(commits)
+        weight *= _TELLING if told.body else 1.0
+        weight *= _TELLING if any(_TEST.search(change.path) for change in commit.changes) else 1.0
         candidates.append((random.random() ** (1 / weight), order, commit, told))
     candidates.sort(key=lambda candidate: (-candidate[0], candidate[1]))
     out: list[_Found] = []
@@ -289,7 +294,7 @@ def _negatives(
     pool = _Pool(piece for item in found for piece in (*item.positives, *item.beside))
     near = [pool.nearest(asked, item) for asked, item in zip(queries, items, strict=True)]
     asked = [
-        (f"{item.commit.sha}^", piece.path)
+        f"{item.commit.sha}^:{piece.path}"
         for item, pieces in zip(items, near, strict=True)
         for piece in pieces
     ]

@@ -33,7 +33,7 @@ _PREFIX = re.compile(
 _NOISE = re.compile(
     r"^\W*(merge\b|revert\b|bump|release|version|prepare|preparing|typo|fix(es|ed)? (a )?(few |small |some )?(typos?|lint|format|style|tests?\b|doc|"
     r"flake|mypy|ci\b|build|spelling|whitespace|indent|warnings?$|pep ?8)|lint|(re)?format|style\b|pep-?8|black|isort|ruff|flake8|pylint|"
-    r"mypy|clean ?up|cosmetic|whitespace|(update|add|edit|fix|tweak|improve|remove)s?(d|ing)? (the )?(change|readme|doc|comment|copyright|"
+    r"mypy|((some|minor|small|more|a few|little|trivial|gratuitous|code) )*clean[- ]?ups?\b|cosmetic|whitespace|(update|add|edit|fix|tweak|improve|remove)s?(d|ing)? (the )?(change|readme|doc|comment|copyright|"
     r"licen[cs]e|author|contribut|test|changelog|news|release|version|typ(e|ing)|annotation|badge|translation|depend|require)|"
     r"docs?\b|docstring|change ?log|copyright|licen[cs]e|pre-commit|chore|ci\b|tests?\b|tst\b|build\b|deps?\b|wip\b|sty\b|review|address|"
     r"apply suggestion|suggestions|initial|import\b.*\bfrom\b|sync|rename|move[ds]?\b|translat|typing|type hints?|use f-?strings?|"

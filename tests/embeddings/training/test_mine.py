@@ -43,22 +43,22 @@ class History:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._git("init", "-q", "-b", "main")
+        self.git("init", "-q", "-b", "main")
 
     def commit(self, text: str, **files: str) -> str:
         for name, content in files.items():
             path = self.folder / name.replace("__", "/").replace("_py", ".py").replace("_md", ".md")
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(content)
-        self._git("add", "-A")
-        self._git("commit", "-q", "--allow-empty", "-m", text)
-        return self._git("rev-parse", "HEAD").strip()
+        self.git("add", "-A")
+        self.git("commit", "-q", "--allow-empty", "-m", text)
+        return self.git("rev-parse", "HEAD").strip()
 
     def mined(self, repository: str = "someone/kitchen", seed: int = 0, at_most: int = 50) -> list[Pair]:
         git = Repository(self.folder / ".git")
         return list(mine(repository, git, tip=git.head(), at_most=at_most, seed=seed))
 
-    def _git(self, *arguments: str) -> str:
+    def git(self, *arguments: str) -> str:
         who = ("-c", "user.name=A", "-c", "user.email=a@example.com")
         done = subprocess.run(
             ["git", "-C", self.folder, *who, *arguments], capture_output=True, text=True, check=True
@@ -304,6 +304,16 @@ def test_a_mirror_that_is_missing_does_not_stop_the_others(
     assert _program(tmp_path, listed) == 1
     assert (tmp_path / "out" / "validation" / "someone+kitchen.jsonl.gz").exists()
     assert "someone/gone" in capsys.readouterr().err
+
+
+def test_a_copy_that_lacks_an_object_gives_the_pairs_of_the_commits_that_are_whole(history: History) -> None:
+    _mended(history)
+    changed = ORDER.replace("not order", "order is None")
+    history.commit("An order may be for nobody at all", order_py=changed)
+    lost = history.git("rev-parse", "HEAD:order.py").strip()
+    (history.folder / ".git" / "objects" / lost[:2] / lost[2:]).unlink()
+
+    assert [pair.query for pair in history.mined()] == [LOST]
 
 
 def _listed(tmp_path: Path, *entries: dict[str, Any]) -> Path:
