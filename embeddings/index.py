@@ -13,9 +13,9 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from embeddings.chunk import CODE, chunk, left_out_by_name, passage, text_of
+from embeddings.chunk import CODE, chunk, passage, text_of
 from embeddings.collection import (
     CHUNKS,
     COUNT,
@@ -30,6 +30,7 @@ from embeddings.collection import (
 )
 from embeddings.embed import Vectors, dimension, embed
 from embeddings.lexicon import terms
+from embeddings.rules import MAX_FILE_BYTES, Reason, Rules
 
 GROUP_BYTES = 256 << 10
 _GROUP_FILES = 1000
@@ -114,21 +115,21 @@ async def update(
     Raises embeddings.embed.EncoderError and the store's own errors.
     """
     began = clock()
-    left_out: Counter[str] = Counter()
     await shelf.points.ensure(shelf.chunks, await dimension(shelf.encoder))
     await shelf.points.ensure(shelf.files, 0)
     present = await _present(shelf)
-    keyed = await asyncio.to_thread(_keyed, shelf, tree, left_out)
+    worth = await asyncio.to_thread(readable, tree)
+    keyed = await asyncio.to_thread(lambda: {shelf.file_id(entry): entry for entry in worth.entries})
     new = [(one, entry) for one, entry in keyed.items() if one not in present]
     todo = await asyncio.to_thread(_most_urgent_first, new, tree, "" if within_seconds is None else question)
-    run = _Run(shelf, tree, len(todo), progress, clock)
+    run = _Run(shelf, tree, worth.rules, len(todo), progress, clock, clock())
     await run.through(_groups(todo, group), None if within_seconds is None else began + within_seconds)
     pending = todo[run.files :]
     removed = await _prune(shelf, keyed, pending) if prune else 0
     known = [present[one] for one in keyed if one in present]
-    left_out.update(payload[LEFT_OUT] for payload in known if LEFT_OUT in payload)
     reused = sum(LEFT_OUT not in payload for payload in known)
-    left_out.update(run.left_out)
+    left_out = Counter(worth.left_out) + run.left_out
+    left_out.update(payload[LEFT_OUT] for payload in known if LEFT_OUT in payload)
     return IndexReport(
         files=reused + run.embedded,
         chunks=run.chunks,
@@ -142,16 +143,28 @@ async def update(
     )
 
 
-def worth_reading(tree: Tree, left_out: Counter[str] | None = None) -> list[Entry]:
-    """The tree's files without those that their names, sizes or the tree's own rules leave out, counted by reason."""
-    out = []
-    for entry in tree.entries():
-        reason = left_out_by_name(entry.path, entry.size)
-        if reason is None:
-            out.append(entry)
-        elif left_out is not None:
-            left_out[reason] += 1
-    return out
+@dataclass(frozen=True, slots=True)
+class Readable:
+    """What of a tree is worth reading by names, sizes and the tree's own `rules`; what is not, counted by reason."""
+
+    entries: Sequence[Entry]
+    rules: Rules
+    left_out: Mapping[str, int]
+
+
+def readable(tree: Tree) -> Readable:
+    """Reads the files that hold the tree's rules, and no others."""
+    entries = tree.entries()
+    small = {entry.path for entry in entries if (entry.size or 0) <= MAX_FILE_BYTES}
+    rules = Rules.of(
+        lambda path: tree.read(path) if path in small else None, (entry.path for entry in entries)
+    )
+    reasons = [rules.reason(entry.path, entry.size) for entry in entries]
+    return Readable(
+        [entry for entry, reason in zip(entries, reasons, strict=True) if reason is None],
+        rules,
+        Counter(str(reason) for reason in reasons if reason is not None),
+    )
 
 
 def weighted(path: str, content: bytes) -> dict[str, float]:
@@ -179,10 +192,6 @@ async def _present(shelf: Shelf) -> dict[str, Mapping[str, str]]:
     }
 
 
-def _keyed(shelf: Shelf, tree: Tree, left_out: Counter[str]) -> dict[str, Entry]:
-    return {shelf.file_id(entry): entry for entry in worth_reading(tree, left_out)}
-
-
 def _most_urgent_first(
     new: Sequence[tuple[str, Entry]], tree: Tree, question: str
 ) -> list[tuple[str, Entry]]:
@@ -203,7 +212,7 @@ def _groups(todo: Sequence[tuple[str, Entry]], size: int) -> Iterator[list[tuple
     room = size
     for one, entry in todo:
         batch.append((one, entry))
-        room -= entry.size or 0
+        room -= entry.size or 1
         if room <= 0 or len(batch) >= _GROUP_FILES:
             yield batch
             batch, room = [], size
@@ -214,30 +223,32 @@ def _groups(todo: Sequence[tuple[str, Entry]], size: int) -> Iterator[list[tuple
 # --- doing it --------------------------------------------------------------------------------------------------------
 
 
+@dataclass(slots=True)
 class _Run:
     """Groups of files on their way: while one is encoded, the next is read and cut, and the last is written."""
 
-    def __init__(
-        self, shelf: Shelf, tree: Tree, of_files: int, progress: Tell, clock: Callable[[], float]
-    ) -> None:
-        self._shelf = shelf
-        self._tree = tree
-        self._of_files = of_files
-        self._progress = progress
-        self._clock = clock
-        self._began = clock()
-        self.files = self.embedded = self.chunks = self.reused_chunks = 0
-        self.left_out: Counter[str] = Counter()
+    shelf: Shelf
+    tree: Tree
+    rules: Rules
+    of_files: int
+    progress: Tell
+    clock: Callable[[], float]
+    began: float
+    files: int = 0
+    embedded: int = 0
+    chunks: int = 0
+    reused_chunks: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
 
     async def through(self, groups: Iterator[list[tuple[str, Entry]]], until: float | None) -> None:
         reading = _begun(self._read, next(groups, None))
         writing: asyncio.Task[None] | None = None
         try:
-            while reading is not None and (until is None or self._clock() < until):
+            while reading is not None and (until is None or self.clock() < until):
                 files = await reading
                 reading = _begun(self._read, next(groups, None))
                 texts = await self._unknown(files)
-                vectors = await embed(self._shelf.encoder, list(texts.values()))
+                vectors = await embed(self.shelf.encoder, list(texts.values()))
                 if writing is not None:
                     await writing
                 writing = asyncio.create_task(self._write(files, list(texts), vectors))
@@ -248,15 +259,17 @@ class _Run:
             await asyncio.gather(*(task for task in (reading, writing) if task), return_exceptions=True)
 
     async def _read(self, batch: Sequence[tuple[str, Entry]]) -> list[_File]:
-        return await asyncio.to_thread(lambda: [_file(self._shelf, self._tree, *item) for item in batch])
+        return await asyncio.to_thread(
+            lambda: [_file(self.shelf, self.tree, self.rules, *item) for item in batch]
+        )
 
     async def _unknown(self, files: Sequence[_File]) -> dict[str, str]:
         texts = {one: text for file in files for one, text in file.chunks.items()}
-        known = await self._shelf.points.get(self._shelf.chunks, list(texts), [])
+        known = await self.shelf.points.get(self.shelf.chunks, list(texts), [])
         return {one: text for one, text in texts.items() if one not in known}
 
     async def _write(self, files: Sequence[_File], ids: Sequence[str], vectors: Vectors) -> None:
-        shelf = self._shelf
+        shelf = self.shelf
         paths = {one: file.path for file in files for one in file.chunks}
         order = sorted(range(len(ids)), key=lambda row: ids[row])  # says nothing of the files' order
         rotated, payloads = await asyncio.to_thread(
@@ -266,7 +279,10 @@ class _Run:
             )
         )
         await shelf.points.upsert(shelf.chunks, [ids[row] for row in order], rotated, payloads)
-        whole = sorted(files, key=lambda file: file.id)
+        # Whether a file is a program's work may be for its tree to say, and so is asked of each tree anew.
+        whole = sorted(
+            (file for file in files if file.left_out != Reason.GENERATED), key=lambda file: file.id
+        )
         await shelf.points.upsert_sparse(
             shelf.files,
             [file.id for file in whole],
@@ -278,7 +294,7 @@ class _Run:
         self.reused_chunks += sum(len(file.chunks) for file in files) - len(ids)
         self.embedded += sum(file.left_out is None for file in files)
         self.left_out.update(file.left_out for file in files if file.left_out is not None)
-        self._progress(Progress(self.files, self._of_files, self.chunks, self._clock() - self._began))
+        self.progress(Progress(self.files, self.of_files, self.chunks, self.clock() - self.began))
 
 
 def _begun(
@@ -288,16 +304,16 @@ def _begun(
     return None if batch is None else asyncio.create_task(read(batch))
 
 
-def _file(shelf: Shelf, tree: Tree, one: str, entry: Entry) -> _File:
+def _file(shelf: Shelf, tree: Tree, rules: Rules, one: str, entry: Entry) -> _File:
     content = tree.read(entry.path)
-    cut = chunk(entry.path, content)
+    cut = chunk(entry.path, content, rules)
     chunks = {shelf.chunk_id(entry.path, piece): passage(entry.path, piece) for piece in cut.chunks}
     weights: dict[int, float] = {}
     if cut.left_out is None:
         for term, weight in weighted(entry.path, content).items():
             position = shelf.protection.term(term)
             weights[position] = weights.get(position, 0.0) + weight
-    return _File(one, entry.path, chunks, weights, cut.left_out)
+    return _File(one, entry.path, chunks, weights, None if cut.left_out is None else str(cut.left_out))
 
 
 def _payload(shelf: Shelf, file: _File) -> dict[str, str]:

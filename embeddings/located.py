@@ -12,7 +12,7 @@ from functools import cached_property
 
 from embeddings.chunk import Chunk, chunk
 from embeddings.collection import PLACE, Entry, Hit, Shelf, Tree
-from embeddings.index import worth_reading
+from embeddings.index import Readable, readable
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Cuts:
     @cached_property
     def entries(self) -> dict[str, Entry]:
         """The files that are worth reading, by their paths."""
-        return {entry.path: entry for entry in worth_reading(self._tree)}
+        return {entry.path: entry for entry in self._readable.entries}
 
     @cached_property
     def files(self) -> dict[str, Entry]:
@@ -47,7 +47,8 @@ class Cuts:
         """The file's chunks; none for what is not in the tree or not worth reading."""
         if path not in self._chunks:
             here = path in self.entries
-            self._chunks[path] = chunk(path, self._tree.read(path)).chunks if here else ()
+            rules = self._readable.rules
+            self._chunks[path] = chunk(path, self._tree.read(path), rules).chunks if here else ()
         return self._chunks[path]
 
     def located(self, hits: Iterable[Hit]) -> list[Place]:
@@ -63,6 +64,10 @@ class Cuts:
                 of[path] = self._by_id(path)
             out += [Place(path, piece, score) for piece in of[path].get(point, ())]
         return out
+
+    @cached_property
+    def _readable(self) -> Readable:
+        return readable(self._tree)
 
     def _by_id(self, path: str) -> dict[str, list[Chunk]]:
         out: dict[str, list[Chunk]] = {}
