@@ -6,9 +6,11 @@ from embeddings import forget, index, search
 from embeddings.collection import Points, Shelf, Tree
 from embeddings.embed import Encoder
 from embeddings.forget import Forgotten
+from embeddings.history import History
 from embeddings.index import IndexReport, Tell, untold
 from embeddings.protect import Protection
-from embeddings.search import Found
+from embeddings.rank import WEIGHTS, Weights
+from embeddings.search import Asked, Found
 
 
 class RepositoryIndex:
@@ -19,6 +21,7 @@ class RepositoryIndex:
     ) -> None:
         """`key` is the installation's data key, 32 bytes or more. Raises ValueError for a shorter one."""
         self._shelf = Shelf(points, encoder, Protection(key, installation_id), repository_id)
+        self._asked = Asked()
 
     async def exists(self) -> bool:
         """Whether anything is stored of the repository. Raises the store's own errors."""
@@ -47,9 +50,20 @@ class RepositoryIndex:
             progress=progress,
         )
 
-    async def search(self, tree: Tree, question: str, limit: int) -> list[Found]:
-        """At most `limit` places in `tree`, best first. Raises as `update` does."""
-        return await search.search(self._shelf, tree, question, limit)
+    async def search(
+        self,
+        tree: Tree,
+        question: str,
+        limit: int,
+        *,
+        history: History | None = None,
+        weights: Weights = WEIGHTS,
+    ) -> list[Found]:
+        """At most `limit` places in `tree`, best first. `history` are the commits that led to the tree, where at hand.
+        Raises as `update` does."""
+        return await search.search(
+            self._shelf, tree, question, limit, history=history, weights=weights, asked=self._asked
+        )
 
     async def forget(self) -> Forgotten:
         """Remove all that is stored of the repository and prove it. Raises embeddings.forget.NotForgottenError."""

@@ -1,42 +1,49 @@
-"""A question becomes ranked places: the nearest chunks, and those whose names the question says outright.
+"""A request becomes ranked places: near by meaning, by words, and by what it names, read and weighed in the given tree.
 
-Only what is in the given tree is found, whatever other commits have left in the store. Nothing is kept of a question.
+Only what is in that tree is found, whatever other commits have left in the store. Nothing is kept of a question.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
-import re
+import hashlib
+from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from typing import Protocol
 
-from embeddings.chunk import CODE, Chunk, chunk
-from embeddings.collection import Entry, Shelf, Tree
-from embeddings.embed import embed
+import numpy as np
+
+from embeddings.chunk import CODE, Chunk, passage, text_of
+from embeddings.collection import PLACE, Entry, Hit, Shelf, Tree
+from embeddings.embed import Vectors, embed
+from embeddings.history import History, past
+from embeddings.imports import Modules
+from embeddings.lexicon import terms
 from embeddings.located import Cuts
+from embeddings.question import Question, read
+from embeddings.rank import WEIGHTS, Ranked, Weights, rank
+from embeddings.signals import Evidence, Named, Near, Views, Vocabulary, is_test, sample
 
-_ASK = 4  # as many nearest neighbours as wanted places, times this; then more if other commits crowd them out
-_ASK_AT_MOST = 4000
-_NAMES = 24
+ASK = 300
+"""The nearest chunks that are asked for, for each view of the request; more if other commits crowd them out."""
+_ASK_AT_MOST = 4800
+_ASK_FILES = 150
+_CODE_VIEWS = 2
+_CODE_VIEW = 700  # characters
 _SCAN_BYTES = 64 << 20
-_SCAN_FILES = 30
-_SYMBOL, _PATH, _LINE, _TEXT, _BOOST = 0.5, 0.25, 0.3, 0.15, 0.8
+_KEPT = 64
+_RERANKED = 30
 
-_SPAN = re.compile(r"`([^`\n]{1,200})`")
-# Begins at a word's beginning and repeats a bounded number of times: questions are strangers' text of any length.
-_FILE_NAME = re.compile(
-    r"(?<![\w.@+-])[\w.@+-]{1,100}(?:(?:/[\w.@+-]{1,100}){0,30}\.[A-Za-z]\w{0,9}(?![\w/])|(?:/[\w.@+-]{1,100}){1,30})"
-)
-_IDENTIFIER = re.compile(r"[A-Za-z_]\w*(?:(?:\.|::|#)[A-Za-z_]\w*)*")
-_LINE_NUMBER = re.compile(r":([1-9]\d{0,6})\b|\"?,? line ([1-9]\d{0,6})\b|#L([1-9]\d{0,6})\b")
-_FRAME = re.compile(r"\bline \d+, in (?:[\w.]+\.)?([A-Za-z_]\w*)")
-_TELLING = re.compile(r"_|[a-z0-9][A-Z]|[A-Z]{2}[a-z]|\.|::|#")
+_CANDIDATES = 110  # by meaning and words; those that are named come on top
+_NAMED = 15
+_BY_PATH = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A place in the tree (lines 1-based, inclusive). `score` ranks, best first; it is a cosine plus a boost."""
+    """A place in the tree (lines 1-based, inclusive). `score` orders, and is 1 for the best."""
 
     path: str
     start_line: int
@@ -45,156 +52,259 @@ class Found:
     score: float
 
 
-@dataclass(frozen=True, slots=True)
-class Names:
-    """What a question names outright: files, lines of files (1-based), and identifiers by their last part."""
+class Reranker(Protocol):
+    """Reads a request and passages together, as a cross-encoder or a language model can. `scores` blocks."""
 
-    files: tuple[str, ...]
-    symbols: tuple[str, ...]
-    lines: tuple[tuple[str, int], ...] = ()
-
-
-def names_in(question: str) -> Names:
-    """Paths and file names with the lines that follow them, a traceback's functions, words in backticks, words before
-    `(`, and words that only code has (`a_b`, `aB`, `a.b`)."""
-    files: dict[str, None] = {}
-    lines: list[tuple[str, int]] = []
-    for found in _FILE_NAME.finditer(question):
-        name = found[0].strip("./")
-        files[name] = None
-        if number := _LINE_NUMBER.match(question, found.end()):
-            lines.append((name, int(number[1] or number[2] or number[3])))
-    symbols = dict.fromkeys(frame[1] for frame in _FRAME.finditer(question))
-    prose = _FILE_NAME.sub(
-        lambda found: " " if "/" in found[0] or CODE.search(found[0]) else found[0], question
-    )
-    for span in _SPAN.finditer(prose):
-        symbols.update(dict.fromkeys(_last(word[0]) for word in _IDENTIFIER.finditer(span[1])))
-    for word in _IDENTIFIER.finditer(prose):
-        called = prose[word.end() : word.end() + 1] == "("
-        if called or _TELLING.search(word[0]):
-            symbols[_last(word[0])] = None
-    telling = [name for name in symbols if len(name) >= 3]
-    return Names(
-        tuple(name for name in files if name)[:_NAMES], tuple(telling[:_NAMES]), tuple(lines[:_NAMES])
-    )
+    def scores(self, question: str, passages: Sequence[str]) -> Sequence[float]:
+        """One figure for each passage, larger for better."""
+        ...
 
 
-def _last(name: str) -> str:
-    return re.split(r"\.|::|#", name)[-1]
+class Asked:
+    """The vectors of what was lately asked, under a hash of the text, in memory alone."""
+
+    def __init__(self) -> None:
+        self._vectors: OrderedDict[bytes, Vectors] = OrderedDict()
+
+    async def embed(self, shelf: Shelf, texts: Sequence[str]) -> Vectors:
+        """One unit vector for each text. Raises embeddings.embed.EncoderError."""
+        keys = [
+            hashlib.sha256(f"{shelf.encoder.name}\0{text}".encode("utf-8", "replace")).digest()
+            for text in texts
+        ]
+        new = {key: text for key, text in zip(keys, texts, strict=True) if key not in self._vectors}
+        if new:
+            self._vectors.update(zip(new, await embed(shelf.encoder, list(new.values())), strict=True))
+        found = np.stack([self._vectors[key] for key in keys])
+        while len(self._vectors) > _KEPT:
+            self._vectors.popitem(last=False)
+        return found
 
 
-async def search(shelf: Shelf, tree: Tree, question: str, limit: int) -> list[Found]:
-    """At most `limit` places, best first, overlapping ones merged into the better.
+async def search(
+    shelf: Shelf,
+    tree: Tree,
+    question: str,
+    limit: int,
+    *,
+    history: History | None = None,
+    weights: Weights = WEIGHTS,
+    reranker: Reranker | None = None,
+    asked: Asked | None = None,
+) -> list[Found]:
+    """At most `limit` places, best first, none twice. `history` are the commits that led to the tree, where at hand.
 
     Raises embeddings.embed.EncoderError and the store's own errors.
     """
     if limit <= 0 or not question.strip():
         return []
-    names = names_in(question)
+    asking = read(question)
     cuts = Cuts(shelf, tree)
-    near = await _nearest(shelf, cuts, question, limit)
-    named = await asyncio.to_thread(_named, tree, cuts.entries.values(), names)
-    return _ranked(near, named, limit)
+    names, vectors = await asyncio.gather(
+        asyncio.to_thread(_read, cuts, tree, asking), (asked or Asked()).embed(shelf, views(asking))
+    )
+    named, vocabulary = names
+    hits = await _nearest(shelf, cuts, shelf.protection.rotate(vectors))
+    weighted = {shelf.protection.term(term): weight for term, weight in vocabulary.sparse().items()}
+    worded = await shelf.points.search_sparse(shelf.files, weighted, _ASK_FILES) if weighted else ()
+
+    def order() -> list[Found]:
+        by_words = {cuts.files[one].path: score for one, score, _ in worded if one in cuts.files}
+        candidates, seen = _seen(cuts, asking, named, hits, by_words)
+        evidence = Evidence(asking, vocabulary, seen, named, _Files(cuts, tree), candidates)
+        ranked = rank(evidence, past(history, evidence.candidates), weights)
+        return _places(ranked if reranker is None else _reranked(ranked, reranker, question), limit)
+
+    return await asyncio.to_thread(order)
 
 
-async def _nearest(shelf: Shelf, cuts: Cuts, question: str, limit: int) -> list[Found]:
-    vectors = shelf.protection.rotate(await embed(shelf.encoder, [question]))
-    ask = limit * _ASK
+def views(question: Question) -> list[str]:
+    """What is embedded of a request: all of it as far as the model reads, its title, its windows, and its code."""
+    code = [f"{question.title}\n{block[:_CODE_VIEW]}" for block in question.code[:_CODE_VIEWS]]
+    return [question.text, question.title, *question.windows(), *code]
+
+
+def as_views(question: Question, near: Sequence[Near]) -> Views:
+    """The answers to `views`, in its order."""
+    windows = 2 + len(question.windows())
+    return Views(near[0], near[1], near[2:windows], near[windows:])
+
+
+def shortlist(named: Named, near: Sequence[Mapping[str, float]], worded: Mapping[str, float]) -> list[str]:
+    """The files that are worth reading for this request. `near` tells for each view how near each file's best chunk is."""
+    votes: defaultdict[str, float] = defaultdict(float)
+    for scores in [*near, worded, worded]:
+        for place, path in enumerate(sorted(scores, key=lambda path: (-scores[path], path))):
+            votes[path] += (0.5 if is_test(path) or not CODE.search(path) else 1.0) / (20 + place)
+    out = dict.fromkeys(sorted(votes, key=lambda path: (-votes[path], path))[:_CANDIDATES])
+    for scores in (named.files, {path: 1.0 for path, _, _ in named.frames}, named.in_modules, named.defining):
+        out.update(dict.fromkeys(sorted(scores, key=lambda path: (-scores[path], path))[:_NAMED]))
+    out.update(dict.fromkeys(_by_path(named)))
+    return list(out)
+
+
+def _by_path(named: Named) -> list[str]:
+    """The files whose paths share the most telling words with the request's title."""
+    holders: defaultdict[str, list[str]] = defaultdict(list)
+    wanted = set(terms(named.question.title))
+    for path in named.paths:
+        for term in wanted.intersection(terms(path)):
+            holders[term].append(path)
+    scores: defaultdict[str, float] = defaultdict(float)
+    for held in holders.values():
+        for path in held:
+            scores[path] += (0.5 if is_test(path) or not CODE.search(path) else 1.0) / len(held) ** 0.5
+    return sorted(scores, key=lambda path: (-scores[path], path))[:_BY_PATH]
+
+
+class _Files:
+    """Implements `embeddings.signals.Files` over a tree."""
+
+    def __init__(self, cuts: Cuts, tree: Tree) -> None:
+        self._cuts = cuts
+        self._tree = tree
+
+    @property
+    def paths(self) -> Sequence[str]:
+        return list(self._cuts.entries)
+
+    def text(self, path: str) -> str:
+        return text_of(self._tree.read(path))
+
+    def chunks(self, path: str) -> Sequence[Chunk]:
+        return self._cuts.of(path)
+
+
+def _read(cuts: Cuts, tree: Tree, question: Question) -> tuple[Named, Vocabulary]:
+    """What the tree's files have to do with the names in the question, and how rare its words are in them."""
+    files = _Files(cuts, tree)
+    entries = cuts.entries
+    vocabulary = Vocabulary(question)
+    vocabulary.weigh(files.text(path) for path in sample(files.paths, lambda path: entries[path].sha))
+    holders, defining = scan(question, ((path, tree.read(path)) for path in _to_scan(entries, question)))
+    return Named(question, Modules(files.paths), files.paths, holders, defining), vocabulary
+
+
+def _to_scan(entries: Mapping[str, Entry], question: Question) -> Iterable[str]:
+    room = _SCAN_BYTES if question.names.symbols else 0
+    for path, entry in entries.items():
+        room -= entry.size or 0
+        if room <= 0:
+            return
+        yield path
+
+
+def scan(
+    question: Question, contents: Iterable[tuple[str, bytes]]
+) -> tuple[dict[str, list[str]], dict[str, float]]:
+    """Which files hold each symbol of the question, and how many of the symbols, the rare ones counting more, each file
+    seems to define."""
+    wanted = [(name, name.encode()) for name in question.names.symbols]
+    ways = [(name, [way + name.encode() for way in _DEFINING]) for name in question.names.symbols]
+    holders: dict[str, list[str]] = {name: [] for name, _ in wanted}
+    definers: defaultdict[str, list[str]] = defaultdict(list)
+    for path, content in contents:
+        for (name, word), (_, definitions) in zip(wanted, ways, strict=True):
+            if word in content:
+                holders[name].append(path)
+                if any(definition in content for definition in definitions):
+                    definers[name].append(path)
+    defining: defaultdict[str, float] = defaultdict(float)
+    for held in definers.values():
+        for path in held:
+            defining[path] += 1 / len(held)
+    return holders, dict(defining)
+
+
+_DEFINING = (
+    b"def ",
+    b"class ",
+    b"function ",
+    b"func ",
+    b"fn ",
+    b"interface ",
+    b"struct ",
+    b"enum ",
+    b"trait ",
+    b"type ",
+)
+
+
+async def _nearest(shelf: Shelf, cuts: Cuts, vectors: Vectors) -> list[list[tuple[str, Hit]]]:
+    """For each vector the nearest chunks with their paths, as far as these are in the tree."""
+    ask = ASK
     while True:
-        hits = (await shelf.points.search(shelf.chunks, vectors, ask))[0]
-        inside = await asyncio.to_thread(cuts.located, hits)
-        if len(inside) >= 2 * limit or len(hits) < ask or ask >= _ASK_AT_MOST:
-            break
-        ask = min(ask * 4, _ASK_AT_MOST)
-    return [
-        Found(one.path, one.chunk.start_line, one.chunk.end_line, one.chunk.symbol, one.score)
-        for one in inside
-    ]
-
-
-def _named(tree: Tree, entries: Iterable[Entry], names: Names) -> list[tuple[Found, float]]:
-    """Chunks that hold what the question names, each with its boost; scores are 0 here."""
-    if not names.files and not names.symbols:
-        return []
-    paths: dict[str, float] = {}
-    holders: dict[str, list[str]] = {name: [] for name in names.symbols}
-    scanned = 0
-    for entry in entries:
-        if _is_named(entry.path, names.files):
-            paths[entry.path] = _PATH
-        if names.symbols and scanned < _SCAN_BYTES:
-            content = tree.read(entry.path)
-            scanned += len(content)
-            for name, held in holders.items():
-                if name.encode() in content:
-                    held.append(entry.path)
-    rarity = {name: 1 / (1 + math.log2(len(held))) for name, held in holders.items() if held}
-    for name, weight in rarity.items():
-        for path in holders[name]:
-            paths[path] = paths.get(path, 0.0) + weight
-    best = sorted(paths, key=lambda path: (-paths[path], path))[:_SCAN_FILES]
-    return [
-        (Found(path, piece.start_line, piece.end_line, piece.symbol, 0.0), boost)
-        for path in best
-        for piece in chunk(path, tree.read(path)).chunks
-        if (boost := _boost(path, piece, names, rarity)) > 0
-    ]
-
-
-def _is_named(path: str, files: Sequence[str]) -> bool:
-    """By its path, by the end of it, or by a path on somebody's machine that ends with it (as in a traceback)."""
-    return any(path == name or path.endswith(f"/{name}") or name.endswith(f"/{path}") for name in files)
-
-
-def _boost(path: str, piece: Chunk, names: Names, rarity: Mapping[str, float]) -> float:
-    boost = _PATH if _is_named(path, names.files) else 0.0
-    if any(
-        piece.start_line <= line <= piece.end_line and _is_named(path, [file]) for file, line in names.lines
-    ):
-        boost += _LINE
-    own = re.split(r"\.|::", piece.symbol)
-    for name, weight in rarity.items():
-        if own[-1] == name:
-            boost += _SYMBOL
-        elif name in own:
-            boost += _SYMBOL / 3
-        elif re.search(rf"(?<!\w){re.escape(name)}(?!\w)", piece.text):
-            boost += _TEXT * weight
-    return min(boost, _BOOST)
-
-
-def _ranked(near: Sequence[Found], named: Sequence[tuple[Found, float]], limit: int) -> list[Found]:
-    """One list. A chunk that is named but not near starts from the least of the near scores."""
-    floor = min((found.score for found in near), default=0.0)
-    boosts = {(found.path, found.start_line, found.end_line): boost for found, boost in named}
-    cosines = {(found.path, found.start_line, found.end_line): found.score for found in near}
-    places = {
-        (found.path, found.start_line, found.end_line): found
-        for found in [*near, *(found for found, _ in named)]
-    }
-    scored = [
-        Found(
-            found.path,
-            found.start_line,
-            found.end_line,
-            found.symbol,
-            cosines.get(at, floor) + boosts.get(at, 0.0),
+        answers = await shelf.points.search(shelf.chunks, vectors, ask)
+        inside = await asyncio.to_thread(_inside, shelf, cuts, answers)
+        crowded = any(
+            len(hits) == ask and 2 * len(here) < ask for hits, here in zip(answers, inside, strict=True)
         )
-        for at, found in places.items()
+        if not crowded or ask >= _ASK_AT_MOST:
+            return inside
+        ask *= 4
+
+
+def _inside(shelf: Shelf, cuts: Cuts, answers: Sequence[Sequence[Hit]]) -> list[list[tuple[str, Hit]]]:
+    paths: dict[str, str | None] = {}
+    for point, _, payload in (hit for hits in answers for hit in hits):
+        if point not in paths:
+            paths[point] = shelf.protection.unseal(payload.get(PLACE, ""), point)
+    return [
+        [(path, hit) for hit in hits if (path := paths[hit[0]]) is not None and path in cuts.entries]
+        for hits in answers
     ]
-    scored.sort(key=lambda found: (-found.score, found.path, found.start_line))
-    out: list[Found] = []
-    for found in scored:
-        if len(out) == limit:
-            break
-        if not any(_overlap(found, better) for better in out):
-            out.append(found)
-    return out
+
+
+def _seen(
+    cuts: Cuts,
+    question: Question,
+    named: Named,
+    hits: Sequence[Sequence[tuple[str, Hit]]],
+    by_words: Mapping[str, float],
+) -> tuple[list[str], Views]:
+    """The candidates, and where in them the nearest chunks are."""
+    best: list[dict[str, float]] = []
+    for answer in hits:
+        nearest: dict[str, float] = {}
+        for path, (_, score, _) in answer:
+            nearest[path] = max(nearest.get(path, -1.0), score)
+        best.append(nearest)
+    candidates = shortlist(named, best, by_words)
+    wanted = set(candidates)
+    near = []
+    for answer in hits:
+        places = cuts.located(hit for path, hit in answer if path in wanted)
+        cosines = {(place.path, place.chunk.start_line): place.score for place in places}
+        near.append(Near(cosines, min((hit[1] for _, hit in answer), default=0.0)))
+    return candidates, as_views(question, near)
+
+
+def _reranked(ranked: Iterable[Ranked], reranker: Reranker, question: str) -> list[Ranked]:
+    """The first places in the reranker's order, and the rest after them as they were."""
+    places = list(ranked)
+    first, rest = places[:_RERANKED], places[_RERANKED:]
+    scores = reranker.scores(question, [passage(one.path, one.chunk) for one in first])
+    order = sorted(range(len(first)), key=lambda row: -scores[row])
+    steps = [one.score for one in first]
+    return [
+        Ranked(first[row].path, first[row].chunk, step) for row, step in zip(order, steps, strict=True)
+    ] + rest
+
+
+def _places(ranked: Iterable[Ranked], limit: int) -> list[Found]:
+    """The first `limit` places that do not overlap a better one."""
+    of: defaultdict[str, list[Found]] = defaultdict(list)
+
+    def apart() -> Iterable[Found]:
+        for one in ranked:
+            found = Found(one.path, one.chunk.start_line, one.chunk.end_line, one.chunk.symbol, one.score)
+            if not any(_overlap(found, better) for better in of[one.path]):
+                of[one.path].append(found)
+                yield found
+
+    return list(islice(apart(), limit))
 
 
 def _overlap(one: Found, other: Found) -> bool:
-    if one.path != other.path:
-        return False
     shared = min(one.end_line, other.end_line) - max(one.start_line, other.start_line) + 1
     return 2 * shared >= min(one.end_line - one.start_line, other.end_line - other.start_line) + 1

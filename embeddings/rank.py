@@ -1,0 +1,127 @@
+"""From signals to an order: a linear model over the signals of each file, and one over those of its chunks.
+
+The weights are constants of this file. `embeddings/training/weights.py` fits them, on repositories that are part of no
+benchmark; each part can be switched off to see what it brings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from embeddings.chunk import Chunk
+from embeddings.history import Past
+from embeddings.signals import BESIDE_SIGNALS, CHUNK_SIGNALS, FILE_SIGNALS, Evidence, Row
+
+PARTS: Mapping[str, tuple[str, ...]] = {
+    "meaning": ("near", "near_title", "near_window", "near_code", "near_mean", "near_several", "near_rank"),
+    "words": ("words", "words_title", "words_code", "words_chunk", "words_rank"),
+    "path words": ("path_title", "path_text", "path_stem"),
+    "named files": ("named", "module", "named_line"),
+    "stack traces": ("frame", "frame_last"),
+    "named symbols": ("defines", "holds", "names_words"),
+    "error messages": ("said",),
+    "quoted code": ("quoted",),
+    "kind of file": ("test", "prose", "aside", "package", "size", "depth"),
+    "imports": ("imports", "imported"),
+    "folder": ("folder",),
+    "tests and sources": ("pair",),
+    "recency": ("recent", "often"),
+    "co-change": ("together",),
+}
+"""What can be switched off, and the signals that go with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """How much each signal counts, by its name, for a file and for a chunk of it. `again` is what each further place of a
+    file costs, in the same measure, so that the first places show several files."""
+
+    file: Mapping[str, float]
+    chunk: Mapping[str, float]
+    again: float = 0.5
+
+    def without(self, part: str) -> Weights:
+        """The same with one of `PARTS` switched off. Raises KeyError for another name."""
+        off = PARTS[part]
+        return replace(
+            self,
+            file={name: weight for name, weight in self.file.items() if name not in off},
+            chunk={name: weight for name, weight in self.chunk.items() if name not in off},
+        )
+
+
+WEIGHTS = Weights(
+    file={
+        "near": 1.0, "near_title": 0.5, "near_window": 1.0, "near_mean": 2.0, "near_several": 1.0, "near_rank": 1.0,
+        "words": 1.0, "words_title": 0.7, "words_chunk": 1.0, "words_rank": 0.5, "names_words": 0.5,
+        "path_title": 0.7, "path_text": 0.7, "path_stem": 0.5, "named": 3.0, "module": 0.7, "frame": 1.5, "frame_last": 1.0,
+        "defines": 1.5, "holds": 0.7, "said": 1.0, "quoted": 1.0, "test": -3.0, "prose": -2.0, "aside": -1.5, "package": -1.0,
+        "imported": 0.5, "imports": 0.5, "folder": 0.5, "recent": 0.5, "together": 1.0,
+    },
+    chunk={
+        "near": 1.0, "near_title": 0.5, "near_mean": 2.0, "words": 1.5, "words_title": 0.5, "names_words": 0.5,
+        "defines": 1.5, "holds": 0.5, "frame": 4.0, "named_line": 4.0, "quoted": 1.0, "nameless": -0.5,
+    },
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A place: `score` orders, and is 1 for the first."""
+
+    path: str
+    chunk: Chunk
+    score: float
+
+
+def rank(evidence: Evidence, past: Past, weights: Weights = WEIGHTS) -> Iterator[Ranked]:
+    """The candidates' places, best first. A file stands where its best place stands."""
+    if not evidence.chunks:
+        return
+    spoken = evidence.spoken_for()
+    files = file_scores(evidence, past, weights)
+    chunks = chunk_scores(evidence, weights)
+    scores = place_scores(evidence, files, chunks, weights.again)
+    best = float(scores.max())
+    for row in np.argsort(-scores, kind="stable"):
+        number, piece = evidence.chunks[row]
+        if not spoken[row]:
+            continue
+        yield Ranked(evidence.candidates[number], piece, float(np.exp(scores[row] - best)))
+
+
+def file_scores(evidence: Evidence, past: Past, weights: Weights) -> Row:
+    own = evidence.file_signals() @ _vector(FILE_SIGNALS, weights.file)
+    beside = evidence.beside(past).signals(strengths(own))
+    return np.asarray(own + beside @ _vector(BESIDE_SIGNALS, weights.file), dtype=np.float64)
+
+
+def chunk_scores(evidence: Evidence, weights: Weights) -> Row:
+    return np.asarray(evidence.chunk_signals() @ _vector(CHUNK_SIGNALS, weights.chunk), dtype=np.float64)
+
+
+def place_scores(evidence: Evidence, files: Row, chunks: Row, again: float) -> Row:
+    """A file's best chunk has the file's score; the others less, by how much worse they are and by how many come before."""
+    owner = evidence.owner
+    order = np.lexsort((-chunks, owner))
+    starts = np.searchsorted(owner[order], np.arange(len(files)))
+    place = np.empty(len(order), dtype=np.float64)
+    place[order] = np.arange(len(order)) - starts[owner[order]]
+    best = np.full(len(files), -np.inf)
+    np.maximum.at(best, owner, chunks)
+    return np.asarray(files[owner] - (best[owner] - chunks) - again * place, dtype=np.float64)
+
+
+def strengths(scores: Row) -> Row:
+    """Scores as shares of one."""
+    if not len(scores):
+        return scores
+    raised = np.exp(scores - scores.max())
+    return np.asarray(raised / raised.sum(), dtype=np.float64)
+
+
+def _vector(names: tuple[str, ...], weights: Mapping[str, float]) -> Row:
+    return np.array([weights.get(name, 0.0) for name in names], dtype=np.float64)
