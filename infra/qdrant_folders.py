@@ -33,9 +33,8 @@ _DENSE = "dense"
 _TERMS = "terms"
 _META = "meta.json"  # local mode's own name for its list of a folder's collections
 _POSITION, _WEIGHT = np.dtype("<u4"), np.dtype("<f2")
-_PAGE_BYTES = (
-    8192  # a vector of 384 numbers and its payload are 2 KB: in SQLite's 4 KB pages half would stay empty
-)
+# A vector of 384 numbers and its payload are 2 KB: of SQLite's usual 4 KB half would stay empty.
+_PAGE_BYTES = 16384
 
 
 class FolderInUseError(TransientError):
@@ -316,8 +315,11 @@ class _Terms:
             self._inverted = self._invert()
         ids, positions, rows, values = self._inverted
         scores = np.zeros(len(ids), dtype=np.float32)
-        for position, weight in weights.items():
-            start, stop = np.searchsorted(positions, [position, position + 1])
+        # Of the positions' own kind: for another, NumPy would copy them all.
+        wanted = np.fromiter(weights.keys(), dtype=_POSITION, count=len(weights))
+        starts = np.searchsorted(positions, wanted, "left")
+        stops = np.searchsorted(positions, wanted, "right")
+        for start, stop, weight in zip(starts, stops, weights.values(), strict=True):
             scores[rows[start:stop]] += weight * values[start:stop]
         best = np.argsort(-scores, kind="stable")[:limit]
         return [(ids[row], float(scores[row])) for row in best if scores[row] > 0]
