@@ -1,20 +1,19 @@
 """Cuts a file into chunks with line ranges and names; never fails on a file, and says why it passes one over.
 
-Each language has one function from lines to units (`_UNITS`); everything after that is the same for all of them.
+Programs are cut by their definitions (`languages.py`), prose by its headings, the rest at blank lines; everything after
+that is the same for all of them.
 """
 
 from __future__ import annotations
 
-import ast
 import itertools
 import math
 import re
-import threading
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
+from embeddings.languages import Definition, definitions
 from embeddings.rules import BY_NAME, Reason, Rules
 from embeddings.rules import left_out_by_name as left_out_by_name  # noqa: PLC0414  # for who asks here
 
@@ -41,8 +40,8 @@ _DEFINITION = re.compile(
     r"(?:function\*?|class|interface|struct|enum|trait|impl|fn|func(?:\s*\([^)]*\))?|def|module|namespace|type|const)\s+"
     r"([A-Za-z_$][\w$.:]*)"
 )
-_WORD = re.compile(r"[^\W_]")
-_PARSING = threading.Lock()
+_TELLS = re.compile(r"(?!\s*(?:[)\]};,]+\s*(?://.*|/\*.*)?|#\s*endif\b.*|end[;.]?\s*)$).*[^\W_]")
+"""A line that does more than close what stands above it."""
 
 CODE = re.compile(
     r"\.(pyi?|[cm]?[jt]sx?|vue|svelte|go|rs|java|kts?|scala|[ch]|cc|[ch]pp|[ch]xx|hh|cs|fs|rb|php|swift|mm?|dart|exs?|erl|hs|ml|"
@@ -74,17 +73,6 @@ class Chunked:
 
 
 @dataclass(frozen=True, slots=True)
-class Definition:
-    """What a language's function finds: lines `start` (with its comments and decorators) to `end` (exclusive), 0-based.
-    The definitions of a file come in the order of their starts, an enclosing one before those inside of it."""
-
-    name: str
-    start: int
-    end: int
-    signature: str
-
-
-@dataclass(frozen=True, slots=True)
 class _Unit:
     """Lines that belong together. `above`: the signatures around it."""
 
@@ -101,7 +89,9 @@ def chunk(path: str, content: bytes, rules: Rules = BY_NAME) -> Chunked:
     if reason is not None:
         return Chunked((), reason)
     lines = text_of(content).split("\n")
-    units = _UNITS.get(PurePosixPath(path).suffix.lower(), _blocks)(lines)
+    cut = _PROSE.get(PurePosixPath(path).suffix.lower())
+    found = definitions(path, lines) if cut is None else None
+    units = cut(lines) if cut else _blocks(lines) if found is None else _units(lines, found)
     costs = [_cost(line) for line in lines]
     chunks = tuple(piece for unit in units for piece in _pieces(path, lines, costs, unit))
     return Chunked(chunks, None if chunks else Reason.EMPTY)
@@ -130,55 +120,10 @@ def _blocks(lines: Sequence[str]) -> list[_Unit]:
     return [_Unit(0, len(lines), "")]
 
 
-def _python(lines: Sequence[str]) -> list[_Unit]:
-    """Functions, classes and methods by their qualified names, and what stands between them."""
-    try:
-        with _PARSING, warnings.catch_warnings():  # a stranger's odd escapes are no news for our log
-            warnings.simplefilter("ignore")
-            module = ast.parse("\n".join(lines))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return _blocks(lines)
-    return _units(lines, _python_definitions(module, lines))
-
-
-def _python_definitions(module: ast.Module, lines: Sequence[str]) -> Iterator[Definition]:
-    """Also those under `if`, `try` and `with`; functions inside of functions belong to the outer one."""
-    waiting: list[ast.AST] = list(reversed(module.body))
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            start = _first_line(node) - 1
-            while start > 0 and lines[start - 1].lstrip().startswith("#"):
-                start -= 1
-            signature = _signature(lines[node.lineno - 1 : max(node.lineno, _first_line(node.body[0]) - 1)])
-            yield Definition(node.name, start, node.end_lineno or node.lineno, signature)
-        if isinstance(node, _PYTHON_HOLDERS):
-            inner = [child for child in ast.iter_child_nodes(node) if isinstance(child, _PYTHON_HELD)]
-            waiting.extend(reversed(inner))
-
-
-def _first_line(node: ast.stmt) -> int:
-    decorators: Sequence[ast.expr] = getattr(node, "decorator_list", ())
-    return min([node.lineno, *(decorator.lineno for decorator in decorators)])
-
-
-_PYTHON_HOLDERS = (
-    ast.ClassDef, ast.If, ast.Try, ast.TryStar, ast.With, ast.For, ast.While, ast.ExceptHandler, ast.Match, ast.match_case
-)  # fmt: skip
-_PYTHON_HELD = (ast.stmt, ast.ExceptHandler, ast.match_case)
-
-
-def _signature(lines: Sequence[str]) -> str:
-    """A definition's first lines as one, without its comments."""
-    told = (line.strip() for line in lines)
-    return " ".join(line for line in told if line and not line.startswith("#"))[:_SIGNATURE]
-
-
-def _units(lines: Sequence[str], definitions: Iterable[Definition]) -> list[_Unit]:
+def _units(lines: Sequence[str], held: Sequence[Definition]) -> list[_Unit]:
     """One for each innermost definition, and what stands between them under the name of what surrounds them."""
     units: list[_Unit] = []
     around = [_Around("", (), "", len(lines), 0)]
-    held = list(definitions)
     for definition, following in itertools.zip_longest(held, held[1:]):
         while len(around) > 1 and definition.start >= around[-1].end:
             _close(lines, units, around)
@@ -215,10 +160,10 @@ class _Around:
 
 
 def _gap(lines: Sequence[str], units: list[_Unit], outer: _Around, end: int) -> int:
-    """What stands before line `end`. Lines without a word, such as closing brackets, belong to what they close, or at
+    """What stands before line `end`. Lines that only close something belong to what they close, or at
     a file's beginning to what follows. Where the next unit begins."""
     start, outer.at = outer.at, end
-    if start < end and any(map(_WORD.search, lines[start:end])):
+    if start < end and any(map(_TELLS.match, lines[start:end])):
         above, signature = (outer.inside, "") if outer.begun else (outer.above, outer.signature)
         units.append(_Unit(start, end, outer.symbol, above, signature))
     elif start < end and units:
@@ -260,9 +205,7 @@ def _markdown(lines: Sequence[str]) -> list[_Unit]:
     return [_Unit(0, starts[0][0], ""), *sections]
 
 
-_UNITS: Mapping[str, Callable[[Sequence[str]], list[_Unit]]] = {
-    ".py": _python, ".pyi": _python, ".md": _markdown, ".markdown": _markdown,
-}  # fmt: skip
+_PROSE: Mapping[str, Callable[[Sequence[str]], list[_Unit]]] = {".md": _markdown, ".markdown": _markdown}
 
 
 # --- pieces: no unit larger than a model reads -----------------------------------------------------------------------
