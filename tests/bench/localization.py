@@ -47,6 +47,7 @@ from scoring import (
 from trees import GitRepository, find
 from vectors import CachedEncoder, identity
 
+from embeddings.rank import PARTS
 from infra.encoder import BUNDLED, BundledEncoder
 
 PLAIN = "all-MiniLM-L6-v2"
@@ -183,6 +184,7 @@ def document(run: Run, arguments: argparse.Namespace) -> dict[str, Any]:
         "instances": len(set().union(*run.outcomes.values())) if run.outcomes else 0,
         "missing": run.missing,
         "model": arguments.model,
+        "without": arguments.without,
         "indexed": arguments.index,
         "windows": f"{PLAIN}, {WINDOW_LINES} lines",
         "methods": {name: summary(list(held.values())) for name, held in run.outcomes.items()},
@@ -256,6 +258,11 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--model", default=BUNDLED, help="the product's; a name or a folder")
     parser.add_argument("--index", choices=["candidates", "python", "all"], default="python",
                         help="which files the product is shown: candidates, all Python files, everything")  # fmt: skip
+    parser.add_argument("--without", nargs="+", default=[], choices=list(PARTS), metavar="PART",
+                        help=f"switches parts of the ranking off: {', '.join(PARTS)}")  # fmt: skip
+    parser.add_argument(
+        "--each-without", action="store_true", help="also ranks without each part, one after the other"
+    )
     return parser.parse_args(given)
 
 
@@ -271,6 +278,11 @@ def main(given: Sequence[str] | None = None) -> int:
         plain = CachedEncoder(BundledEncoder(PLAIN), PLAIN, arguments.cache)
     if arguments.only in (None, "product"):
         product = CachedEncoder(BundledEncoder(arguments.model), identity(arguments.model), arguments.cache)
+    variants: dict[str, Sequence[str]] = {PRODUCT: arguments.without}
+    if arguments.each_without:
+        variants |= {
+            f"without {part}": [*arguments.without, part] for part in PARTS if part not in arguments.without
+        }
     run = Run()
 
     def score(method: str, question: Question, ranking: Ranking) -> None:
@@ -279,7 +291,7 @@ def main(given: Sequence[str] | None = None) -> int:
     asyncio.run(
         measure(
             some_of(questions, arguments.limit), arguments.repos, run, score,
-            plain=plain, product=product, variants={PRODUCT: ()}, indexed=arguments.index,
+            plain=plain, product=product, variants=variants, indexed=arguments.index,
             words=arguments.only != "product",
         )
     )  # fmt: skip

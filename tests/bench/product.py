@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 
 from baselines import functions_of
@@ -15,7 +16,12 @@ from scoring import Question, Ranking, is_candidate
 from trees import Blob, GitRepository, GitTree
 from vectors import CachedEncoder
 
-from embeddings.repository import RepositoryIndex
+from embeddings import index, search
+from embeddings.collection import Shelf
+from embeddings.history import COMMITS
+from embeddings.protect import Protection
+from embeddings.rank import WEIGHTS
+from embeddings.search import Asked
 from infra.qdrant import QdrantPoints
 
 PRODUCT = "product"
@@ -39,30 +45,44 @@ class Product:
     """The product over one repository's trees, one after the other: each updates the index that the last one left."""
 
     def __init__(self, encoder: CachedEncoder, variants: Mapping[str, Sequence[str]], indexed: str) -> None:
-        """`variants` name what is switched off."""
+        """`variants` say which parts of the ranking are off. Raises KeyError for a part that there is not."""
         self._encoder = encoder
-        self._variants = variants
+        self._weights = {
+            name: reduce(lambda weights, part: weights.without(part), off, WEIGHTS)
+            for name, off in variants.items()
+        }
         self._indexed = indexed
         self._points = QdrantPoints()
-        self._index = RepositoryIndex(self._points, encoder, _KEY, 1, 1)
+        self._shelf = Shelf(self._points, encoder, Protection(_KEY, 1), 1)
+        self._asked = Asked()
         self._functions: dict[str, frozenset[str]] = {}
 
     async def rank(
         self, question: Question, repository: GitRepository, tree: GitTree
     ) -> tuple[dict[str, Ranking], Cost]:
-        _reset_peak()
         shown = tree.only([blob for blob in tree.entries() if _is_indexed(blob, self._indexed)])
+        history = repository.history(question.base_commit)
+        history.changed(COMMITS)
+        _reset_peak()
         in_model, began = self._encoder.seconds, time.monotonic()
-        report = await self._index.update(shown, prune=True)
+        report = await index.update(self._shelf, shown, prune=True)
         encoding, updated = self._encoder.seconds - in_model, time.monotonic()
-        rankings = {}
-        for name in self._variants:
-            found = await self._index.search(shown, question.text, PLACES)
-            if name == PRODUCT:
-                searched = time.monotonic()
+        rankings: dict[str, Ranking] = {}
+        searched, peak = updated, 0
+        for name, weights in self._weights.items():
+            found = await search.search(
+                self._shelf,
+                shown,
+                question.text,
+                PLACES,
+                history=history,
+                weights=weights,
+                asked=self._asked,
+            )
+            if not rankings:
+                searched, peak = time.monotonic(), _peak()
             rankings[name] = self._ranking(tree, [(one.path, one.symbol) for one in found])
-        cost = Cost(updated - began, encoding, searched - updated, report.chunks, _peak())
-        return rankings, cost
+        return rankings, Cost(updated - began, encoding, searched - updated, report.chunks, peak)
 
     async def close(self) -> None:
         await self._points.close()

@@ -60,6 +60,10 @@ class GitRepository:
                 blobs.append(Blob(os.fsdecode(path), fields[2].decode(), int(fields[3])))
         return GitTree(self, tuple(blobs))
 
+    def history(self, commit: str) -> GitHistory:
+        """What led to the commit, and nothing that came after it."""
+        return GitHistory(self, commit)
+
     def blob(self, sha: str) -> bytes:
         """Raises OSError when the object is not here."""
         with self._reading:
@@ -99,6 +103,25 @@ class GitRepository:
         content = answer.read(int(head[2]))
         answer.read(1)
         return content
+
+
+class GitHistory:
+    """The commit and its ancestors without merges. Implements `embeddings.history.History`."""
+
+    def __init__(self, repository: GitRepository, commit: str) -> None:
+        self._repository = repository
+        self._commit = commit
+        self._known: tuple[int, list[list[str]]] | None = None
+
+    def changed(self, limit: int) -> Sequence[Sequence[str]]:
+        if self._known is None or self._known[0] != limit:
+            told = self._repository.run(
+                "-c", "core.quotePath=false", "log", "--no-merges", "--no-renames", "--name-only", "--format=%x00",
+                f"--max-count={limit}", self._commit,
+            )  # fmt: skip
+            commits = [one.strip(b"\n").split(b"\n") for one in told.split(b"\0")[1:]]
+            self._known = limit, [[os.fsdecode(path) for path in paths if path] for paths in commits]
+        return self._known[1]
 
 
 class GitTree:

@@ -15,6 +15,7 @@ BENCH = Path(__file__).parents[1] / "bench"
 sys.path.insert(0, str(BENCH))
 
 from baselines import Texts, Windows, bm25, by_words, functions_of, windows, words
+from product import PRODUCT, Product
 from scoring import (
     Gold,
     Outcome,
@@ -190,6 +191,16 @@ def test_repositories_are_found_in_the_usual_layouts(made: tuple[Path, str, str]
     assert find(repos, "owner/name", "0" * 40) is None
 
 
+def test_history_holds_the_commit_and_its_ancestors_and_nothing_later(made: tuple[Path, str, str]) -> None:
+    repos, first, second = made
+    repository = GitRepository(repos / "owner+name" / ".git")
+    assert repository.history(second).changed(10)[0] == ["pkg/writer.py"]
+    assert [sorted(paths) for paths in repository.history(first).changed(10)] == [
+        ["link.py", "pkg/reader.py", "pkg/writer.py"]
+    ]
+    assert len(repository.history(second).changed(1)) == 1
+
+
 class _Letters:
     """A model of 26 dimensions; counts what it is given."""
 
@@ -241,3 +252,36 @@ def test_the_baselines_find_the_file_and_the_function(made: tuple[Path, str, str
     assert set(near.files) == {"pkg/reader.py", "pkg/writer.py"}
     assert set(near.functions) == {"pkg/reader.py:Reader.read_header", "pkg/writer.py:write_footer"}
     repository.close()
+
+
+async def test_the_product_is_brought_from_tree_to_tree_and_ranks_files_and_functions(
+    made: tuple[Path, str, str],
+) -> None:
+    repos, first, second = made
+    repository = GitRepository(repos / "owner+name" / ".git")
+    encoder = CachedEncoder(_Letters(), "letters", None)
+    product = Product(encoder, {PRODUCT: (), "without words": ("words",)}, "python")
+    one, cost = await product.rank(
+        Question("1", "owner/name", first, "`write_footer` writes nothing"),
+        repository,
+        repository.tree(first),
+    )
+    assert one[PRODUCT].files[0] == "pkg/writer.py"
+    assert one[PRODUCT].functions[0] == "pkg/writer.py:write_footer"
+    assert set(one) == {PRODUCT, "without words"}
+    assert cost.chunks == 3
+    two, cost = await product.rank(
+        Question("2", "owner/name", second, "`write_trailer` writes nothing"),
+        repository,
+        repository.tree(second),
+    )
+    assert two[PRODUCT].functions[0] == "pkg/writer.py:write_trailer"
+    assert cost.chunks == 1
+    await product.close()
+    encoder.close()
+    repository.close()
+
+
+def test_a_part_that_there_is_not_is_refused() -> None:
+    with pytest.raises(KeyError):
+        Product(CachedEncoder(_Letters(), "letters", None), {PRODUCT: ("magic",)}, "python")
