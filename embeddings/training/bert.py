@@ -42,12 +42,15 @@ def shape_of(folder: Path) -> Shape:
     )
 
 
-def weights_of(folder: Path) -> dict[str, torch.Tensor]:
-    """The encoder's weights in float32, without the pooler and the position counter, which nothing reads."""
+def weights_of(place: Path) -> dict[str, torch.Tensor]:
+    """The encoder's weights in float32, without the pooler and the position counter, which nothing reads.
+
+    `place`: a model's folder, or the safetensors file itself.
+    """
     import torch  # noqa: PLC0415
     from safetensors.torch import load_file  # noqa: PLC0415
 
-    named = load_file(folder / "model.safetensors")
+    named = load_file(place / "model.safetensors" if place.is_dir() else place)
     return {
         name: weight.to(torch.float32)
         for name, weight in sorted(named.items())

@@ -97,9 +97,8 @@ def _repository(file: Path, tokenizer: Tokenizer, cache: Path | None) -> Pairs:
 
 
 def _rows(file: Path) -> list[dict[str, Any]]:
-    opened = gzip.open(file, "rt", encoding="utf-8") if file.suffix == ".gz" else file.open(encoding="utf-8")
-    with opened as lines:
-        return [json.loads(line) for line in lines]
+    content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+    return [json.loads(line) for line in content.splitlines()]
 
 
 def _marks(passage: str) -> tuple[str, str]:
@@ -120,7 +119,9 @@ def _tokens(texts: Sequence[str], tokenizer: Tokenizer, cache: Path | None) -> T
     tokenizer.enable_truncation(LONGEST)
     encoded = [encoding.ids for encoding in tokenizer.encode_batch(list(texts))] if texts else []
     lengths = np.array([len(ids) for ids in encoded], dtype=np.int64)
-    ids = np.fromiter((number for each in encoded for number in each), dtype=np.int32, count=int(lengths.sum()))
+    ids = np.fromiter(
+        (number for each in encoded for number in each), dtype=np.int32, count=int(lengths.sum())
+    )
     out = Texts(ids, np.cumsum(lengths))
     if kept:
         kept.parent.mkdir(parents=True, exist_ok=True)

@@ -53,7 +53,7 @@ class Settings:
     both_ways: float = 0.0
     query_tokens: int = 192
     code_tokens: int = 208
-    micro_tokens: int = 1024
+    micro_tokens: int = 2048
     smoothing: float = 0.0
     seed: int = 0
     threads: int = 1
@@ -110,9 +110,7 @@ class Trainer:
     """Weights in float32, arithmetic in bfloat16 on copies; each worker thread takes whole micro-batches, which keeps two
     cores busy where splitting each operation does not."""
 
-    def __init__(
-        self, base: Path, settings: Settings, device: str = "cpu", *, half: bool = True
-    ) -> None:
+    def __init__(self, base: Path, settings: Settings, device: str = "cpu", *, half: bool = True) -> None:
         import torch  # noqa: PLC0415
 
         self._torch = torch
@@ -137,9 +135,10 @@ class Trainer:
         self._gradients = [torch.zeros_like(self.master) for _ in range(workers)]
         self._pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
         self.step = 0
+        self.progress = 0.0
 
     def _views(self, flat: torch.Tensor) -> list[torch.Tensor]:
-        parts = flat.detach().split(self._sizes)
+        parts = self._torch.split_with_sizes(flat.detach(), self._sizes)
         return [part.view(shape) for part, shape in zip(parts, self._shapes, strict=True)]
 
     def close(self) -> None:
@@ -168,7 +167,7 @@ class Trainer:
         (slopes,) = torch.autograd.grad(loss, [vectors])
         list(self._pool.map(self._backward, range(len(shares)), shares, forward, itertools.repeat(slopes)))
         self._update(progress)
-        return float(loss), float(first) / len(chosen)
+        return float(loss.detach()), float(first) / len(chosen)
 
     def _vectors(self, ids: Sequence[NDArray[np.int32]], micro: Sequence[int]) -> torch.Tensor:
         torch = self._torch
@@ -188,7 +187,7 @@ class Trainer:
         slopes: torch.Tensor,
     ) -> None:
         total = self._gradients[worker].zero_()
-        parts = total.split(self._sizes)
+        parts = self._torch.split_with_sizes(total, self._sizes)
         for micro in reversed(share):
             output = outputs.pop()
             found = self._torch.autograd.grad([output], self._leaves, [slopes[list(micro)]])
@@ -207,6 +206,7 @@ class Trainer:
         self._adam.param_groups[0]["lr"] = rate(progress, self.settings)
         self._adam.step()
         self.step += 1
+        self.progress = progress
         with torch.no_grad():
             self._copy.copy_(self.master)
             keep = min(self.settings.smoothing, self.step / (self.step + 10))
@@ -221,6 +221,7 @@ class Trainer:
     def state(self) -> dict[str, Any]:
         return {
             "step": self.step,
+            "progress": self.progress,
             "master": self.master.detach(),
             "averaged": self.averaged,
             "adam": self._adam.state_dict(),
@@ -229,6 +230,7 @@ class Trainer:
     def restore(self, state: Mapping[str, Any]) -> None:
         torch = self._torch
         self.step = int(state["step"])
+        self.progress = float(state["progress"])
         with torch.no_grad():
             self.master.copy_(state["master"])
             self.averaged.copy_(state["averaged"])
@@ -252,7 +254,7 @@ class _Pace:
 
     out: TextIO
     clock: Callable[[], float]
-    every: int = 20
+    every: int = 10
     losses: float = 0.0
     firsts: float = 0.0
     pairs: int = 0
@@ -289,12 +291,11 @@ def run(
     clock: Callable[[], float] = time.monotonic,
     log: TextIO = sys.stderr,
 ) -> None:
-    """Trains to the end, going on from a checkpoint in `out` where there is one, and writes `tuned.safetensors`.
+    """Trains to the end, going on from a checkpoint in `out` where there is one; `tuned.safetensors` beside it holds the
+    weights of the last checkpoint.
 
     `save_every` and `deadline` are seconds; `stop_after` leaves off after that many steps, checkpointed. Raises OtherRunError.
     """
-    from safetensors.torch import save_file  # noqa: PLC0415
-
     settings = trainer.settings
     mark = fingerprint(data, settings)
     out.mkdir(parents=True, exist_ok=True)
@@ -302,11 +303,11 @@ def run(
     start = saved = clock()
     pace = _Pace(log, clock, since=start)
     order = itertools.islice(mined.batches(data, settings.batch, settings.seed), trainer.step, None)
-    first_step = trainer.step
+    before = trainer.progress
     for source, chosen in order:
         progress = trainer.step / settings.steps
         if deadline is not None:
-            progress = max(progress, first_step / settings.steps + (clock() - start) / deadline)
+            progress = max(progress, before + (clock() - start) / deadline)
         if progress >= 1:
             break
         if stop_after is not None and trainer.step >= stop_after:
@@ -318,16 +319,17 @@ def run(
             _save(trainer, out, mark)
             saved = clock()
     _save(trainer, out, mark)
-    save_file(trainer.weights(), out / TUNED)
     print(f"done after {trainer.step} steps", file=log, flush=True)
 
 
 def _save(trainer: Trainer, out: Path, mark: str) -> None:
     import torch  # noqa: PLC0415
+    from safetensors.torch import save_file  # noqa: PLC0415
 
     partial = out / (CHECKPOINT + ".partial")
     torch.save({"mark": mark, **trainer.state()}, partial)
     partial.replace(out / CHECKPOINT)
+    save_file(trainer.weights(), out / TUNED)
 
 
 def _resume(trainer: Trainer, out: Path, mark: str) -> None:
@@ -344,7 +346,9 @@ def _resume(trainer: Trainer, out: Path, mark: str) -> None:
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--pairs", type=Path, required=True, help="folder of *.jsonl(.gz), one per repository")
+    parser.add_argument(
+        "--pairs", type=Path, required=True, help="folder of *.jsonl(.gz), one per repository"
+    )
     parser.add_argument("--base", type=Path, required=True, help="model to start from")
     parser.add_argument("--out", type=Path, required=True, help="checkpoint and tuned weights")
     parser.add_argument("--cache", type=Path, help="keeps token numbers between runs")
