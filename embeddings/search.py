@@ -98,6 +98,14 @@ async def search(
     """
     if limit <= 0 or not question.strip():
         return []
+    evidence = await gathered(shelf, tree, question, asked=asked)
+    return await asyncio.to_thread(
+        places, evidence, limit, history=history, weights=weights, reranker=reranker
+    )
+
+
+async def gathered(shelf: Shelf, tree: Tree, question: str, *, asked: Asked | None = None) -> Evidence:
+    """The candidates, and what speaks for each of them. Raises as `search` does."""
     asking = read(question)
     cuts = Cuts(shelf, tree)
     names, vectors = await asyncio.gather(
@@ -108,14 +116,27 @@ async def search(
     weighted = {shelf.protection.term(term): weight for term, weight in vocabulary.sparse().items()}
     worded = await shelf.points.search_sparse(shelf.files, weighted, _ASK_FILES) if weighted else ()
 
-    def order() -> list[Found]:
+    def weigh() -> Evidence:
         by_words = {cuts.files[one].path: score for one, score, _ in worded if one in cuts.files}
         candidates, seen = _seen(cuts, asking, named, hits, by_words)
-        evidence = Evidence(asking, vocabulary, seen, named, _Files(cuts, tree), candidates)
-        ranked = rank(evidence, past(history, evidence.candidates), weights)
-        return _places(ranked if reranker is None else _reranked(ranked, reranker, question), limit)
+        return Evidence(asking, vocabulary, seen, named, _Files(cuts, tree), candidates)
 
-    return await asyncio.to_thread(order)
+    return await asyncio.to_thread(weigh)
+
+
+def places(
+    evidence: Evidence,
+    limit: int,
+    *,
+    history: History | None = None,
+    weights: Weights = WEIGHTS,
+    reranker: Reranker | None = None,
+) -> list[Found]:
+    """The order that `search` gives, of evidence that is there already. Blocks."""
+    ranked = rank(evidence, past(history, evidence.candidates), weights)
+    if reranker is not None:
+        ranked = iter(_reranked(ranked, reranker, evidence.question.text))
+    return _places(ranked, limit)
 
 
 def views(question: Question) -> list[str]:

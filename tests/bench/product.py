@@ -5,6 +5,7 @@ It is shown questions and trees, and never what is right.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -69,16 +70,9 @@ class Product:
         encoding, updated = self._encoder.seconds - in_model, time.monotonic()
         rankings: dict[str, Ranking] = {}
         searched, peak = updated, 0
+        evidence = await search.gathered(self._shelf, shown, question.text, asked=self._asked)
         for name, weights in self._weights.items():
-            found = await search.search(
-                self._shelf,
-                shown,
-                question.text,
-                PLACES,
-                history=history,
-                weights=weights,
-                asked=self._asked,
-            )
+            found = await asyncio.to_thread(search.places, evidence, PLACES, history=history, weights=weights)
             if not rankings:
                 searched, peak = time.monotonic(), _peak()
             rankings[name] = self._ranking(tree, [(one.path, one.symbol) for one in found])
