@@ -14,7 +14,7 @@ from functools import lru_cache
 from embeddings.chunk import CODE
 
 MAX_CHARACTERS = 120_000  # GitHub's own limit for an issue's body is 65,536
-_LINE = 1000  # what is read of one line
+_LINE = 1000  # longer lines are read in pieces
 _NAMES = 24
 _FRAMES = 60
 _ERRORS = 8
@@ -157,7 +157,11 @@ def read(text: str) -> Question:
     """Take a request apart. Its first line is its title. Never fails."""
     clean = _without_comments(text[:MAX_CHARACTERS].replace("\r\n", "\n").replace("\r", "\n"))
     clean = _ADDRESS.sub(" ", _BLOB.sub(r" \1 ", _IMAGE.sub(" ", clean)))
-    lines = [line[:_LINE] for line in clean.split("\n")]
+    lines = [
+        line[start : start + _LINE]
+        for line in clean.split("\n")
+        for start in range(0, max(len(line), 1), _LINE)
+    ]
     at = next((number for number, line in enumerate(lines) if line.strip()), 0)
     title = _TAG.sub("", lines[at]).strip(" #*\t")[:300]
     prose, code, frames, errors = _parts(lines[at + 1 :])
