@@ -164,13 +164,15 @@ class Many:
         return f"def handle_{n}(order):\\n    return order + {n}\\n".encode()
 
 class Encoder:
-    '''The real model in memory and at work on the first of each batch; the rest are random: its time is not what is measured.'''
+    '''The real model in memory and at work on every fiftieth batch; the rest are random: its time is not what is measured.'''
     def __init__(self):
-        self.real, self.random = BundledEncoder(threads=1), np.random.default_rng(0)
+        self.real, self.random, self.batches = BundledEncoder(threads=1), np.random.default_rng(0), 0
         self.name, self.dimension, self.max_tokens = self.real.name, self.real.dimension, self.real.max_tokens
     def encode(self, texts):
         out = self.random.standard_normal((len(texts), self.dimension)).astype(np.float32)
-        out[:4] = self.real.encode(list(texts[:4]))
+        if self.batches % 50 == 0:
+            out[:] = self.real.encode(list(texts))
+        self.batches += 1
         return out / np.linalg.norm(out, axis=1, keepdims=True)
 
 async def main(folder):
