@@ -58,6 +58,14 @@ class Repository:
     def head(self) -> str:
         return self._run("rev-parse", "HEAD").decode().strip()
 
+    def files(self, tip: str) -> dict[str, str]:
+        """The blobs of a commit's ordinary files, by their paths."""
+        told = self._run("ls-tree", "-r", "-z", "--full-tree", tip).split(b"\0")
+        rows = [row.partition(b"\t") for row in told if row.startswith(b"100")]
+        return {
+            path.decode("utf-8", "surrogateescape"): meta.split(b" ")[2].decode() for meta, _, path in rows
+        }
+
     def commits(self, tip: str, at_most: int) -> Iterator[Commit]:
         """Without merges, newest first."""
         told = self._run(
