@@ -18,6 +18,7 @@ from app.settings import Settings
 from embeddings.embed import Encoder
 from embeddings.index import IndexReport, Tell
 from embeddings.repository import RepositoryIndex
+from embeddings.shipped import SHIPPED
 from infra.encoder import BundledEncoder
 from infra.folder import FolderTree
 from infra.qdrant import QdrantPoints
@@ -65,7 +66,9 @@ async def _opened(
     points = QdrantPoints(path=read.data_dir / "local" / hashlib.sha256(b"name" + key).hexdigest()[:32])
     try:
         yield (
-            RepositoryIndex(points, encoder or BundledEncoder(read.embedding_model), key, NOBODY, NOBODY),
+            RepositoryIndex(
+                points, encoder or BundledEncoder(read.embedding_model, shipped=SHIPPED), key, NOBODY, NOBODY
+            ),
             tree,
         )
     finally:

@@ -23,6 +23,7 @@ from app.settings import Settings
 from app.workspace.storage import find_root, sweep
 from embeddings.embed import dimension
 from embeddings.repository import RepositoryIndex
+from embeddings.shipped import SHIPPED
 from infra.embedded.postgres import EmbeddedPostgres
 from infra.encoder import BundledEncoder, ModelMissingError
 from infra.github.app import GitHubApp
@@ -161,7 +162,7 @@ def _index(stack: AsyncExitStack, read: Settings) -> Index:
         api_key=read.qdrant_api_key.get_secret_value() if read.qdrant_api_key else None,
     )
     stack.push_async_callback(points.close)
-    encoder = BundledEncoder(read.embedding_model)
+    encoder = BundledEncoder(read.embedding_model, shipped=SHIPPED)
     if read.worker:
         loading = asyncio.create_task(_load(encoder))
         stack.callback(loading.cancel)
