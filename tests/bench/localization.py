@@ -8,7 +8,7 @@ INSTANCES is .jsonl or .jsonl.gz, one object a line: `id`, `repo` (owner/name), 
 `gold_functions` (`path:Class.method`). DIR holds the repositories, bare or not, as owner/name, owner+name or owner__name.
 
 Each tree is read from git's objects at its base commit. The rankers are given the question and the tree and never the
-gold, which is first looked at when all of an instance's rankings are there. Candidates are the non-test `.py` files.
+gold; a ranking is scored when it is there. Candidates are the non-test `.py` files.
 File Acc@k is strict: all gold files within the first k. Instances without gold functions do not count in function Acc@k.
 """
 
@@ -256,7 +256,7 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--only", choices=["baseline", "bm25", "product"])
     parser.add_argument("--model", default=BUNDLED, help="the product's; a name or a folder")
-    parser.add_argument("--index", choices=["candidates", "python", "all"], default="python",
+    parser.add_argument("--index", choices=["candidates", "python", "all"], default="candidates",
                         help="which files the product is shown: candidates, all Python files, everything")  # fmt: skip
     parser.add_argument("--without", nargs="+", default=[], choices=list(PARTS), metavar="PART",
                         help=f"switches parts of the ranking off: {', '.join(PARTS)}")  # fmt: skip
@@ -288,13 +288,16 @@ def main(given: Sequence[str] | None = None) -> int:
     def score(method: str, question: Question, ranking: Ranking) -> None:
         run.outcomes[method][question.id] = outcome(gold[question.id], ranking)
 
-    asyncio.run(
-        measure(
-            some_of(questions, arguments.limit), arguments.repos, run, score,
-            plain=plain, product=product, variants=variants, indexed=arguments.index,
-            words=arguments.only != "product",
-        )
-    )  # fmt: skip
+    try:
+        asyncio.run(
+            measure(
+                some_of(questions, arguments.limit), arguments.repos, run, score,
+                plain=plain, product=product, variants=variants, indexed=arguments.index,
+                words=arguments.only != "product",
+            )
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        print("interrupted: the figures are of what was measured until now", file=sys.stderr)
     told = document(run, arguments)
     print(json.dumps(told, indent=1) if arguments.json else table(told))
     return 0 if run.outcomes else 1
