@@ -17,7 +17,7 @@ from embeddings.languages import Definition, definitions
 from embeddings.rules import BY_NAME, Reason, Rules
 from embeddings.rules import left_out_by_name as left_out_by_name  # noqa: PLC0414  # for who asks here
 
-VERSION = "2"
+VERSION = "3"
 """Goes into each file's key: a change of the rules below that moves chunks must change it."""
 
 MAX_TOKENS = 240  # of a whole passage, by `_TOKEN`: so that few have more than the 256 WordPiece tokens that MiniLM reads
@@ -133,7 +133,7 @@ def _units(lines: Sequence[str], held: Sequence[Definition]) -> list[_Unit]:
             continue
         start = _gap(lines, units, outer, start)
         symbol = f"{outer.symbol}.{definition.name}" if outer.symbol else definition.name
-        if following is not None and following.start < end:
+        if following is not None and following.start < end and following.end <= end > start + 1:
             around.append(_Around(symbol, outer.inside, definition.signature, end, start))
         else:
             units.append(_Unit(start, end, symbol, outer.inside, definition.signature))

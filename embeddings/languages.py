@@ -56,7 +56,7 @@ class Row:
     """What may hold definitions and is none."""
     lead: re.Pattern[str]
     """Lines that belong to the definition below them."""
-    special: Mapping[str, Callable[[Node, bytes], Seen]] = field(default_factory=dict)
+    special: Mapping[str, Callable[[Node, str], Seen]] = field(default_factory=dict)
     function: str = "language"
 
 
@@ -65,8 +65,8 @@ def definitions(path: str, lines: Sequence[str]) -> list[Definition] | None:
     row = _row(path, lines)
     if row is None:
         return None
-    source = "\n".join(lines).replace("\0", " ").encode()
-    tree = _parsed(row, source)
+    source = "\n".join(lines)
+    tree = _parsed(row, _plain(source))
     return None if tree is None else _found(row, tree, lines, source)
 
 
@@ -100,6 +100,19 @@ def _language(grammar: str, function: str) -> Language:
     return Language(getattr(importlib.import_module(f"tree_sitter_{grammar}"), function)())
 
 
+def _plain(text: str) -> bytes:
+    """A byte for each character, so that bytes are places in the text. Grammars' own scanners have crashed on characters
+    beyond ASCII, and for a file's structure any letter does as well."""
+    if not text.isascii():
+        text = _NOT_ASCII_SPACE.sub(" ", text)
+        text = _NOT_ASCII.sub("x", text)
+    return text.replace("\0", " ").encode("ascii")
+
+
+_NOT_ASCII_SPACE = re.compile(r"(?![\x00-\x7f])\s")
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]")
+
+
 def _parsed(row: Row, source: bytes) -> Tree | None:
     key = (row.grammar, row.function)
     if key not in _PARSERS.of:
@@ -124,7 +137,7 @@ def _parsed(row: Row, source: bytes) -> Tree | None:
 # --- walking ---------------------------------------------------------------------------------------------------------
 
 
-def _found(row: Row, tree: Tree, lines: Sequence[str], source: bytes) -> list[Definition]:
+def _found(row: Row, tree: Tree, lines: Sequence[str], source: str) -> list[Definition]:
     out: list[Definition] = []
     waiting: list[tuple[Node, int]] = [(child, -1) for child in reversed(tree.root_node.named_children)]
     for _ in range(_MAX_NODES):
@@ -145,7 +158,7 @@ def _found(row: Row, tree: Tree, lines: Sequence[str], source: bytes) -> list[De
 
 def _begun(node: Node, inner: Sequence[Node], begun: int) -> list[tuple[Node, int]]:
     """The first definition inside of `export ...` or `template <...>` begins where that does."""
-    if node.type not in _WRAPPERS:
+    if node.type not in _WRAPPERS or not inner:
         return [(child, -1) for child in inner]
     out = []
     for child in inner:
@@ -167,7 +180,7 @@ _BEFORE = frozenset(
 )
 
 
-def _seen(row: Row, node: Node, source: bytes) -> Seen:
+def _seen(row: Row, node: Node, source: str) -> Seen:
     kind = node.type
     if kind in row.special:
         return row.special[kind](node, source)
@@ -198,7 +211,7 @@ def _end(row: Row, node: Node, lines: Sequence[str]) -> int:
     return end
 
 
-def _signature(row: Row, node: Node, lines: Sequence[str], source: bytes) -> str:
+def _signature(row: Row, node: Node, lines: Sequence[str], source: str) -> str:
     body = _body(node)
     if row.grammar == "python":
         first = (
@@ -207,7 +220,7 @@ def _signature(row: Row, node: Node, lines: Sequence[str], source: bytes) -> str
         start = node.start_point.row
         return signature(lines[start : max(start + 1, first.start_point.row if first else 0)])
     end = body.start_byte if body else node.end_byte
-    text = source[node.start_byte : min(end, node.start_byte + 4 * SIGNATURE)].decode("utf-8", "replace")
+    text = source[node.start_byte : min(end, node.start_byte + 4 * SIGNATURE)]
     told = _ANNOTATIONS.sub("", signature((text if body else text.split("\n", 1)[0]).split("\n")), count=1)
     return _OPENS.sub("", told)[:SIGNATURE]
 
@@ -239,12 +252,10 @@ _WITH_BODY = frozenset(["function_declaration", "method_declaration"])
 # --- names -----------------------------------------------------------------------------------------------------------
 
 
-def _text(node: Node | None, source: bytes) -> str:
+def _text(node: Node | None, source: str) -> str:
     if node is None:
         return ""
-    return source[node.start_byte : min(node.end_byte, node.start_byte + 2 * _NAME)].decode(
-        "utf-8", "replace"
-    )
+    return source[node.start_byte : min(node.end_byte, node.start_byte + 2 * _NAME)]
 
 
 def _clean(text: str) -> str:
@@ -255,7 +266,7 @@ def _clean(text: str) -> str:
     return " ".join(text.strip("\"'`: \n").replace("::", ".").replace("\\", ".").split())[:_NAME]
 
 
-def _named(node: Node, source: bytes) -> str:
+def _named(node: Node, source: str) -> str:
     return _clean(_text(node.child_by_field_name("name"), source)) or _FIXED.get(node.type, "")
 
 
@@ -271,18 +282,18 @@ _FIXED = {
 }
 
 
-def _go_method(node: Node, source: bytes) -> Seen:
+def _go_method(node: Node, source: str) -> Seen:
     receiver = _clean(_text(node.child_by_field_name("receiver"), source).strip("()"))
     held = re.search(r"(\w+)\s*$", receiver)
     return f"{held[1]}.{_named(node, source)}" if held else _named(node, source), ()
 
 
-def _impl(node: Node, source: bytes) -> Seen:
+def _impl(node: Node, source: str) -> Seen:
     held = re.search(r"(\w+)\W*$", _clean(_text(node.child_by_field_name("type"), source)))
     return held[1] if held else "", node.named_children
 
 
-def _declared(node: Node, source: bytes) -> str:
+def _declared(node: Node, source: str) -> str:
     """The name inside of C's declarators."""
     for _ in range(30):
         inner = node.child_by_field_name("declarator")
@@ -294,17 +305,17 @@ def _declared(node: Node, source: bytes) -> str:
     return _clean(_text(node, source).removeprefix("::"))
 
 
-def _c_function(node: Node, source: bytes) -> Seen:
+def _c_function(node: Node, source: str) -> Seen:
     return _declared(node, source), ()
 
 
-def _c_type(node: Node, source: bytes) -> Seen:
+def _c_type(node: Node, source: str) -> Seen:
     """A struct or class that is laid out here, not only named."""
     body = node.child_by_field_name("body")
     return ("", ()) if body is None else (_named(node, source), body.named_children)
 
 
-def _c_typedef(node: Node, source: bytes) -> Seen:
+def _c_typedef(node: Node, source: str) -> Seen:
     held = node.child_by_field_name("type")
     laid_out = held is not None and held.child_by_field_name("body") is not None
     return (_declared(node, source), ()) if laid_out else ("", ())
@@ -316,7 +327,7 @@ _TEST_CALLS = frozenset(
 )
 
 
-def _function(node: Node, source: bytes) -> Seen:
+def _function(node: Node, source: str) -> Seen:
     return _named(node, source), _inside_function(node)
 
 
@@ -358,31 +369,31 @@ def _holds_function(node: Node) -> bool:
     return value is not None and value.type in _FUNCTIONS
 
 
-def _declarator(node: Node, source: bytes) -> Seen:
+def _declarator(node: Node, source: str) -> Seen:
     return _valued(_named(node, source), node.child_by_field_name("value"))
 
 
-def _pair(node: Node, source: bytes) -> Seen:
+def _pair(node: Node, source: str) -> Seen:
     return _valued(_clean(_text(node.child_by_field_name("key"), source)), node.child_by_field_name("value"))
 
 
-def _field(node: Node, source: bytes) -> Seen:
+def _field(node: Node, source: str) -> Seen:
     name = node.child_by_field_name("property") or node.child_by_field_name("name")
     return _valued(_clean(_text(name, source)), node.child_by_field_name("value"))
 
 
-def _assignment(node: Node, source: bytes) -> Seen:
+def _assignment(node: Node, source: str) -> Seen:
     name = _clean(_text(node.child_by_field_name("left"), source))
     name = re.sub(r"^(?:module\.)?exports\.?|^window\.|^globalThis\.", "", name).replace(".prototype", "")
     return _valued(name or "exports", node.child_by_field_name("right"))
 
 
-def _export(node: Node, _source: bytes) -> Seen:
+def _export(node: Node, _source: str) -> Seen:
     value = node.child_by_field_name("value")
     return ("", node.named_children) if value is None else _valued("default", value)
 
 
-def _call(node: Node, source: bytes) -> Seen:
+def _call(node: Node, source: str) -> Seen:
     """`describe("...", () => {...})` is named by its text; other calls are looked through for their functions."""
     inside = node.child_by_field_name("arguments")
     arguments = inside.named_children if inside is not None else []
@@ -399,12 +410,12 @@ def _bodies(functions: Sequence[Node]) -> list[Node]:
     return [child for body in bodies if body is not None for child in body.named_children]
 
 
-def _called_function(node: Node, _source: bytes) -> Seen:
+def _called_function(node: Node, _source: str) -> Seen:
     """A function without a name that is called where it stands."""
     return "", _bodies([node])
 
 
-def _ruby_call(node: Node, source: bytes) -> Seen:
+def _ruby_call(node: Node, source: str) -> Seen:
     block = node.child_by_field_name("block")
     if block is None or block.type != "do_block":
         return "", node.named_children if node.child_by_field_name("arguments") is not None else ()
@@ -428,7 +439,7 @@ def _kinds(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-_JAVASCRIPT: Mapping[str, Callable[[Node, bytes], Seen]] = {
+_JAVASCRIPT: Mapping[str, Callable[[Node, str], Seen]] = {
     "function_declaration": _function,
     "generator_function_declaration": _function,
     "variable_declarator": _declarator,
@@ -452,7 +463,7 @@ _C_THROUGH = (
     "translation_unit preproc_if preproc_ifdef preproc_else preproc_elif preproc_elifdef linkage_specification "
     "declaration_list declaration namespace_definition template_declaration field_declaration export_declaration"
 )
-_C: Mapping[str, Callable[[Node, bytes], Seen]] = {
+_C: Mapping[str, Callable[[Node, str], Seen]] = {
     "function_definition": _c_function,
     "type_definition": _c_typedef,
     "struct_specifier": _c_type,
