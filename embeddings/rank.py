@@ -41,7 +41,7 @@ class Weights:
 
     file: Mapping[str, float]
     chunk: Mapping[str, float]
-    again: float = 0.5
+    again: float = 0.2
 
     def without(self, part: str) -> Weights:
         """The same with one of `PARTS` switched off. Raises KeyError for another name."""
@@ -62,8 +62,8 @@ WEIGHTS = Weights(
         "imported": 0.5, "imports": 0.5, "folder": 0.5, "recent": 0.5, "together": 1.0,
     },
     chunk={
-        "near": 1.0, "near_title": 0.5, "near_mean": 2.0, "words": 1.5, "words_title": 0.5, "names_words": 0.5,
-        "defines": 1.5, "holds": 0.5, "frame": 4.0, "named_line": 4.0, "quoted": 1.0, "nameless": -0.5,
+        "near": 0.24, "near_title": 0.28, "near_mean": 0.78, "words": 1.07, "words_title": 0.11, "names_words": 0.52,
+        "defines": 1.3, "holds": 0.33, "frame": 2.05, "named_line": 2.0, "quoted": 0.46, "nameless": -1.0,
     },
 )  # fmt: skip
 

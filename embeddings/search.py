@@ -34,6 +34,7 @@ _CODE_VIEWS = 2
 _CODE_VIEW = 700  # characters
 _SCAN_BYTES = 64 << 20
 _KEPT = 64
+_UNSTORED = 64  # chunks that a search itself embeds
 _RERANKED = 30
 
 _CANDIDATES = 110  # by meaning and words; those that are named come on top
@@ -116,12 +117,11 @@ async def gathered(shelf: Shelf, tree: Tree, question: str, *, asked: Asked | No
     weighted = {shelf.protection.term(term): weight for term, weight in vocabulary.sparse().items()}
     worded = await shelf.points.search_sparse(shelf.files, weighted, _ASK_FILES) if weighted else ()
 
-    def weigh() -> Evidence:
-        by_words = {cuts.files[one].path: score for one, score, _ in worded if one in cuts.files}
-        candidates, seen = _seen(cuts, asking, named, hits, by_words)
-        return Evidence(asking, vocabulary, seen, named, _Files(cuts, tree), candidates)
-
-    return await asyncio.to_thread(weigh)
+    by_words = {cuts.files[one].path: score for one, score, _ in worded if one in cuts.files}
+    candidates = await asyncio.to_thread(shortlist, named, _by_file(hits), by_words)
+    near = await asyncio.to_thread(_near, cuts, candidates, hits)
+    near = _with(near, await _unstored(shelf, cuts, candidates), vectors)
+    return Evidence(asking, vocabulary, as_views(asking, near), named, _Files(cuts, tree), candidates)
 
 
 def places(
@@ -276,28 +276,49 @@ def _inside(shelf: Shelf, cuts: Cuts, answers: Sequence[Sequence[Hit]]) -> list[
     ]
 
 
-def _seen(
-    cuts: Cuts,
-    question: Question,
-    named: Named,
-    hits: Sequence[Sequence[tuple[str, Hit]]],
-    by_words: Mapping[str, float],
-) -> tuple[list[str], Views]:
-    """The candidates, and where in them the nearest chunks are."""
-    best: list[dict[str, float]] = []
+def _by_file(hits: Sequence[Sequence[tuple[str, Hit]]]) -> list[dict[str, float]]:
+    """For each view how near each file's best chunk is."""
+    out = []
     for answer in hits:
         nearest: dict[str, float] = {}
         for path, (_, score, _) in answer:
             nearest[path] = max(nearest.get(path, -1.0), score)
-        best.append(nearest)
-    candidates = shortlist(named, best, by_words)
+        out.append(nearest)
+    return out
+
+
+def _near(cuts: Cuts, candidates: Iterable[str], hits: Sequence[Sequence[tuple[str, Hit]]]) -> list[Near]:
+    """For each view where in the candidates the nearest chunks are."""
     wanted = set(candidates)
     near = []
     for answer in hits:
         places = cuts.located(hit for path, hit in answer if path in wanted)
         cosines = {(place.path, place.chunk.start_line): place.score for place in places}
         near.append(Near(cosines, min((hit[1] for _, hit in answer), default=0.0)))
-    return candidates, as_views(question, near)
+    return near
+
+
+async def _unstored(shelf: Shelf, cuts: Cuts, candidates: Sequence[str]) -> dict[tuple[str, int], Vectors]:
+    """The vectors of candidates that the store does not know yet, as far as they are made at once."""
+    ids = {shelf.file_id(cuts.entries[path]): path for path in candidates if path in cuts.entries}
+    stored = await shelf.points.get(shelf.files, list(ids), [])
+    pieces = [
+        (path, piece)
+        for one, path in ids.items()
+        if one not in stored
+        for piece in await asyncio.to_thread(cuts.of, path)
+    ][:_UNSTORED]
+    if not pieces:
+        return {}
+    vectors = await embed(shelf.encoder, [passage(path, piece) for path, piece in pieces])
+    return {(path, piece.start_line): vector for (path, piece), vector in zip(pieces, vectors, strict=True)}
+
+
+def _with(near: Sequence[Near], more: Mapping[tuple[str, int], Vectors], views: Vectors) -> list[Near]:
+    return [
+        Near({**view.cosines, **{at: float(vector @ asked) for at, vector in more.items()}}, view.floor)
+        for view, asked in zip(near, views, strict=True)
+    ]
 
 
 def _reranked(ranked: Iterable[Ranked], reranker: Reranker, question: str) -> list[Ranked]:

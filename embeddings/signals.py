@@ -322,7 +322,7 @@ class Evidence:
                 for at, piece in self.chunks
             ]
         )
-        return np.asarray((cosines - view.floor) / max(room, 1e-6), dtype=np.float64)
+        return np.asarray(np.maximum(cosines - view.floor, 0.0) / max(room, 1e-6), dtype=np.float64)
 
     @cached_property
     def near_mean(self) -> Row:

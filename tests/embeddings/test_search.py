@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from embeddings.question import names_in
+from embeddings.rank import WEIGHTS
 from embeddings.repository import RepositoryIndex
-from embeddings.search import Found
+from embeddings.search import Found, search
 from infra.encoder import BundledEncoder
 from infra.qdrant import QdrantPoints
 
@@ -124,9 +125,74 @@ async def test_no_more_places_than_asked_for(repository, tree):
     assert await repository.search(tree, "  ", 5) == []
 
 
-async def test_a_search_before_any_index_finds_names_and_nothing_else(repository, tree):
+async def test_a_search_before_any_index_finds_what_is_named(repository, tree):
     assert await repository.search(tree, "coins", 5) == []
-    assert [hit.symbol for hit in await repository.search(tree, "`total_price`", 5)] == ["total_price"]
+    found = await repository.search(tree, "`total_price`", 5)
+    assert found[0].symbol == "total_price"
+    assert {hit.path for hit in found} == {"shop/prices.py"}
+
+
+async def test_what_the_store_lacks_is_embedded_by_the_search_itself(repository, encoder, tree):
+    await repository.update(tree)
+    encoder.texts.clear()
+    await repository.search(tree, "fix `brand_new_thing`", 3)
+    asked = len(encoder.texts)
+    newer = tree.changed({"shop/late.py": b"def brand_new_thing():\n    return 1\n"})
+    await repository.search(newer, "why is `brand_new_thing` late", 3)
+    assert any(text.startswith("shop/late.py brand_new_thing") for text in encoder.texts[asked:])
+
+
+async def test_a_question_asked_again_is_not_embedded_again(repository, encoder, tree):
+    await repository.update(tree)
+    first = await repository.search(tree, "a basket of fruit", 3)
+    encoder.texts.clear()
+    assert await repository.search(tree, "a basket of fruit", 3) == first
+    assert encoder.texts == []
+
+
+class Letters:
+    """A reranker that likes nothing but letters."""
+
+    def scores(self, question, passages):
+        return [float("deliver" in passage) for passage in passages]
+
+
+async def test_a_reranker_has_the_last_word_on_the_first_places(points, encoder, key, tree):
+    repository = RepositoryIndex(points, encoder, key, 1, 10)
+    await repository.update(tree)
+    plain = await search(repository._shelf, tree, "basket", 50)
+    again = await search(repository._shelf, tree, "basket", 50, reranker=Letters())
+    assert {(hit.path, hit.start_line) for hit in plain} == {(hit.path, hit.start_line) for hit in again}
+    assert [hit.score for hit in again] == [hit.score for hit in plain]
+    assert again[0].path == "shop/mail.py" != plain[0].path
+
+
+class Commits:
+    """Each commit changed the mail and the script together."""
+
+    def changed(self, limit):
+        return [["shop/mail.py", "web/app.js"]] * min(limit, 30)
+
+
+async def test_the_past_lifts_what_changed(repository, tree):
+    await repository.update(tree)
+
+    async def score(history):
+        found = await repository.search(tree, "basket", 50, history=history)
+        return max(hit.score for hit in found if hit.path == "shop/mail.py")
+
+    assert await score(Commits()) > await score(None)
+
+
+async def test_a_part_that_is_switched_off_weighs_nothing(repository, tree):
+    await repository.update(tree)
+    question = "look at shop/mail.py"
+    assert (await repository.search(tree, question, 1))[0].path == "shop/mail.py"
+    found = await repository.search(tree, question, 50)
+    less = await repository.search(tree, question, 50, weights=WEIGHTS.without("named files"))
+    assert max(hit.score for hit in less if hit.path != "shop/mail.py") > max(
+        hit.score for hit in found if hit.path != "shop/mail.py"
+    )
 
 
 async def test_what_another_key_sealed_is_passed_over(points, encoder, key, tree):
