@@ -68,8 +68,8 @@ def test_line_ranges_are_the_same_with_windows_line_endings():
     assert places("shop.py", PYTHON.replace(b"\n", b"\r\n")) == places("shop.py", PYTHON)
 
 
-def test_python_that_does_not_parse_is_cut_like_any_text():
-    assert places("old.py", b"print 'hello'\n\ndef f(:\n") == [(1, 3, "f")]
+def test_python_that_does_not_parse_is_cut_as_far_as_it_goes():
+    assert places("old.py", b"print 'hello'\n\ndef f(:\n") == [(1, 1, ""), (3, 3, "f")]
 
 
 def test_parsing_a_strangers_file_warns_nobody():
@@ -83,12 +83,9 @@ def test_markdown_is_cut_at_headings_outside_of_fences():
     assert places("a.md", content) == [(1, 1, ""), (3, 9, "One"), (11, 13, "One > Two"), (15, 15, "Three")]
 
 
-def test_another_language_is_named_by_the_definition_it_holds():
-    assert places("a.go", b"package a\n\nfunc (s *Server) Close() error {\n\treturn nil\n}\n") == [
-        (1, 5, "Close")
-    ]
-    assert places("a.ts", b"export default async function load() {}\n") == [(1, 1, "load")]
-    assert places("a.rs", b"pub(crate) struct Tree {\n}\n") == [(1, 2, "Tree")]
+def test_a_language_without_a_grammar_is_named_by_the_definition_it_holds():
+    assert places("a.scala", b"package a\n\nclass Server {\n}\n") == [(1, 4, "Server")]
+    assert places("a.zig", b"pub fn load() void {}\n") == [(1, 1, "load")]
 
 
 def test_long_text_is_cut_at_blank_lines():
@@ -201,9 +198,9 @@ def test_the_standard_library_is_cut_without_loss_and_its_functions_are_all_name
     "line", ["# a" + " " * 400_000 + "b", "#" * 400_000, "`" * 400_000, "export " * 60_000, "(" * 400_000]
 )
 def test_no_line_takes_long(path, line):
-    began = time.monotonic()
+    began = time.thread_time()
     chunk(path, (line + "\n").encode() + b"x\n" * 5000)
-    assert time.monotonic() - began < 5
+    assert time.thread_time() - began < 5
 
 
 def test_nesting_too_deep_to_parse_is_cut_like_any_text():

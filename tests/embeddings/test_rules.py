@@ -129,7 +129,7 @@ def test_no_rule_file_makes_it_fail(text, path):
 
 
 def test_no_pattern_takes_long():
-    began = time.monotonic()
+    began = time.thread_time()
     text = "".join(f"{'*a' * 7}{n}\n{'**/' * 7}b{n}\n" for n in range(200))
     read = rules(
         ignore=text, attributes="".join(f"{line} linguist-generated\n" for line in text.split("\n") if line)
@@ -137,4 +137,4 @@ def test_no_pattern_takes_long():
     for path in ("a" * 4000, "a/" * 2000, "x/" * 30 + "b"):
         for _ in range(10):
             read.reason(path, 1)
-    assert time.monotonic() - began < 10
+    assert time.thread_time() - began < 10
