@@ -1,4 +1,4 @@
-"""What a repository's past commits say about its files: which changed lately, which often, and which together.
+"""What a repository's past commits say about its files: which changed lately, and which together.
 
 Optional: a tree without a history is ranked without. Nothing of it is stored.
 """
@@ -26,10 +26,9 @@ class History(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """`recent` and `often` are between 0 and 1, 0 for a file that no commit changed."""
+    """`recent` is between 0 and 1: 1 for what the last commit changed, and nothing for what none changed."""
 
     recent: Mapping[str, float]
-    often: Mapping[str, float]
     _beside: Mapping[str, Mapping[str, float]]
     _changes: Mapping[str, int]
 
@@ -44,17 +43,13 @@ def past(history: History | None, paths: Collection[str]) -> Past:
     wanted = set(paths)
     recent: dict[str, float] = {}
     changes: Counter[str] = Counter()
-    faded: defaultdict[str, float] = defaultdict(float)
     beside: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for age, changed in enumerate(history.changed(COMMITS) if history is not None else ()):
         here = [path for path in dict.fromkeys(changed) if path in wanted]
         for path in here:
             recent.setdefault(path, math.exp(-age / _FADES))
             changes[path] += 1
-            faded[path] += math.exp(-age / _FADES)
         if len(here) > 1 and len(changed) <= _TOGETHER:
             for path in here:
                 beside[path].update(other for other in here if other != path)
-    most = math.log1p(max(faded.values(), default=1.0))
-    often = {path: math.log1p(weight) / most for path, weight in faded.items()}
-    return Past(recent, often, beside, changes)
+    return Past(recent, beside, changes)

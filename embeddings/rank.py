@@ -16,19 +16,19 @@ from embeddings.history import Past
 from embeddings.signals import BESIDE_SIGNALS, CHUNK_SIGNALS, FILE_SIGNALS, Evidence, Row
 
 PARTS: Mapping[str, tuple[str, ...]] = {
-    "meaning": ("near", "near_title", "near_window", "near_code", "near_mean", "near_several", "near_rank"),
-    "words": ("words", "words_title", "words_code", "words_chunk", "words_rank"),
+    "meaning": ("near", "near_title", "near_window", "near_mean", "near_several", "near_rank"),
+    "words": ("words", "words_title", "words_chunk", "words_rank"),
     "path words": ("path_title", "path_text", "path_stem"),
     "named files": ("named", "module", "named_line"),
     "stack traces": ("frame", "frame_last"),
     "named symbols": ("defines", "holds", "names_words"),
     "error messages": ("said",),
     "quoted code": ("quoted",),
-    "kind of file": ("test", "prose", "aside", "package", "size", "depth"),
+    "kind of file": ("test", "prose", "aside", "package"),
     "imports": ("imports", "imported"),
     "folder": ("folder",),
     "tests and sources": ("pair",),
-    "recency": ("recent", "often"),
+    "recency": ("recent",),
     "co-change": ("together",),
 }
 """What can be switched off, and the signals that go with it."""
@@ -59,7 +59,7 @@ WEIGHTS = Weights(
         "words": 1.0, "words_title": 0.7, "words_chunk": 1.0, "words_rank": 0.5, "names_words": 0.5,
         "path_title": 0.7, "path_text": 0.7, "path_stem": 0.5, "named": 3.0, "module": 0.7, "frame": 1.5, "frame_last": 1.0,
         "defines": 1.5, "holds": 0.7, "said": 1.0, "quoted": 1.0, "test": -3.0, "prose": -2.0, "aside": -1.5, "package": -1.0,
-        "imported": 0.5, "imports": 0.5, "folder": 0.5, "recent": 0.5, "together": 1.0,
+        "imported": 0.5, "imports": 0.5, "folder": 0.5, "pair": 1.0, "recent": 0.5, "together": 1.0,
     },
     chunk={
         "near": 0.24, "near_title": 0.28, "near_mean": 0.78, "words": 1.07, "words_title": 0.11, "names_words": 0.52,

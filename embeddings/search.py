@@ -30,8 +30,6 @@ ASK = 300
 """The nearest chunks that are asked for, for each view of the request; more if other commits crowd them out."""
 _ASK_AT_MOST = 4800
 _ASK_FILES = 150
-_CODE_VIEWS = 2
-_CODE_VIEW = 700  # characters
 _SCAN_BYTES = 64 << 20
 _KEPT = 64
 _UNSTORED = 64  # chunks that a search itself embeds
@@ -121,7 +119,7 @@ async def gathered(shelf: Shelf, tree: Tree, question: str, *, asked: Asked | No
     candidates = await asyncio.to_thread(shortlist, named, _by_file(hits), by_words)
     near = await asyncio.to_thread(_near, cuts, candidates, hits)
     near = _with(near, await _unstored(shelf, cuts, candidates), vectors)
-    return Evidence(asking, vocabulary, as_views(asking, near), named, _Files(cuts, tree), candidates)
+    return Evidence(asking, vocabulary, as_views(near), named, _Files(cuts, tree), candidates)
 
 
 def places(
@@ -140,15 +138,13 @@ def places(
 
 
 def views(question: Question) -> list[str]:
-    """What is embedded of a request: all of it as far as the model reads, its title, its windows, and its code."""
-    code = [f"{question.title}\n{block[:_CODE_VIEW]}" for block in question.code[:_CODE_VIEWS]]
-    return [question.text, question.title, *question.windows(), *code]
+    """What is embedded of a request: all of it as far as the model reads, its title, and its windows."""
+    return [question.text, question.title, *question.windows()]
 
 
-def as_views(question: Question, near: Sequence[Near]) -> Views:
+def as_views(near: Sequence[Near]) -> Views:
     """The answers to `views`, in its order."""
-    windows = 2 + len(question.windows())
-    return Views(near[0], near[1], near[2:windows], near[windows:])
+    return Views(near[0], near[1], near[2:])
 
 
 def shortlist(named: Named, near: Sequence[Mapping[str, float]], worded: Mapping[str, float]) -> list[str]:

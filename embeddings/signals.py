@@ -27,13 +27,13 @@ from embeddings.question import Question
 Row = NDArray[np.float64]
 
 FILE_SIGNALS = (
-    "near", "near_title", "near_window", "near_code", "near_mean", "near_several", "near_rank",
-    "words", "words_title", "words_code", "words_chunk", "words_rank", "names_words",
+    "near", "near_title", "near_window", "near_mean", "near_several", "near_rank",
+    "words", "words_title", "words_chunk", "words_rank", "names_words",
     "path_title", "path_text", "path_stem",
     "named", "module", "frame", "frame_last", "defines", "holds", "said", "quoted",
-    "test", "prose", "aside", "package", "size", "depth",
+    "test", "prose", "aside", "package",
 )  # fmt: skip
-BESIDE_SIGNALS = ("imports", "imported", "folder", "pair", "recent", "often", "together")
+BESIDE_SIGNALS = ("imports", "imported", "folder", "pair", "recent", "together")
 """Of files by what they belong together with; those of the strong candidates among them count by their strength."""
 CHUNK_SIGNALS = (
     "near", "near_title", "near_mean", "words", "words_title", "names_words", "defines", "holds", "frame", "named_line", "quoted", "nameless",
@@ -53,6 +53,9 @@ _ASIDE = re.compile(
     r"asv_bench|perf|ci|build|packaging)/|(?:^|/)(?:setup|conf|noxfile|tasks|fabfile|versioneer|_version|__version__)\.py$"
 )
 _PACKAGE = re.compile(r"(?:^|/)(?:__init__\.pyi?|index\.[jt]sx?|mod\.rs|doc\.go|package-info\.java)$")
+_TESTS = frozenset(["test", "pytest", "unittest", "spec", "fixture"])
+_PROSE = frozenset(["doc", "docs", "documentation", "readme", "changelog", "tutorial", "guide", "typo"])
+_ASKED_FOR = 0.3  # what remains of being a test or prose, where the title asks for such
 _WORDS_ONLY = re.compile(r"[a-z]{2,40}")
 
 
@@ -77,15 +80,14 @@ class Near:
 
 @dataclass(frozen=True, slots=True)
 class Views:
-    """The nearest chunks to the request as a whole, to its title, to each window of its prose, and to its code."""
+    """The nearest chunks to the request as a whole, to its title, and to each window of its prose."""
 
     whole: Near
     title: Near
     windows: Sequence[Near]
-    code: Sequence[Near]
 
     def all(self) -> list[Near]:
-        return [self.whole, self.title, *self.windows, *self.code]
+        return [self.whole, self.title, *self.windows]
 
 
 def is_test(path: str) -> bool:
@@ -239,14 +241,13 @@ class Named:
 
 @dataclass(frozen=True, slots=True)
 class Beside:
-    """What candidates, by their numbers, have to do with each other: their folders, which imports which, the words score
-    of each one's test or program, when and how often each changed, and how probably the one changes with the other."""
+    """What candidates, by their numbers, have to do with each other: their folders, which imports which, whether the
+    request names each one's test or program, when each changed, and how probably the one changes with the other."""
 
     folders: Sequence[str]
     links: Sequence[tuple[int, int]]
     pairs: Row
     recent: Row
-    often: Row
     together: Sequence[tuple[int, int, float]]
 
     def signals(self, strength: Row) -> Row:
@@ -261,7 +262,7 @@ class Beside:
         for row, other, share in self.together:
             together[row] += strength[other] * share
         folder = np.array([in_folder[name] for name in self.folders]) - strength
-        return np.stack([imports, imported, folder, self.pairs, self.recent, self.often, together], axis=1)
+        return np.stack([imports, imported, folder, self.pairs, self.recent, together], axis=1)
 
 
 @dataclass(frozen=True)
@@ -446,7 +447,7 @@ class Evidence:
         rank = np.empty(len(mean))
         rank[np.argsort(-mean, kind="stable")] = 1 / (1.0 + np.arange(len(mean)))
         return [
-            best([self.views.whole]), best([self.views.title]), best(self.views.windows), best(self.views.code),
+            best([self.views.whole]), best([self.views.title]), best(self.views.windows),
             mean, self._top(self.near_mean), rank,
         ]  # fmt: skip
 
@@ -472,7 +473,6 @@ class Evidence:
         return [
             _relative(whole),
             _relative(score(counts, lengths, self.vocabulary.length, "title")),
-            _relative(score(counts, lengths, self.vocabulary.length, "code")),
             _relative(self.per_file(score(chunk_counts, chunk_lengths, usual, "all"))),
             rank,
             self.per_file(self.names_words),
@@ -529,14 +529,14 @@ class Evidence:
 
     def _by_kind(self) -> list[Row]:
         paths = self.candidates
-        _, lengths = self.file_counts
+        asked = set(terms(self.question.title))
+        test = _ASKED_FOR if asked & _TESTS else 1.0
+        prose = _ASKED_FOR if asked & _PROSE else 1.0
         return [
-            np.array([float(is_test(path)) for path in paths]),
-            np.array([float(CODE.search(path) is None) for path in paths]),
+            np.array([test * is_test(path) for path in paths]),
+            np.array([prose * (CODE.search(path) is None) for path in paths]),
             np.array([float(_ASIDE.search(path) is not None) for path in paths]),
             np.array([float(_PACKAGE.search(path) is not None) for path in paths]),
-            np.minimum(np.log1p(lengths) / math.log(20_000), 1.2),
-            np.array([min(path.count("/"), 8) / 8 for path in paths]),
         ]
 
     @cached_property
@@ -563,19 +563,14 @@ class Evidence:
             self._links,
             self._pairs(),
             np.array([past.recent.get(path, 0.0) for path in self.candidates]),
-            np.array([past.often.get(path, 0.0) for path in self.candidates]),
             together,
         )
 
     def _pairs(self) -> Row:
-        """For each program the words score of the test that bears its name, and for each test that of its program."""
-        counts, lengths = self.file_counts
-        score = _relative(self.vocabulary.score(counts, lengths, self.vocabulary.length, "text"))
-        best: dict[tuple[bool, str], float] = {}
-        for row, path in enumerate(self.candidates):
-            key = (is_test(path), _bare(path))
-            best[key] = max(best.get(key, 0.0), float(score[row]))
-        return np.array([best.get((not is_test(path), _bare(path)), 0.0) for path in self.candidates])
+        """1 for the program of a test that the request names by path or in a stack trace, and for the test of a program."""
+        named = {*self.named.files, *(path for path, _, _ in self.named.frames)}
+        keys = {(is_test(path), _bare(path)) for path in named}
+        return np.array([float((not is_test(path), _bare(path)) in keys) for path in self.candidates])
 
 
 def _relative(values: Row) -> Row:

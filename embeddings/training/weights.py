@@ -168,7 +168,7 @@ def case(asked: Asked, tree: Snapshot, vectors: Vectors) -> Case:
     named = Named(question, tree.modules, tree.paths, holders, defining)
     near, nearest = _near(question, tree, vectors)
     candidates = shortlist(named, nearest, _worded(vocabulary, tree))
-    evidence = Evidence(question, vocabulary, as_views(question, near), named, tree, candidates)
+    evidence = Evidence(question, vocabulary, as_views(near), named, tree, candidates)
     gold = tuple(candidates.index(path) if path in candidates else -1 for path in asked.gold)
     shown = np.array([not is_test(path) and path.endswith(".py") for path in candidates], dtype=np.bool_)
     beside = evidence.beside(past(tree, candidates))

@@ -1,4 +1,4 @@
-"""Past commits say which files changed lately, often and together, and nothing of files that are gone."""
+"""Past commits say which files changed lately and together, and nothing of files that are gone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Commits:
 
 def test_without_a_history_nothing_is_said():
     none = past(None, ["a.py"])
-    assert (none.recent, none.often) == ({}, {})
+    assert none.recent == {}
     assert none.together("a.py", "b.py") == 0
 
 
@@ -23,11 +23,6 @@ def test_the_latest_change_counts_most():
     found = past(Commits(["a.py"], *[["c.py"]] * 50, ["b.py"]), ["a.py", "b.py"])
     assert 1 >= found.recent["a.py"] > found.recent["b.py"] > 0
     assert "c.py" not in found.recent
-
-
-def test_what_changes_often_counts_more_than_what_changed_once():
-    found = past(Commits(["a.py"], ["b.py"], ["a.py"], ["a.py"]), ["a.py", "b.py"])
-    assert found.often["a.py"] == 1 > found.often["b.py"] > 0
 
 
 def test_files_that_change_together_belong_together():
