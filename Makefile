@@ -73,6 +73,7 @@ quick: $(READY) $(OCTOKIT_READY) $(SDISTS_READY)
 bench: $(READY)
 	$(BIN)/python tests/bench/line.py
 	$(BIN)/python tests/bench/grammar.py
+	$(BIN)/python tests/bench/indexing.py
 
 clean:
 	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build *.egg-info
