@@ -20,6 +20,7 @@ from embeddings.training.bert import weights_of
 if TYPE_CHECKING:
     import torch
 
+_WEIGHTS = "model.safetensors"
 _BESIDE = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "modules.json",
            "sentence_bert_config.json", "1_Pooling/config.json")  # fmt: skip
 
@@ -37,9 +38,11 @@ def write(base: Path, weights: Mapping[str, torch.Tensor], out: Path) -> None:
     """A folder with `weights` in half precision and what else of `base` a model needs. Raises OSError, and ValueError for a
     weight that half precision cannot hold."""
     import torch  # noqa: PLC0415
-    from safetensors.torch import save_file  # noqa: PLC0415
+    from safetensors.torch import load_file, save_file  # noqa: PLC0415
 
-    halves = {name: weight.to(torch.float16).contiguous() for name, weight in weights.items()}
+    # Nothing reads the pooler, but transformers warns where it is missing.
+    rest = {name: weight for name, weight in load_file(base / _WEIGHTS).items() if name.startswith("pooler.")}
+    halves = {name: weight.to(torch.float16).contiguous() for name, weight in {**rest, **weights}.items()}
     if not all(bool(torch.isfinite(half).all()) for half in halves.values()):
         raise ValueError("a weight is too large for half precision")
     out.mkdir(parents=True, exist_ok=True)
@@ -51,7 +54,8 @@ def write(base: Path, weights: Mapping[str, torch.Tensor], out: Path) -> None:
     # Read back in single precision: half is for the disk, few CPUs calculate in it.
     config["torch_dtype"] = config["dtype"] = "float32"
     (out / "config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
-    save_file(halves, out / "model.safetensors", metadata={"format": "pt"})
+    save_file(halves, out / _WEIGHTS, metadata={"format": "pt"})
+    (out / _WEIGHTS).chmod(0o644)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
