@@ -110,8 +110,8 @@ class Vocabulary:
             name: np.array([min(count[term], 3) ** 0.5 for term in self.terms], dtype=np.float64)
             for name, count in zip(("title", "prose", "code"), counts, strict=True)
         }
-        self.weights["text"] = np.maximum(1.5 * (self.weights["title"] > 0), self.weights["prose"])
-        self.weights["all"] = self.weights["text"] + 0.4 * self.weights["code"]
+        text = np.maximum(1.5 * (self.weights["title"] > 0), self.weights["prose"])
+        self.weights["all"] = text + 0.4 * self.weights["code"]
 
     def count(self, text: str) -> tuple[Row, int]:
         """How often each term stands in the text, and the text's length in words."""
@@ -467,7 +467,7 @@ class Evidence:
         chunk_counts, chunk_lengths = self.counts
         usual = float(chunk_lengths.mean()) if len(chunk_lengths) else 1.0
         score = self.vocabulary.score
-        whole = score(counts, lengths, self.vocabulary.length, "text")
+        whole = score(counts, lengths, self.vocabulary.length, "all")
         rank = np.empty(len(whole))
         rank[np.argsort(-whole, kind="stable")] = 1 / (1.0 + np.arange(len(whole)))
         return [
