@@ -38,7 +38,7 @@ class Settings(BaseModel):
     data_dir: Path = Field(default_factory=lambda: Path.home() / ".magicode")
     workspace_dir: Path | None = None
     model: str = ""
-    embedding_model: str = "all-MiniLM-L6-v2"
+    embedding_model: str = "magicode-minilm-1"
     host: str = "127.0.0.1"
     port: int = 8646
     worker: bool = True

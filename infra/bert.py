@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor
@@ -119,7 +120,10 @@ class SentenceBert:
 
     def _read_weights(self, folder: Path, layers: int) -> None:
         """The names are those of transformers' BertModel."""
-        stored = load_file(folder / "model.safetensors")
+        try:
+            stored = load_file(folder / "model.safetensors")
+        except SafetensorError as error:
+            raise ValueError("The model's weights cannot be read.") from error
 
         def one(name: str) -> Tensor:
             if name not in stored:

