@@ -48,7 +48,8 @@ from trees import GitRepository, find
 from vectors import CachedEncoder, identity
 
 from embeddings.rank import PARTS
-from infra.encoder import BUNDLED, BundledEncoder
+from embeddings.shipped import SHIPPED
+from infra.encoder import BundledEncoder
 
 PLAIN = "all-MiniLM-L6-v2"
 WORDS, WINDOWS, BOTH = "bm25", "windows", "bm25+windows"
@@ -255,7 +256,7 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
         "--cache", type=Path, help="keeps vectors there, so that a second run encodes nothing twice"
     )
     parser.add_argument("--only", choices=["baseline", "bm25", "product"])
-    parser.add_argument("--model", default=BUNDLED, help="the product's; a name or a folder")
+    parser.add_argument("--model", default=next(iter(SHIPPED)), help="the product's; a name or a folder")
     parser.add_argument("--index", choices=["candidates", "python", "all"], default="candidates",
                         help="which files the product is shown: candidates, all Python files, everything")  # fmt: skip
     parser.add_argument("--without", nargs="+", default=[], choices=list(PARTS), metavar="PART",
@@ -277,7 +278,9 @@ def main(given: Sequence[str] | None = None) -> int:
     if arguments.only in (None, "baseline"):
         plain = CachedEncoder(BundledEncoder(PLAIN), PLAIN, arguments.cache)
     if arguments.only in (None, "product"):
-        product = CachedEncoder(BundledEncoder(arguments.model), identity(arguments.model), arguments.cache)
+        encoder = BundledEncoder(arguments.model, shipped=SHIPPED)
+        known_as = identity(SHIPPED.get(arguments.model, arguments.model))
+        product = CachedEncoder(encoder, known_as, arguments.cache)
     variants: dict[str, Sequence[str]] = {PRODUCT: arguments.without}
     if arguments.each_without:
         variants |= {

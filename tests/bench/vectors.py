@@ -21,15 +21,15 @@ _AT_ONCE = 500
 _ENCODED_AT_ONCE = 1024
 
 
-def identity(model: str) -> str:
-    """The name; for a folder also its weights' hash, since a folder's content may change under its name."""
+def identity(model: str | Path) -> str:
+    """The name; for a folder its weights' hash, since a folder's content may change under its name."""
     folder = Path(model)
     if not folder.is_dir():
-        return model
-    digest = hashlib.blake2b(digest_size=8)
+        return str(model)
+    digest = hashlib.blake2b(digest_size=16)
     for file in sorted(folder.rglob("*.safetensors")):
         digest.update(file.read_bytes())
-    return f"{folder.name} {digest.hexdigest()}"
+    return f"weights {digest.hexdigest()}"
 
 
 class CachedEncoder:
