@@ -14,6 +14,7 @@ import base64
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 from embeddings import chunk, lexicon
@@ -114,7 +115,7 @@ class Tree(Protocol):
     def read(self, path: str) -> bytes: ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Shelf:
     """One repository's place in the store."""
 
@@ -123,7 +124,7 @@ class Shelf:
     protection: Protection
     repository_id: int
 
-    @property
+    @cached_property
     def repository(self) -> str:
         """The folder of all that is stored of the repository."""
         return f"{self.protection.installation()}/{self.protection.repository(self.repository_id)}"

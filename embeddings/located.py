@@ -32,6 +32,7 @@ class Cuts:
         self._shelf = shelf
         self._tree = tree
         self._chunks: dict[str, tuple[Chunk, ...]] = {}
+        self._ids: dict[str, dict[str, list[Chunk]]] = {}
 
     @cached_property
     def entries(self) -> dict[str, Entry]:
@@ -55,14 +56,13 @@ class Cuts:
         """Where the chunks of a dense search are in this tree, in the hits' order; what is not in it is left out. A chunk
         that stands in its file twice is two places."""
         out: list[Place] = []
-        of: dict[str, dict[str, list[Chunk]]] = {}
         for point, score, payload in hits:
             path = self._shelf.protection.unseal(payload.get(PLACE, ""), point)
             if path is None:
                 continue
-            if path not in of:
-                of[path] = self._by_id(path)
-            out += [Place(path, piece, score) for piece in of[path].get(point, ())]
+            if path not in self._ids:
+                self._ids[path] = self._by_id(path)
+            out += [Place(path, piece, score) for piece in self._ids[path].get(point, ())]
         return out
 
     @cached_property
