@@ -20,7 +20,7 @@ from embeddings.index import IndexReport, Tell
 from embeddings.repository import RepositoryIndex
 from embeddings.shipped import SHIPPED
 from infra.encoder import BundledEncoder
-from infra.folder import FolderTree
+from infra.folder import FolderHistory, FolderTree
 from infra.qdrant import QdrantPoints
 from infra.secrets import FileMasterKey
 
@@ -53,7 +53,7 @@ async def search(
     """At most `limit` places that the question is about, best first, in the folder as it is now. Raises as `index`."""
     async with _opened(read, folder, encoder) as (places, tree):
         await places.update(tree, prune=True, question=question, progress=progress)
-        found = await places.search(tree, question, limit)
+        found = await places.search(tree, question, limit, history=FolderHistory(tree.root))
     return [Snippet(one.path, one.start_line, one.end_line, one.symbol, one.score) for one in found]
 
 

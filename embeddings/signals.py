@@ -396,7 +396,10 @@ class Evidence:
         """Whether anything at all speaks for each chunk, be it that its file is named."""
         named = {*self.named.files, *self.named.in_modules, *(path for path, _, _ in self.named.frames)}
         counts, _ = self.counts
-        near = np.any([self.near(view) > 0 for view in self.views.all()], axis=0)
+        answered = {at for view in self.views.all() for at, cosine in view.cosines.items() if cosine > 0}
+        near = np.array(
+            [(self.candidates[at], piece.start_line) in answered for at, piece in self.chunks], dtype=np.bool_
+        )
         words = (counts > 0).any(axis=1)
         by_file = np.array([self.candidates[at] in named for at, _ in self.chunks], dtype=np.bool_)
         return np.asarray(near | words | by_file, dtype=np.bool_)

@@ -27,6 +27,7 @@ _SETTINGS = {
     "core.quotePath": "false",
     "core.untrackedCache": "false",
     "safe.directory": "*",
+    "log.showSignature": "false",  # would run a program to check signatures
 }
 
 
@@ -116,11 +117,36 @@ def _below(path: Path, folders: Sequence[Path]) -> bool:
     return any(path.is_relative_to(folder) for folder in folders)
 
 
+class FolderHistory:
+    """Implements `embeddings.history.History`: what git says of the commits that led to the folder."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def changed(self, limit: int) -> Sequence[Sequence[str]]:
+        """The paths below the folder that each of the last `limit` commits changed, the newest first; none where git is
+        missing or knows no commit. Merges say nothing of their own. https://git-scm.com/docs/git-log"""
+        told = _git(
+            self._root,
+            *("log", "--no-merges", "--no-renames", "--relative", "--name-only", "--format=%x00"),
+            *(f"--max-count={limit}", "--", "."),
+        )
+        commits = (one.strip(b"\n").split(b"\n") for one in told.split(b"\0")[1:])
+        return [[os.fsdecode(path) for path in paths if path] for paths in commits]
+
+
 def _known_to_git(root: Path) -> list[str]:
     """Tracked files and those that are neither tracked nor ignored; none where git is missing or knows no repository.
 
     https://git-scm.com/docs/git-ls-files
     """
+    told = _git(root, "ls-files", "--cached", "--others", "--exclude-standard", "-z")
+    # A path in a conflict is listed once for each side.
+    return list(dict.fromkeys(os.fsdecode(name) for name in told.split(b"\0") if name))
+
+
+def _git(root: Path, *arguments: str) -> bytes:
+    """What git answers, or nothing; it runs no program that the folder names."""
     settings = {f"GIT_CONFIG_KEY_{n}": name for n, name in enumerate(_SETTINGS)}
     settings |= {f"GIT_CONFIG_VALUE_{n}": value for n, value in enumerate(_SETTINGS.values())}
     environ = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
@@ -132,18 +158,15 @@ def _known_to_git(root: Path) -> list[str]:
     }
     try:
         done = subprocess.run(
-            ["git", "-C", str(root), "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+            ["git", "-C", str(root), *arguments],
             env=environ,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             check=False,
         )
     except FileNotFoundError:
-        return []
-    if done.returncode:
-        return []
-    # A path in a conflict is listed once for each side.
-    return list(dict.fromkeys(os.fsdecode(name) for name in done.stdout.split(b"\0") if name))
+        return b""
+    return b"" if done.returncode else done.stdout
 
 
 def _walked(root: Path) -> Iterator[str]:

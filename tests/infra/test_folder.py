@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.folder import LARGEST_FILE, FolderTree, NotAFolderError
+from infra.folder import LARGEST_FILE, FolderHistory, FolderTree, NotAFolderError
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -150,3 +150,24 @@ def test_a_folder_that_is_none_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("1")
     with pytest.raises(NotAFolderError):
         FolderTree(tmp_path / "file")
+
+
+def test_a_folders_history_tells_what_changed_below_it_newest_first(tmp_path: Path) -> None:
+    folder = written(tmp_path / "a", lib__one="1", lib__two="1", other="1")
+    git(folder, "init", "-q")
+    as_somebody = ("-c", "user.name=a", "-c", "user.email=a@example.com")
+    for changed in (["lib/one", "lib/two"], ["other"], ["lib/two", "other"]):
+        for name in changed:
+            with (folder / name).open("a") as file:
+                file.write("2")
+        git(folder, "add", *changed)
+        git(folder, *as_somebody, "commit", "-q", "-m", "1")
+    assert FolderHistory(folder).changed(2) == [["lib/two", "other"], ["other"]]
+    assert FolderHistory(folder / "lib").changed(9) == [["two"], ["one", "two"]]
+
+
+def test_a_folder_without_commits_has_no_history(tmp_path: Path) -> None:
+    folder = written(tmp_path / "a", plain="1")
+    assert FolderHistory(folder).changed(9) == []
+    git(folder, "init", "-q")
+    assert FolderHistory(folder).changed(9) == []
