@@ -2,7 +2,7 @@
 and a plain sentence model over fixed windows, on the same instances in the same run.
 
     python tests/bench/localization.py INSTANCES --repos DIR [--limit N] [--json] [--cache DIR]
-        [--only baseline|product] [--model NAME_OR_FOLDER] [--without PART ...] [--each-without] [--index WHAT]
+        [--only baseline|bm25|windows|product] [--model NAME_OR_FOLDER] [--without PART ...] [--each-without] [--index WHAT]
 
 INSTANCES is .jsonl or .jsonl.gz, one object a line: `id`, `repo` (owner/name), `base_commit`, `query`, `gold_files`,
 `gold_functions` (`path:Class.method`). DIR holds the repositories, bare or not, as owner/name, owner+name or owner__name.
@@ -255,7 +255,7 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--cache", type=Path, help="keeps vectors there, so that a second run encodes nothing twice"
     )
-    parser.add_argument("--only", choices=["baseline", "bm25", "product"])
+    parser.add_argument("--only", choices=["baseline", "bm25", "windows", "product"])
     parser.add_argument("--model", default=next(iter(SHIPPED)), help="the product's; a name or a folder")
     parser.add_argument("--index", choices=["candidates", "python", "all"], default="candidates",
                         help="which files the product is shown: candidates, all Python files, everything")  # fmt: skip
@@ -275,7 +275,7 @@ def main(given: Sequence[str] | None = None) -> int:
         print(f"{arguments.instances.name} cannot be read as instances: {error!r}", file=sys.stderr)
         return 2
     plain = product = None
-    if arguments.only in (None, "baseline"):
+    if arguments.only in (None, "baseline", "windows"):
         plain = CachedEncoder(BundledEncoder(PLAIN), PLAIN, arguments.cache)
     if arguments.only in (None, "product"):
         encoder = BundledEncoder(arguments.model, shipped=SHIPPED)
@@ -296,7 +296,7 @@ def main(given: Sequence[str] | None = None) -> int:
             measure(
                 some_of(questions, arguments.limit), arguments.repos, run, score,
                 plain=plain, product=product, variants=variants, indexed=arguments.index,
-                words=arguments.only != "product",
+                words=arguments.only not in ("product", "windows"),
             )
         )  # fmt: skip
     except KeyboardInterrupt:
