@@ -17,7 +17,6 @@ MAX_CHARACTERS = 120_000  # GitHub's own limit for an issue's body is 65,536
 _LINE = 1000  # longer lines are read in pieces
 _NAMES = 24
 _FRAMES = 60
-_ERRORS = 8
 _WINDOW = 900  # characters of prose in about 220 tokens
 _WINDOWS = 4
 
@@ -69,14 +68,6 @@ _FRAMES_OF = tuple(
 )
 """One frame of a stack trace to a line, with what such a line must hold. Python, IPython (two kinds), pytest; Java and
 Kotlin; JavaScript; Go; Rust; Ruby."""
-_SAYS = re.compile(r"error|exception|warning|exit|interrupt|failure|fatal|panic", re.IGNORECASE)
-_ERROR = re.compile(
-    r"(?:E  +)?[\w.]{0,120}(?:Error|Exception|Warning|Exit|Interrupt|Failure)\b:? ?(?P<said>.*)|"
-    r"(?:.{0,80}\b)?(?:error|fatal|panic|warning)(?:\[\w+\])?: (?P<also>.+)",
-    re.IGNORECASE,
-)
-_QUOTED = re.compile(r"\"([^\"\n]{12,200})\"|“([^”\n]{12,200})”|(?<!\w)'([^'\n]{12,200})'(?!\w)")
-
 _FENCE = re.compile(r"\s{0,8}(`{3,}|~{3,})")
 _PROMPT = re.compile(r"\s*(?:>>> ?|\.\.\.:? ?|In \[\d+\]: ?)")
 _SESSION = re.compile(r"\s*(?:>>> |In \[\d+\]: )")
@@ -134,7 +125,7 @@ class Frame:
 @dataclass(frozen=True, slots=True)
 class Question:
     """A request, taken apart. `frames` end with the innermost; `modules` are dotted names as written;
-    `errors` what a program said; `text` all that was left after cleaning."""
+    `text` is all that was left after cleaning."""
 
     title: str
     prose: str
@@ -142,7 +133,6 @@ class Question:
     frames: tuple[Frame, ...]
     names: Names
     modules: tuple[str, ...]
-    errors: tuple[str, ...]
     text: str
 
     def windows(self) -> tuple[str, ...]:
@@ -164,7 +154,7 @@ def read(text: str) -> Question:
     ]
     at = next((number for number, line in enumerate(lines) if line.strip()), 0)
     title = _TAG.sub("", lines[at]).strip(" #*\t")[:300]
-    prose, code, frames, errors = _parts(lines[at + 1 :])
+    prose, code, frames = _parts(lines[at + 1 :])
     if first := _frame(lines[at]):
         frames.insert(0, first)
     kept = "\n".join([title, prose, *code])
@@ -176,7 +166,6 @@ def read(text: str) -> Question:
         _innermost_last(frames[-_FRAMES:]),
         names_in(named),
         _modules(kept),
-        tuple(dict.fromkeys([*errors, *_quoted(f"{title}\n{prose}")]))[:_ERRORS],
         kept,
     )
 
@@ -222,12 +211,11 @@ def _without_comments(text: str) -> str:
     return "".join(out)
 
 
-def _parts(lines: Sequence[str]) -> tuple[str, tuple[str, ...], list[Frame], list[str]]:
-    """Prose, blocks of code, stack frames, and what programs said."""
+def _parts(lines: Sequence[str]) -> tuple[str, tuple[str, ...], list[Frame]]:
+    """Prose, blocks of code, and stack frames."""
     prose: list[str] = []
     blocks: list[list[str]] = []
     frames: list[Frame] = []
-    errors: list[str] = []
     fence, silent = "", False
     for line in lines:
         marks = _FENCE.match(line)
@@ -238,7 +226,7 @@ def _parts(lines: Sequence[str]) -> tuple[str, tuple[str, ...], list[Frame], lis
             elif marks and marks[1].startswith(fence):
                 fence = ""
             elif not silent:
-                _quote(line, blocks[-1], frames, errors)
+                _quote(line, blocks[-1], frames)
             continue
         heading = _heading(line)
         if heading is not None:
@@ -251,32 +239,25 @@ def _parts(lines: Sequence[str]) -> tuple[str, tuple[str, ...], list[Frame], lis
             if not blocks or (prose and prose[-1] != "\0"):
                 blocks.append([])
                 prose.append("\0")
-            _quote(line, blocks[-1], frames, errors)
-        elif not _quoted_output(line, frames, errors):
+            _quote(line, blocks[-1], frames)
+        elif not _is_output(line, frames):
             prose.append(_TAG.sub(" ", line).strip())
     text = re.sub(r"\n{2,}", "\n", "\n".join(line for line in prose if line != "\0")).strip()
-    return text, tuple(found for block in blocks if (found := "\n".join(block).strip())), frames, errors
+    return text, tuple(found for block in blocks if (found := "\n".join(block).strip())), frames
 
 
-def _quote(line: str, block: list[str], frames: list[Frame], errors: list[str]) -> None:
-    if _VERSION.match(_plain(line)) or _quoted_output(line, frames, errors):
+def _quote(line: str, block: list[str], frames: list[Frame]) -> None:
+    if _VERSION.match(_plain(line)) or _is_output(line, frames):
         return
     block.append(_PROMPT.sub("", line, count=1))
 
 
-def _quoted_output(line: str, frames: list[Frame], errors: list[str]) -> bool:
-    """Whether the line is one of a program's own output: a frame, or an error's last line (kept as prose too)."""
+def _is_output(line: str, frames: list[Frame]) -> bool:
+    """Whether the line is a frame of a stack trace, which is taken up."""
     frame = _frame(line)
     if frame is not None:
         frames.append(frame)
-        return True
-    if (
-        _SAYS.search(line)
-        and (error := _ERROR.match(line))
-        and (said := (error["said"] or error["also"] or "").strip())
-    ):
-        errors.append(said[:300])
-    return False
+    return frame is not None
 
 
 def _frame(line: str) -> Frame | None:
@@ -334,16 +315,6 @@ def _modules(text: str) -> tuple[str, ...]:
         if not CODE.search(dotted[0]):
             out[dotted[0]] = None
     return tuple(out)[:_NAMES]
-
-
-def _quoted(text: str) -> Iterator[str]:
-    for found in _QUOTED.finditer(text):
-        said = found[1] or found[2] or found[3]
-        if len(said.split()) >= 3:
-            yield said
-    for found in _SPAN.finditer(text):
-        if len(found[1].split()) >= 4:
-            yield found[1]
 
 
 def _pieces(text: str, room: int) -> Iterator[str]:

@@ -22,8 +22,6 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "named files": ("named", "module", "named_line"),
     "stack traces": ("frame", "frame_last"),
     "named symbols": ("defines", "holds", "names_words"),
-    "error messages": ("said",),
-    "quoted code": ("quoted",),
     "kind of file": ("test", "prose", "aside", "package"),
     "imports": ("imports", "imported"),
     "folder": ("folder",),
@@ -54,20 +52,20 @@ class Weights:
 
 
 # Set by hand, then fitted with a pull of 0.1 towards that, on 200 past changes of five projects (click, httpx, werkzeug, black,
-# pip) and 41 issues of these, poetry and tornado: none is part of a benchmark or of training. Too few hold stack traces, errors
-# or quoted code to say anything about those weights and that of `pair`: they are as set by hand. With the trained model's
-# vectors a second fit moved no figure.
+# pip) and 41 issues of these, poetry and tornado: none is part of a benchmark or of training. Too few hold stack traces
+# to say anything about those weights and that of `pair`: they are as set by hand. With the trained model's vectors a second fit
+# moved no figure.
 WEIGHTS = Weights(
     file={
         "near": 0.75, "near_title": 0.37, "near_window": 0.75, "near_mean": 1.8, "near_several": 0.8, "near_rank": 0.7,
         "words": 0.9, "words_title": 0.75, "words_chunk": 0.95, "words_rank": 0.4, "names_words": 0.3,
         "path_title": 0.85, "path_text": 0.73, "path_stem": 0.55, "named": 3.0, "module": 0.6, "frame": 1.5, "frame_last": 1.0,
-        "defines": 1.55, "holds": 0.74, "said": 1.0, "quoted": 1.0, "test": -2.9, "prose": -2.0, "aside": -1.5, "package": -0.95,
+        "defines": 1.55, "holds": 0.74, "test": -2.9, "prose": -2.0, "aside": -1.5, "package": -0.95,
         "imports": 0.5, "imported": 0.65, "folder": 0.4, "pair": 1.0, "recent": 0.48, "together": 1.03,
     },
     chunk={
         "near": 0.24, "near_title": 0.28, "near_mean": 0.78, "words": 1.07, "words_title": 0.11, "names_words": 0.52,
-        "defines": 1.3, "holds": 0.33, "frame": 2.05, "named_line": 2.0, "quoted": 0.46, "nameless": -1.0,
+        "defines": 1.3, "holds": 0.33, "frame": 2.05, "named_line": 2.0, "nameless": -1.0,
     },
 )  # fmt: skip
 

@@ -30,13 +30,13 @@ FILE_SIGNALS = (
     "near", "near_title", "near_window", "near_mean", "near_several", "near_rank",
     "words", "words_title", "words_chunk", "words_rank", "names_words",
     "path_title", "path_text", "path_stem",
-    "named", "module", "frame", "frame_last", "defines", "holds", "said", "quoted",
+    "named", "module", "frame", "frame_last", "defines", "holds",
     "test", "prose", "aside", "package",
 )  # fmt: skip
 BESIDE_SIGNALS = ("imports", "imported", "folder", "pair", "recent", "together")
 """Of files by what they belong together with; those of the strong candidates among them count by their strength."""
 CHUNK_SIGNALS = (
-    "near", "near_title", "near_mean", "words", "words_title", "names_words", "defines", "holds", "frame", "named_line", "quoted", "nameless",
+    "near", "near_title", "near_mean", "words", "words_title", "names_words", "defines", "holds", "frame", "named_line", "nameless",
 )  # fmt: skip
 
 
@@ -56,7 +56,6 @@ _PACKAGE = re.compile(r"(?:^|/)(?:__init__\.pyi?|index\.[jt]sx?|mod\.rs|doc\.go|
 _TESTS = frozenset(["test", "pytest", "unittest", "spec", "fixture"])
 _PROSE = frozenset(["doc", "docs", "documentation", "readme", "changelog", "tutorial", "guide", "typo"])
 _ASKED_FOR = 0.3  # what remains of being a test or prose, where the title asks for such
-_WORDS_ONLY = re.compile(r"[a-z]{2,40}")
 
 
 class Files(Protocol):
@@ -376,22 +375,6 @@ class Evidence:
                 out[row] = max(out[row], weight * (by_name + 0.5 * by_line) / 1.5)
         return out
 
-    @cached_property
-    def quoted(self) -> Row:
-        """For each chunk how many of the request's lines of code stand in it, those that few candidates have counting more."""
-        lines = dict.fromkeys(
-            line
-            for block in self.question.code
-            for line in map(str.strip, block.split("\n"))
-            if len(line) >= 15 and not line.startswith(("import ", "from ", "#", "//"))
-        )
-        out = np.zeros(len(self.chunks))
-        for line in list(lines)[:60]:
-            held = [row for row, (_, piece) in enumerate(self.chunks) if line in piece.text]
-            if held:
-                out[held] += 1 / (1 + math.log2(len(held)))
-        return np.minimum(out, 3.0) / 3
-
     def spoken_for(self) -> NDArray[np.bool_]:
         """Whether anything at all speaks for each chunk, be it that its file is named."""
         named = {*self.named.files, *self.named.in_modules, *(path for path, _, _ in self.named.frames)}
@@ -423,7 +406,7 @@ class Evidence:
             self.near(self.views.whole), self.near(self.views.title), self.near_mean,
             _relative(self.vocabulary.score(counts, lengths, usual, "all")),
             _relative(self.vocabulary.score(counts, lengths, usual, "title")),
-            self.names_words, defines, holds, self.framed, named_line, self.quoted,
+            self.names_words, defines, holds, self.framed, named_line,
             np.array([not piece.symbol for _, piece in self.chunks], dtype=np.float64),
         )  # fmt: skip
         return np.stack(columns, axis=1) if self.chunks else np.zeros((0, len(CHUNK_SIGNALS)))
@@ -510,25 +493,7 @@ class Evidence:
             np.array([float(path == last) for path in self.candidates]),
             self.per_file(defines),
             self.per_file(holds),
-            self._said(),
-            self.per_file(self.quoted),
         ]
-
-    def _said(self) -> Row:
-        """How much of what a program said stands in each file, in runs of three words that few candidates have."""
-        runs: dict[str, None] = {}
-        for error in self.question.errors:
-            words = _WORDS_ONLY.findall(error.lower())[:40]
-            runs.update(dict.fromkeys(" ".join(words[at : at + 3]) for at in range(len(words) - 2)))
-        out = np.zeros(len(self.candidates))
-        if not runs:
-            return out
-        plain = [" ".join(_WORDS_ONLY.findall(self.files.text(path).lower())) for path in self.candidates]
-        for run in runs:
-            held = [row for row, text in enumerate(plain) if run in text]
-            if held:
-                out[held] += 1 / (1 + math.log2(len(held)))
-        return np.minimum(out, 3.0) / 3
 
     def _by_kind(self) -> list[Row]:
         paths = self.candidates

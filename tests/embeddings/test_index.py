@@ -397,7 +397,9 @@ async def test_a_group_is_encoded_while_the_one_before_is_written(encoder, key, 
     class Slow(QdrantPoints):
         async def upsert(self, *arguments):
             seen.append("begins to write")
-            for _ in range(1000):  # ten seconds for the next group, which would not come if it waited for this one
+            for _ in range(
+                1000
+            ):  # ten seconds for the next group, which would not come if it waited for this one
                 if seen[-1] == "encodes" or seen.count("has written") > 0:
                     break
                 await asyncio.sleep(0.01)
