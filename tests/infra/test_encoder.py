@@ -81,6 +81,20 @@ def test_in_full_precision_the_vectors_are_those_of_sentence_transformers():
     assert np.abs(ours.encode(TEXTS) - theirs).max() < 1e-5
 
 
+def test_texts_of_every_length_meet_the_kernels_in_few_shapes(monkeypatch):
+    """They keep memory for each shape: with one for every length an index of a large tree would take gigabytes."""
+    from infra.bert import SentenceBert
+
+    model = SentenceBert(FOLDER, threads=1)
+    met = set()
+    forward = model._forward
+    monkeypatch.setattr(model, "_forward", lambda ids, real: met.add(ids.shape[1]) or forward(ids, real))
+    for words in range(1, 60):
+        model.encode(["word " * words])
+    model.encode(["word " * 2000])
+    assert met == {16, 32, 48, 64, 256}
+
+
 def test_the_quicker_number_format_changes_next_to_nothing():
     import torch
 
