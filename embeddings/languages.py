@@ -7,7 +7,6 @@ nothing. Grammars are loaded when the first file in their language comes.
 from __future__ import annotations
 
 import importlib
-import itertools
 import re
 import threading
 import time
@@ -120,11 +119,9 @@ def _parsed(row: Row, source: bytes) -> Tree | None:
         _PARSERS.of[key] = Parser(_language(*key))
     parser = _PARSERS.of[key]
     until = time.thread_time() + _SECONDS + len(source) * _SECONDS_PER_BYTE
-    calls = itertools.count()
 
     def late(_at: int = 0, _errors: bool = False) -> bool:
-        """Looks at the clock every sixteenth time, since looking costs more than parsing in between."""
-        return next(calls) % 16 == 0 and time.thread_time() > until
+        return time.thread_time() > until
 
     def read(at: int, _point: object) -> bytes:
         return b"" if late() else source[at : at + _READ_AT_ONCE]
@@ -134,7 +131,7 @@ def _parsed(row: Row, source: bytes) -> Tree | None:
     except ValueError:  # stopped
         parser.reset()
         return None
-    return None if time.thread_time() > until else tree
+    return None if late() else tree
 
 
 # --- walking ---------------------------------------------------------------------------------------------------------
