@@ -15,7 +15,6 @@ from pathlib import PurePosixPath
 
 from embeddings.languages import Definition, definitions
 from embeddings.rules import BY_NAME, Reason, Rules
-from embeddings.rules import left_out_by_name as left_out_by_name  # noqa: PLC0414  # for who asks here
 
 VERSION = "3"
 """Goes into each file's key: a change of the rules below that moves chunks must change it."""

@@ -23,8 +23,9 @@ from pathlib import Path, PurePosixPath
 from random import Random
 from typing import Any
 
-from embeddings.chunk import CODE, Chunk, chunk, left_out_by_name, passage
+from embeddings.chunk import CODE, Chunk, chunk, passage
 from embeddings.lexicon import terms
+from embeddings.rules import left_out_by_name
 from embeddings.training.git import Change, Commit, GitError, Hunk, Repository
 from embeddings.training.queries import Message, message, query, quoted
 from embeddings.training.ruled_out import ruled_out

@@ -22,12 +22,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embeddings.chunk import Chunk, chunk, left_out_by_name, passage, text_of
+from embeddings.chunk import Chunk, chunk, passage, text_of
 from embeddings.history import past
 from embeddings.imports import Modules
 from embeddings.index import weighted
 from embeddings.question import Question, read
 from embeddings.rank import PARTS, WEIGHTS, strengths
+from embeddings.rules import left_out_by_name
 from embeddings.search import ASK, as_views, scan, shortlist, views
 from embeddings.signals import (
     BESIDE_SIGNALS,
@@ -45,7 +46,6 @@ from embeddings.training.git import Repository
 from embeddings.training.ruled_out import ruled_out
 
 NAMES = (*FILE_SIGNALS, *BESIDE_SIGNALS)
-HISTORY = 1000
 _OWN = len(FILE_SIGNALS)
 _WORDED = 150
 
@@ -110,10 +110,6 @@ class Snapshot:
     @cached_property
     def modules(self) -> Modules:
         return Modules(self.paths)
-
-    @cached_property
-    def past_commits(self) -> Sequence[Sequence[str]]:
-        return self.changed(HISTORY)
 
     @cached_property
     def dense(self) -> tuple[list[tuple[str, int]], NDArray[np.float32]]:

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embeddings.chunk import MAX_CHARACTERS, MAX_LINES, Chunk, chunk, left_out_by_name, passage, text_of
+from embeddings.chunk import MAX_CHARACTERS, MAX_LINES, Chunk, chunk, passage, text_of
+from embeddings.rules import left_out_by_name
 
 PYTHON = b'''"""Shop."""
 import decimal
