@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
@@ -23,7 +23,7 @@ def untimed(_run_id: UUID, _station: str, _seconds: float) -> None:
 
 @dataclass(frozen=True, slots=True)
 class House:
-    """`model` opens the model that a repository's file names, or the service's own for None; `index` a repository's index
+    """`model` opens the models that a repository's file names, or the service's own for none; `index` a repository's index
     under the installation's key. `timed` is told how many seconds a run spent at each station.
     """
 
@@ -31,7 +31,7 @@ class House:
     ledger: Ledger
     keys: Keys
     github: GitHub
-    model: Callable[[str | None], Model]
+    model: Callable[[Sequence[str]], Model]
     index: Callable[[bytes, int, int], RepositoryIndex]
     webhook_secrets: Secrets
     slug: str

@@ -36,6 +36,8 @@ class Run:
     `meaning` is a keyed hash of (repository id, number, occasion, verb); `input_hash` a keyed hash of the texts at
     the trigger. `attempt` counts the workers that took the run up: a writer whose attempt is no longer the current
     one is fenced off. `blocked_by` is the run that was already at work on the same subject at acceptance.
+    `subject` is the issue that the pull request `number` was opened for, None where `number` is the subject itself.
+    `fingerprint` is a keyed hash of what failed in CI, for a run that mends it.
     """
 
     id: UUID
@@ -68,6 +70,13 @@ class Run:
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
+    subject: int | None = None
+    fingerprint: str | None = None
+
+    @property
+    def about(self) -> int:
+        """The number that one run at a time works on: an issue's, also for requests on the pull request that solves it."""
+        return self.number if self.subject is None else self.subject
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +93,9 @@ class Outcome:
 
 BESIDE_VERBS = frozenset({"cancel", "logs", "export", "delete", "settings", "help"})
 """Verbs that are answered at once, beside a run at work on the same subject; the others wait for their turn."""
+
+MEND = "mend"
+"""The verb of a run that nobody wrote: failing CI on our own head is what asks for it."""
 
 
 # --- what GitHub tells us --------------------------------------------------------------------------------------------
@@ -134,7 +146,9 @@ class Issue:
 
 @dataclass(frozen=True, slots=True)
 class Comment:
-    """`path` and `line` (1-based, None where the code has moved on) are those of a comment on a pull request's code."""
+    """`path` and `line` (1-based, None where the code has moved on) are those of a comment on a pull request's code,
+    `review_id` the review that it came with, `reply_to` the comment that began its thread (None for that one itself).
+    """
 
     id: int
     body: str
@@ -144,6 +158,29 @@ class Comment:
     updated_at: datetime
     path: str | None = None
     line: int | None = None
+    review_id: int | None = None
+    reply_to: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewThread:
+    """A conversation on a line of a pull request, its comments oldest first."""
+
+    node_id: str
+    path: str
+    line: int | None
+    resolved: bool
+    outdated: bool
+    comments: tuple[Comment, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """`head` against `base`: how many commits each has that the other has not, and where they parted."""
+
+    ahead_by: int
+    behind_by: int
+    merge_base_sha: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +264,23 @@ class Checks:
 
 
 @dataclass(frozen=True, slots=True)
+class FailedCheck:
+    """A check run or commit status that ended badly, as GitHub tells it.
+
+    `conclusion` is a check run's (failure, timed_out, cancelled, startup_failure, action_required, stale) or a status's
+    (failure, error). `job_id` names a job of GitHub Actions, whose log can be read; `steps` are its failed steps.
+    `said` is what the check says itself (title, summary, annotations): data, never instructions.
+    """
+
+    name: str
+    conclusion: str
+    url: str
+    job_id: int | None = None
+    steps: tuple[str, ...] = ()
+    said: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Installation:
     id: int
     account_id: int
@@ -258,7 +312,8 @@ class Request:
     """What the agent is asked to do. Lives in memory for the length of a run and nowhere else.
 
     `instructions` come from people who may write to the repository; `untrusted` is quoted as data (an issue's own
-    text when its author may not write). `base_ref`/`base_sha` are where the work starts.
+    text when its author may not write). `base_ref`/`base_sha` are where the work starts. `threads` are the review threads
+    to answer, their comments by people who may write; `failures` excerpts of failing CI (data); `plan` one of ours, approved.
     """
 
     repository: Repository
@@ -271,6 +326,9 @@ class Request:
     base_sha: str
     is_revision: bool = False
     pull_request: PullRequest | None = None
+    threads: tuple[ReviewThread, ...] = ()
+    failures: tuple[str, ...] = ()
+    plan: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,10 +366,67 @@ class Spending:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckRun:
+    """One command of the repository's own, run in the sandbox. `ended`: `exited`, or which limit ended it
+    (`timed_out`, `memory`, `processes`, `disk`, `output`, `killed`). `output` is for the model and for nobody's disk.
+    `failed_before` says that it fails without the change too; None where that was not looked at.
+    """
+
+    command: str
+    ended: str
+    exit_code: int | None
+    seconds: float
+    output: str
+    failed_before: bool | None = None
+
+    @property
+    def passed(self) -> bool:
+        return self.ended == "exited" and self.exit_code == 0
+
+
+@dataclass(frozen=True, slots=True)
+class ChecksReport:
+    """What plain code knows about the repository's own checks. Where none was run, `not_run` says why in a sentence
+    part that follows "because"."""
+
+    runs: tuple[CheckRun, ...] = ()
+    not_run: str | None = None
+
+    @property
+    def passed(self) -> bool:
+        """True only when something was run and all of it passed."""
+        return bool(self.runs) and all(run.passed for run in self.runs)
+
+    @property
+    def broken(self) -> tuple[CheckRun, ...]:
+        """What failed and is not known to have failed before the change."""
+        return tuple(run for run in self.runs if not run.passed and not run.failed_before)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What is said in one review thread, by the id of the comment that began it."""
+
+    comment_id: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the model would do: files with what changes in each, steps, risks; its own words."""
+
+    summary: str
+    files: tuple[tuple[str, str], ...]
+    steps: tuple[str, ...]
+    risks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Patch:
     """The model's proposal: edits and its own words about them. Nothing has been checked yet.
 
-    `answer` is set, and `edits` empty, when the model ends with a question or a finding instead of a change.
+    `answer` is set, and `edits` empty, when the model ends with a question or a finding instead of a change; `plan`
+    when a plan was asked for. `replies` are its words for the review threads that it was shown.
     """
 
     edits: tuple[FileEdit, ...]
@@ -321,11 +436,13 @@ class Patch:
     looked_at: tuple[str, ...]
     spending: Spending
     answer: str | None = None
+    plan: Plan | None = None
+    replies: tuple[Reply, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A patch that passed every guard, ready for the publisher."""
+    """A patch that passed every guard, ready for the publisher. `concerns` are what a second look found and nobody mended."""
 
     edits: tuple[FileEdit, ...]
     title: str
@@ -335,6 +452,9 @@ class Change:
     added_lines: int
     removed_lines: int
     spending: Spending
+    checks: ChecksReport | None = None
+    concerns: tuple[str, ...] = ()
+    replies: tuple[Reply, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,11 +504,13 @@ class UserTurn:
 
 @dataclass(frozen=True, slots=True)
 class AssistantTurn:
-    """`opaque` is what the provider needs to have back unchanged (thinking blocks, reasoning items)."""
+    """`opaque` is what the provider needs to have back unchanged (thinking blocks, reasoning items); `maker`, the
+    `provider:name` whose it is: no other model is sent it."""
 
     text: str
     calls: tuple[ToolCall, ...]
     opaque: object = None
+    maker: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -454,6 +576,8 @@ class Action(StrEnum):
     MODEL_CALLED = "model.called"
     PATCH_REFUSED = "patch.refused"
     PATCH_CHECKED = "patch.checked"
+    CHECKS_RUN = "checks.run"
+    CI_READ = "ci.read"
     REF_CREATED = "ref.created"
     REF_UPDATED = "ref.updated"
     COMMIT_CREATED = "commit.created"

@@ -18,17 +18,22 @@ from app.nouns import (
     Action,
     Branch,
     Checks,
+    ChecksReport,
     Comment,
     Commit,
+    Comparison,
     Delivery,
     Entry,
     Facts,
+    FailedCheck,
+    FileEdit,
     Installation,
     Issue,
     ModelAnswer,
     ModelRequest,
     PullRequest,
     Repository,
+    ReviewThread,
     Rule,
     Run,
     RunState,
@@ -92,6 +97,26 @@ class RepositoryReader(Protocol):
 
     async def checks(self, sha: str) -> Checks: ...
 
+    async def failed_checks(self, sha: str) -> Sequence[FailedCheck]:
+        """Check runs and statuses on a commit that ended badly, the newest of each name, with the jobs of GitHub Actions."""
+        ...
+
+    async def job_log(self, job_id: int, *, last_bytes: int) -> str:
+        """The end of a job's log. Raises MissingError when GitHub keeps it no longer (or not yet)."""
+        ...
+
+    async def review_comments(self, number: int, review_id: int) -> Sequence[Comment]:
+        """The comments on lines that came with one review, oldest first."""
+        ...
+
+    async def review_threads(self, number: int) -> Sequence[ReviewThread]: ...
+
+    async def closing_pull_requests(self, number: int) -> Sequence[PullRequest]:
+        """The open pull requests, of anybody, that GitHub will close this issue with."""
+        ...
+
+    async def compare(self, base: str, head: str) -> Comparison: ...
+
 
 class RepositoryWriter(Protocol):
     """One repository seen through the write token. Each call is one effect; none is repeated by itself."""
@@ -124,7 +149,18 @@ class RepositoryWriter(Protocol):
 
     async def mark_ready(self, pull_request: PullRequest) -> None: ...
 
+    async def merge(self, branch: str, head_sha: str, message: str) -> Commit | None:
+        """Merges a commit into our branch with a merge commit; None when the branch has it already.
+
+        Raises InvalidError (`merge_conflict`) when it does not merge cleanly.
+        """
+        ...
+
     async def create_comment(self, number: int, body: str) -> Comment: ...
+
+    async def reply_in_thread(self, number: int, comment_id: int, body: str) -> Comment:
+        """An answer in the review thread that `comment_id` began."""
+        ...
 
     async def update_comment(self, comment_id: int, body: str) -> Comment: ...
 
@@ -200,6 +236,12 @@ class Workspace(Protocol):
         ...
 
 
+class RunChecks(Protocol):
+    """The repository's own checks on the workspace with these edits applied. Never raises for a check that fails."""
+
+    async def __call__(self, edits: Sequence[FileEdit]) -> ChecksReport: ...
+
+
 class Search(Protocol):
     """Ranked places in the workspace for a question."""
 
@@ -223,13 +265,22 @@ class Transaction(Protocol):
     async def run(self, run_id: UUID, *, lock: bool = False) -> Run | None: ...
 
     async def active_run(self, repository_id: int, number: int) -> Run | None:
-        """The queued or running one on this issue or pull request that is not itself blocked by another."""
+        """The queued or running one about this subject (`Run.about`) that is not itself blocked by another."""
+        ...
+
+    async def opened_for(self, repository_id: int, pull_request: int) -> int | None:
+        """The subject of the run that opened this pull request; None for somebody else's."""
         ...
 
     async def runs(
-        self, *, repository_id: int | None = None, number: int | None = None, limit: int = 100
+        self,
+        *,
+        repository_id: int | None = None,
+        number: int | None = None,
+        about: int | None = None,
+        limit: int = 100,
     ) -> Sequence[Run]:
-        """Newest first."""
+        """Newest first. `about` takes the requests on an issue and on its pull requests together."""
         ...
 
     async def update_run(self, run_id: UUID, **columns: object) -> Run: ...

@@ -21,6 +21,7 @@ MAX_BYTES = 16_384
 _MAX_DEPTH = 8
 
 Short = Annotated[str, Field(min_length=1, max_length=250)]
+Command = Annotated[str, Field(min_length=1, max_length=1000, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f]+$")]
 
 
 class RepoFile(BaseModel):
@@ -30,8 +31,8 @@ class RepoFile(BaseModel):
 
     enabled: bool = True
     """False: every request is answered with a refusal that points at this file."""
-    model: Short | None = None
-    """`anthropic:NAME` or `openai:NAME`."""
+    model: tuple[Short, ...] = Field(default=(), max_length=5)
+    """`anthropic:NAME` or `openai:NAME`; of a list, the next is asked when one is overloaded, away or refuses."""
     deny: tuple[Short, ...] = Field(default=(), max_length=200)
     """Paths that may not be changed, in .gitignore's own pattern language."""
     max_cost_usd: Annotated[Decimal, Field(gt=0, le=1000, allow_inf_nan=False)] | None = None
@@ -43,10 +44,27 @@ class RepoFile(BaseModel):
     """The branch that pull requests go to; None: the default branch."""
     draft: bool = False
     """True: pull requests stay drafts until a person marks them as ready."""
+    plan_first: bool = False
+    """True: a request for a fix is answered with a plan, and work begins when somebody says `go`."""
+    checks: tuple[Command, ...] | None = Field(default=None, max_length=10)
+    """Commands that a change has to pass, run in the sandbox; None: found from the repository's own files, empty: none."""
+    install: bool | tuple[Command, ...] = False
+    """Whether the checks' dependencies are installed first, from package indexes alone; or the commands that do it."""
+    mend: bool = True
+    """False: failing CI on a pull request of ours is left to people."""
+    second_look: bool = True
+    """False: a change is published without being looked at once more by a model with fresh eyes."""
 
-    @field_validator("deny", mode="before")
+    @field_validator("deny", "checks", "install", mode="before")
     @classmethod
-    def _deny_is_a_list(cls, value: object) -> object:
+    def _a_list(cls, value: object) -> object:
+        return tuple(value) if isinstance(value, list) else value
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _one_model_or_several(cls, value: object) -> object:
+        if isinstance(value, str):
+            return (value,)
         return tuple(value) if isinstance(value, list) else value
 
     @field_validator("deny")

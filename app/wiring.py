@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -49,7 +49,7 @@ class SettingMissingError(MagicodeError):
 
 Sleep = Callable[[float], Awaitable[None]]
 Index = Callable[[bytes, int, int], RepositoryIndex]
-ModelFor = Callable[[str | None], Model]
+ModelFor = Callable[[Sequence[str]], Model]
 
 
 @asynccontextmanager
@@ -199,8 +199,8 @@ def _models(stack: AsyncExitStack, read: Settings, environ: Mapping[str, str], *
             "No model is configured: set ANTHROPIC_API_KEY or OPENAI_API_KEY, and MAGICODE_MODEL to choose one."
         )
 
-    def model(asked: str | None) -> Model:
-        spec = asked or own
+    def model(asked: Sequence[str]) -> Model:
+        spec = asked[0] if asked else own
         if spec is None:
             raise SettingMissingError("This process was opened without a model.")
         return open_once(spec)

@@ -7,7 +7,7 @@ out; what is decided here is decided on the signed body and on our own rows.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
 from enum import StrEnum
@@ -114,6 +114,8 @@ class _Acceptance:
 
     async def _command(self, transaction: Transaction, command: Command) -> Accepted:
         run = self._run(command, await self.keys.data_key(transaction))
+        if run.is_pull_request:
+            run = replace(run, subject=await transaction.opened_for(run.repository_id, run.number))
         stored = await transaction.add_run(run)
         if stored.id == run.id:
             await _put_on_queue(transaction, stored)
@@ -227,7 +229,7 @@ async def _queue_again(transaction: Transaction, stored: Run) -> Run | None:
     run = await transaction.run(stored.id, lock=True)
     if run is None or run.state is not RunState.FAILED:
         return None
-    if await transaction.active_run(run.repository_id, run.number) is not None and lock_of(run) is not None:
+    if await transaction.active_run(run.repository_id, run.about) is not None and lock_of(run) is not None:
         return None
     run = await transaction.update_run(
         run.id, state=RunState.QUEUED, reason=None, ended_at=None, blocked_by=None, cancel_requested=False

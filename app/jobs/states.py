@@ -90,7 +90,8 @@ async def request_cancel(store: Store, installation_id: int, repository_id: int,
     One that waits to be tried again is taken up at once, so that it says that it was stopped.
     """
     async with store.transaction(installation_id) as transaction:
-        active = await transaction.active_run(repository_id, number)
+        subject = await transaction.opened_for(repository_id, number)
+        active = await transaction.active_run(repository_id, number if subject is None else subject)
         if active is None:
             return None
         if (lock := lock_of(active)) is not None:

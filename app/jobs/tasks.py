@@ -21,10 +21,10 @@ class Task(StrEnum):
 
 
 def lock_of(run: Run) -> str | None:
-    """One run at a time per issue or pull request; what is answered beside the work takes no lock."""
+    """One run at a time per issue and the pull requests that solve it; what is answered beside the work takes no lock."""
     if run.verb in BESIDE_VERBS:
         return None
-    return f"{run.installation_id}:{run.repository_id}:{run.number}"
+    return f"{run.installation_id}:{run.repository_id}:{run.about}"
 
 
 def follow_lock(installation_id: int, repository_id: int) -> str:

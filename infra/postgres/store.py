@@ -36,6 +36,7 @@ _AT_WORK = (
 _ADD_DELIVERY = (
     upsert(deliveries).values(received_at=func.now()).on_conflict_do_nothing().returning(deliveries.c.guid)
 )
+_ABOUT = func.coalesce(runs.c.subject, runs.c.number)
 _ADD_RUN = upsert(runs).on_conflict_do_nothing().returning(*runs.c)
 _ADD_KEY = upsert(data_keys).on_conflict_do_nothing().returning(data_keys.c.installation_id)
 _ADD_ENTRY = insert(entries)
@@ -160,7 +161,7 @@ class PostgresTransaction:
                 return _run(row)
             # Not the meaning stood in the way, so the one place at work on this subject did. If its holder has just
             # ended, the place is free and the next turn takes it.
-            active = await self.active_run(run.repository_id, run.number)
+            active = await self.active_run(run.repository_id, run.about)
             wanted["blocked_by"] = None if active is None else active.id
 
     async def run(self, run_id: UUID, *, lock: bool = False) -> Run | None:
@@ -169,17 +170,37 @@ class PostgresTransaction:
 
     async def active_run(self, repository_id: int, number: int) -> Run | None:
         return await self._one_run(
-            self._runs().where(runs.c.repository_id == repository_id, runs.c.number == number, _AT_WORK)
+            self._runs().where(runs.c.repository_id == repository_id, number == _ABOUT, _AT_WORK)
         )
 
+    async def opened_for(self, repository_id: int, pull_request: int) -> int | None:
+        opener = await self._one_run(
+            self._runs()
+            .where(
+                runs.c.repository_id == repository_id,
+                runs.c.pull_request == pull_request,
+                runs.c.branch.is_not(None),
+            )
+            .order_by(runs.c.created_at)
+            .limit(1)
+        )
+        return None if opener is None else opener.about
+
     async def runs(
-        self, *, repository_id: int | None = None, number: int | None = None, limit: int = 100
+        self,
+        *,
+        repository_id: int | None = None,
+        number: int | None = None,
+        about: int | None = None,
+        limit: int = 100,
     ) -> Sequence[Run]:
         statement = self._runs().order_by(runs.c.created_at.desc(), runs.c.id).limit(limit)
         if repository_id is not None:
             statement = statement.where(runs.c.repository_id == repository_id)
         if number is not None:
             statement = statement.where(runs.c.number == number)
+        if about is not None:
+            statement = statement.where(about == _ABOUT)
         return [_run(row) for row in (await self._connection.execute(statement)).mappings()]
 
     async def update_run(self, run_id: UUID, **columns: object) -> Run:

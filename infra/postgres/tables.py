@@ -77,6 +77,8 @@ runs = Table(
     Column("created_at", DateTime(timezone=True), nullable=False),
     Column("started_at", DateTime(timezone=True)),
     Column("ended_at", DateTime(timezone=True)),
+    Column("subject", BigInteger),
+    Column("fingerprint", Text),
 )
 
 data_keys = Table(
