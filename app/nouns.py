@@ -548,11 +548,21 @@ class ModelRequest:
 
 @dataclass(frozen=True, slots=True)
 class ModelAnswer:
+    """`usage` and `cost_usd` are this answer's alone; `also_spent` are answers that were paid for and not taken: the
+    refusals of models that stood before this one in a chain. Who counts money counts `paid_for`.
+    """
+
     turn: AssistantTurn
     stop: Stop
     usage: Usage
     model: str
     cost_usd: Decimal | None  # None: no price known for this model
+    also_spent: tuple[ModelAnswer, ...] = ()
+
+    @property
+    def paid_for(self) -> tuple[ModelAnswer, ...]:
+        """All answers that this one cost, oldest first, itself last."""
+        return (*self.also_spent, self)
 
 
 # --- the action log --------------------------------------------------------------------------------------------------
