@@ -14,7 +14,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from app.jobs.freeze import input_hash, keyed_hash
-from app.jobs.tasks import Task, follow_lock, lock_of
+from app.jobs.tasks import Task, follow_lock, lock_of, refresh_lock
 from app.nouns import Action, Installation, Run, RunState
 from app.ports import Appends, Clock, Keys, Store, Transaction
 from webhooks.command import Command
@@ -35,6 +35,12 @@ NOBODY = 0
 BRANCH_PREFIX = "magicode/"
 FOLLOW_AFTER_SECONDS = 5.0
 """Pushes come in bursts; the index follows the last of them once."""
+
+LOOKED_AT = 100
+"""Runs of a repository that are looked at for open pull requests when its default branch moves."""
+
+STILL_OPEN = frozenset({"opened", "opened_as_draft"})
+"""The reasons of a run whose pull request was open, and ours alone, when it was last looked at."""
 
 REDELIVERY_WINDOW = timedelta(days=3)
 """GitHub redelivers for three days: https://docs.github.com/en/webhooks/testing-and-troubleshooting-webhooks/redelivering-webhooks"""
@@ -302,4 +308,23 @@ async def _follow(transaction: Transaction, notice: Pushed) -> Accepted:
             installation_id=notice.installation_id,
             repository_id=notice.repository_id,
         )
+    await _refresh(transaction, notice)
     return Accepted(Kind.IGNORED, reason="pushed")
+
+
+async def _refresh(transaction: Transaction, notice: Pushed) -> None:
+    """A light job for each pull request of ours that is open as far as we know: its base may have moved."""
+    runs = await transaction.runs(repository_id=notice.repository_id, limit=LOOKED_AT)
+    for run in runs:
+        if run.state is not RunState.OPENED or run.reason not in STILL_OPEN:
+            continue
+        lock = refresh_lock(run)
+        if not await transaction.waits(lock):
+            await transaction.defer(
+                Task.REFRESH,
+                lock=lock,
+                delay_seconds=FOLLOW_AFTER_SECONDS,
+                behind=True,
+                installation_id=run.installation_id,
+                run_id=run.id,
+            )

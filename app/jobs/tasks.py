@@ -11,13 +11,15 @@ from app.nouns import BESIDE_VERBS, Run
 class Task(StrEnum):
     """ACKNOWLEDGE reacts with 👀 at once. WORK is the run itself. BLOCKED answers a request that came while another
     was at work. SETTLE looks again at a pull request of ours whose checks ended or that somebody changed. FOLLOW
-    brings the index of a repository up to its default branch after a push."""
+    brings the index of a repository up to its default branch after a push; REFRESH brings a pull request's branch up to
+    it, where that is needed."""
 
     ACKNOWLEDGE = "acknowledge"
     WORK = "work"
     BLOCKED = "blocked"
     SETTLE = "settle"
     FOLLOW = "follow"
+    REFRESH = "refresh"
 
 
 def lock_of(run: Run) -> str | None:
@@ -30,3 +32,8 @@ def lock_of(run: Run) -> str | None:
 def follow_lock(installation_id: int, repository_id: int) -> str:
     """One job at a time follows a repository's pushes; it keeps no run waiting."""
     return f"{installation_id}:{repository_id}:index"
+
+
+def refresh_lock(run: Run) -> str:
+    """One job at a time brings a pull request's branch up to its base; what is asked there does not wait for it."""
+    return f"{run.installation_id}:{run.repository_id}:{run.about}:base"
