@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from app.errors import GoneError, MissingError, UserError
 from app.jobs import permission
 from app.jobs.freeze import require_unchanged
-from app.nouns import Action, Branch, Comment, Issue, Repository, Request, Run, Tree
+from app.nouns import MEND, Action, Branch, Comment, Issue, Repository, Request, Run, Tree
 from app.ports import RepositoryReader
 from app.pulls import wording
 from app.pulls.branch import Choice
@@ -16,6 +17,13 @@ from app.pulls.publish import choose_branch, require_ours
 from app.pulls.recovery import was_published
 from app.repofile import DEFAULT, PATH, RepoFile, parse
 from app.scene import Scene
+from webhooks.command import Verb
+
+OPT_OUT = "no-magicode"
+"""The label by which people say that MagiCode leaves an issue or a pull request alone."""
+
+_CHANGES = frozenset({Verb.FIX, Verb.REVISE, Verb.RETRY, Verb.GO, MEND})
+_WORKS = _CHANGES | {Verb.PLAN}
 
 AUTHORS_ASKED_ABOUT = 20
 """People whose permission is looked up for their comments to count; what others wrote is left out."""
@@ -39,9 +47,10 @@ async def read_request(scene: Scene) -> Asked:
     await require_permission(scene)
     issue = await _issue(reader, run.number)
     comment = await scene.comment()
-    if not await was_published(run, reader):
+    published = await was_published(run, reader)
+    if not published:
         _require_frozen(scene, issue, comment)
-        _require_open(issue)
+        await _require_open(scene, issue)
     tip = await _tip(reader, repository.default_branch)
     tree = await reader.tree(tip.sha)
     repofile = await _repofile(reader, tree)
@@ -63,6 +72,8 @@ async def read_request(scene: Scene) -> Asked:
     choice = await choose_branch(run, reader, asked_on=request.pull_request)
     if choice.pull_request is not None and not choice.settled:
         await require_ours(choice.branch, reader)
+    if not published:
+        await _require_free(scene, issue, choice)
     return Asked(_from_where(request, choice), repofile, tree, choice)
 
 
@@ -125,11 +136,40 @@ def _require_frozen(scene: Scene, issue: Issue, comment: Comment | None) -> None
     require_unchanged(scene.run, scene.key, texts)
 
 
-def _require_open(issue: Issue) -> None:
-    if issue.state == "closed":
-        raise UserError("This is closed, so I did nothing. Reopen it and ask again.", reason="closed")
-    if "no-magicode" in issue.labels:
-        raise UserError("The label `no-magicode` says to leave this alone, so I did.", reason="opted_out")
+async def _require_open(scene: Scene, issue: Issue) -> None:
+    """Whether people want work here at all. A question is answered on a closed issue too."""
+    run = scene.run
+    if run.verb in _CHANGES:
+        if issue.state == "closed":
+            raise UserError("This is closed, so I did nothing. Reopen it and ask again.", reason="closed")
+        if issue.locked:
+            raise _why("locked")
+    if run.verb in _WORKS:
+        _require_welcome(issue)
+        if run.subject is not None:
+            with suppress(
+                MissingError, GoneError
+            ):  # the issue was moved or deleted, or issues are switched off
+                _require_welcome(await scene.reader.issue(run.subject))
+
+
+def _require_welcome(issue: Issue) -> None:
+    if any(label.casefold() == OPT_OUT for label in issue.labels):
+        raise UserError(wording.opted_out(issue.number), reason="opted_out")
+
+
+async def _require_free(scene: Scene, issue: Issue, choice: Choice) -> None:
+    """Nobody's work is begun a second time; what has a pull request of ours already goes on there."""
+    run, pull = scene.run, choice.pull_request
+    if run.verb not in _WORKS:
+        return
+    if pull is not None:
+        if pull.number != issue.number:
+            _require_welcome(await scene.reader.issue(pull.number))
+        return
+    asked = {run.asker_login.casefold(), f"{scene.house.slug}[bot]".casefold()}
+    if issue.assignees and asked.isdisjoint(one.casefold() for one in issue.assignees):
+        raise UserError(wording.assigned(issue.assignees), reason="assigned")
 
 
 async def _repofile(reader: RepositoryReader, tree: Tree) -> RepoFile:

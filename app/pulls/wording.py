@@ -404,6 +404,10 @@ _NEXT: Final = (
     ("edited_since", "read it once more and ask again."),
     ("no_write_permission", "somebody with write access makes the same request."),
     ("closed", "reopen it and ask again."),
+    ("assigned", "one of them asks, or you assign yourself or me too, and ask again."),
+    ("already_fixed", "review that one; if it does not solve this, unlink or close it and ask again."),
+    ("opted_out", "take the label off if it no longer holds, and ask again."),
+    ("switched_off", "change that line on the base branch and ask again."),
     ("budget_", "ask for a smaller step, or with a higher `up to $…`."),
     ("model_", "put the request in other words and ask again."),
     ("stuck", "say more exactly what should be different, and ask again."),
@@ -422,6 +426,24 @@ _NEXT: Final = (
 def why(reason: str) -> tuple[str, str]:
     """What a reason means in a sentence, and what to do next; two empty strings for a reason without a sentence here."""
     return _WHY.get(reason, ("", ""))
+
+
+def assigned(logins: Sequence[str]) -> Ours:
+    """To a request on what other people have taken on."""
+    who = ", ".join(code(login) for login in logins)
+    return Ours(f"This is assigned to {who}, and I do not begin what somebody else is at.")
+
+
+def already_fixed(numbers: Sequence[int]) -> Ours:
+    """To a request on what open pull requests of others solve already."""
+    if len(numbers) == 1:
+        return Ours(f"#{numbers[0]} is open and closes this when it is merged, so I did not begin another.")
+    said = ", ".join(f"#{number}" for number in numbers)
+    return Ours(f"{said} are open and close this when they are merged, so I did not begin another.")
+
+
+def opted_out(number: int) -> Ours:
+    return Ours(f"The label `no-magicode` on #{number} says to leave this alone, so I did.")
 
 
 def stopped_late(branch: str, pull_request: int | None) -> Ours:
