@@ -100,14 +100,15 @@ def app(world: World, one: App) -> Json:
 
 def other_app(world: World, slug: str) -> Json:
     """An App that is not ours, such as a CI service; it exists only in what it reported."""
-    number = 15_368 + sum(slug.encode()) * 7
+    actions = slug == "github-actions"
+    number = 15_368 + (0 if actions else sum(slug.encode()) * 7)
     return {
         "id": number,
         "slug": slug,
         "node_id": node_id("A", number),
         "client_id": f"Iv1.{number:016x}",
         "owner": user(world, world.user(world.app.owner_id)),
-        "name": slug,
+        "name": "GitHub Actions" if actions else slug,
         "description": "",
         "external_url": f"{world.base_url}/apps/{slug}/about",
         "html_url": f"{world.base_url}/apps/{slug}",
@@ -461,6 +462,7 @@ def pulls_at(repo: Repo, sha: str, branch: str | None) -> list[Issue]:
 
 def check_run(world: World, repo: Repo, one: CheckRun) -> Json:
     url = f"{api(world, repo)}/check-runs/{one.id}"
+    page = f"{web(world, repo)}/runs/{one.id}"
     suite = repo.check_suites[one.suite_id]
     return {
         "id": one.id,
@@ -469,8 +471,8 @@ def check_run(world: World, repo: Repo, one: CheckRun) -> Json:
         "head_sha": one.head_sha,
         "external_id": one.external_id,
         "url": url,
-        "html_url": f"{web(world, repo)}/runs/{one.id}",
-        "details_url": one.details_url or f"{web(world, repo)}/runs/{one.id}",
+        "html_url": one.details_url or page if one.app_slug == "github-actions" else page,
+        "details_url": one.details_url or page,
         "status": one.status,
         "conclusion": one.conclusion,
         "started_at": stamp(one.started_at),

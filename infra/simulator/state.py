@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from infra.simulator.ci import Workflow
     from infra.simulator.git import Git
 
 ZERO_SHA = "0" * 40
@@ -347,6 +348,66 @@ class CheckRun:
 
 
 @dataclass
+class Step:
+    """A step of a job; one whose runner was lost stays `in_progress` for ever."""
+
+    number: int
+    name: str
+    status: str = "queued"  # "queued", "in_progress", "completed"
+    conclusion: str | None = None
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+
+
+@dataclass
+class Job:
+    """A job of GitHub Actions. Its name, status and conclusion are those of the check run with the same id.
+
+    `log_state`: "kept"; "expired" (the retention time is over), "deleted" (its file is gone and GitHub has not noticed).
+    """
+
+    id: int
+    run_id: int
+    attempt: int
+    created_at: datetime
+    steps: list[Step]
+    log: bytes = b""
+    log_state: str = "kept"
+    runner: str | None = None
+
+    @property
+    def node_id(self) -> str:
+        return node_id("CR", self.id)
+
+
+@dataclass
+class WorkflowRun:
+    """A run of GitHub Actions: one check suite, in one or more attempts."""
+
+    id: int
+    suite_id: int
+    workflow_id: int
+    name: str
+    path: str
+    event: str  # "push", "pull_request"
+    number: int
+    head_sha: str
+    head_branch: str
+    actor_id: int
+    triggering_actor_id: int
+    created_at: datetime
+    updated_at: datetime
+    started_at: datetime
+    attempt: int = 1
+    status: str = "queued"
+    conclusion: str | None = None
+
+    @property
+    def node_id(self) -> str:
+        return node_id("WFR", self.id)
+
+
+@dataclass
 class Status:
     id: int
     sha: str
@@ -432,6 +493,8 @@ class Repo:
     labels: dict[str, Label] = field(default_factory=dict)  # lower-cased name -> label
     check_suites: dict[int, CheckSuite] = field(default_factory=dict)
     check_runs: dict[int, CheckRun] = field(default_factory=dict)
+    workflow_runs: dict[int, WorkflowRun] = field(default_factory=dict)
+    jobs: dict[int, Job] = field(default_factory=dict)
     statuses: list[Status] = field(default_factory=list)
     last_number: int = 0
     allow_merge_commit: bool = True
@@ -517,8 +580,20 @@ class RequestRecord:
     fault: str | None = None
 
 
+@dataclass
+class LogRequest:
+    """What the host of Actions' logs was asked, headers in lower case, and what it answered."""
+
+    path: str
+    headers: dict[str, str]
+    status: int
+
+
 RefListener = Callable[["World", Repo, str, str, str, User], Awaitable[None]]
 """Called after a ref has moved: (world, repo, full ref, before sha, after sha, pusher)."""
+
+EventListener = Callable[[str, str | None, Repo | None, Mapping[str, Any]], None]
+"""Told of everything that happens: (event, action, repo, payload without action), whether or not the App hears of it."""
 
 
 @dataclass
@@ -539,6 +614,11 @@ class World:
     truncate_trees_over: int = 100_000
     archive_tickets: dict[str, tuple[int, str]] = field(default_factory=dict)  # token -> repository id, sha
     ref_listeners: list[RefListener] = field(default_factory=list)
+    event_listeners: list[EventListener] = field(default_factory=list)
+    workflows: dict[int, Workflow] = field(default_factory=dict)
+    logs_url: str = ""  # the host of Actions' logs, another than base_url's
+    log_tickets: dict[str, tuple[int, int, datetime]] = field(default_factory=dict)  # repository id, job id, end
+    log_requests: list[LogRequest] = field(default_factory=list)
     _ids: Iterator[int] = field(default_factory=lambda: itertools.count(1_000_001))
     _under_way: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -596,6 +676,8 @@ class World:
         """
         from infra.simulator.deliveries import queue  # noqa: PLC0415  # deliveries know the state, not the reverse
 
+        for listener in self.event_listeners:
+            listener(event, action, repo, payload)
         found = installation or (self.installation_of(repo) if repo else None)
         if found is None or (
             event not in UNASKED_EVENTS and (found.suspended_at or event not in found.events)
@@ -609,6 +691,8 @@ class World:
         task.add_done_callback(self._under_way.discard)
 
     async def settled(self) -> None:
-        """Waits until no webhook is under way."""
+        """Waits until no webhook and no run of CI is under way. Raises what one of them failed with."""
         while self._under_way:
-            await asyncio.gather(*list(self._under_way), return_exceptions=True)
+            for ended in await asyncio.gather(*list(self._under_way), return_exceptions=True):
+                if isinstance(ended, Exception):
+                    raise ended

@@ -23,6 +23,7 @@ from infra.simulator.shapes_people import check_run as run_shape
 from infra.simulator.shapes_people import check_suite as suite_shape
 from infra.simulator.shapes_people import status as status_shape
 from infra.simulator.state import CheckRun, CheckSuite, Repo, Status, World
+from infra.simulator.suites import add_run, latest, open_suite, runs_of, settle, tell_completed, tell_run
 
 _RUN_STATUSES = ("queued", "in_progress", "completed")
 _CONCLUSIONS = (
@@ -36,16 +37,6 @@ _CONCLUSIONS = (
     "stale",
 )
 _STATES = ("error", "failure", "pending", "success")
-_WORST_FIRST = (
-    "failure",
-    "timed_out",
-    "cancelled",
-    "action_required",
-    "stale",
-    "success",
-    "neutral",
-    "skipped",
-)
 
 
 async def _commit(call: Call, repo: Repo) -> CommitObject:
@@ -66,15 +57,9 @@ def _wanted(call: Call, run: CheckRun) -> bool:
     return name in ("", run.name) and status in ("", run.status)
 
 
-def _latest(runs: list[CheckRun]) -> list[CheckRun]:
-    """A name's newest run of each suite: a re-run replaces what it repeats."""
-    newest = {(run.suite_id, run.name): run for run in sorted(runs, key=lambda run: run.id)}
-    return sorted(newest.values(), key=lambda run: run.id, reverse=True)
-
-
 def _runs(call: Call, repo: Repo, runs: list[CheckRun]) -> Response:
     found = [run for run in runs if _wanted(call, run)]
-    found = found if call.query("filter") == "all" else _latest(found)
+    found = found if call.query("filter") == "all" else latest(found)
     return call.page(found, lambda run: run_shape(call.world, repo, run), envelope="check_runs")
 
 
@@ -158,68 +143,44 @@ async def report(world: World, sent: Mapping[str, Any]) -> dict[str, Any]:
         raise unprocessable("no such status or conclusion")
     if (status == "completed") != (conclusion is not None):
         raise unprocessable("a conclusion is for completed runs, and they need one")
-    suite, fresh = await _suite_of(world, repo, head, body.string_or("app", "ci"))
-    if fresh:
-        _tell_suite(world, repo, suite, head, "requested")
+    suite = await _suite_of(world, repo, head, body.string_or("app", "ci"))
     run, created = _put_run(world, repo, suite, body, status=status, conclusion=conclusion)
-    _settle(world, repo, suite)
-    payload = payloads.check_run(world, repo, run, head, world.user(repo.owner_id))
+    settle(world, repo, suite)
+    sender = world.user(repo.owner_id)  # the other App has no account of its own here
     if created:
-        world.emit("check_run", "created", repo, payload)
+        tell_run(world, repo, run, head, sender, "created")
     if status == "completed":
-        world.emit("check_run", "completed", repo, payload)
+        tell_run(world, repo, run, head, sender, "completed")
     if suite.status == "completed":
-        _tell_suite(world, repo, suite, head, "completed")
+        tell_completed(world, repo, suite, head, sender)
     return run_shape(world, repo, run)
 
 
-async def _suite_of(world: World, repo: Repo, head: CommitObject, slug: str) -> tuple[CheckSuite, bool]:
+async def _suite_of(world: World, repo: Repo, head: CommitObject, slug: str) -> CheckSuite:
     for suite in repo.check_suites.values():
         if (suite.head_sha, suite.app_slug) == (head.sha, slug):
-            return suite, False
+            return suite
     branches = [name for name, sha, _ in await repo.git.refs("refs/heads/") if sha == head.sha]
     branch = branches[0].removeprefix("refs/heads/") if branches else None
-    made = CheckSuite(world.next_id(), head.sha, branch, slug, world.now(), world.now())
-    repo.check_suites[made.id] = made
-    return made, True
+    return open_suite(world, repo, head.sha, branch, slug)
 
 
 def _put_run(
     world: World, repo: Repo, suite: CheckSuite, body: Body, *, status: str, conclusion: str | None
 ) -> tuple[CheckRun, bool]:
-    name, now = body.string("name"), world.now()
-    same = [run for run in repo.check_runs.values() if (run.suite_id, run.name) == (suite.id, name)]
+    name = body.string("name")
+    same = [run for run in runs_of(repo, suite) if run.name == name]
     run = next((run for run in same if run.status != "completed"), None)
     created = run is None
     if run is None:
-        run = CheckRun(
-            world.next_id(), suite.id, name, suite.head_sha, status, conclusion, now, None, suite.app_slug
-        )
-        repo.check_runs[run.id] = run
+        run = add_run(world, repo, suite, name)
     run.status, run.conclusion = status, conclusion
-    run.completed_at = now if status == "completed" else None
+    run.completed_at = world.now() if status == "completed" else None
     run.title = body.string_or("title", run.title)
     run.summary = body.string_or("summary", run.summary)
     run.text = body.string_or("text", run.text)
     run.annotations = body.list_or("annotations", run.annotations)
     return run, created
-
-
-def _settle(world: World, repo: Repo, suite: CheckSuite) -> None:
-    runs = _latest([run for run in repo.check_runs.values() if run.suite_id == suite.id])
-    suite.updated_at = world.now()
-    if all(run.status == "completed" for run in runs):
-        suite.status = "completed"
-        suite.conclusion = next(word for word in _WORST_FIRST if any(run.conclusion == word for run in runs))
-    else:
-        suite.status = "in_progress" if any(run.status != "queued" for run in runs) else "queued"
-        suite.conclusion = None
-
-
-def _tell_suite(world: World, repo: Repo, suite: CheckSuite, head: CommitObject, action: str) -> None:
-    """The sender is the account that owns the repository: the other App has none of its own here."""
-    payload = payloads.check_suite(world, repo, suite, head, world.user(repo.owner_id))
-    world.emit("check_suite", action, repo, payload)
 
 
 # --- statuses --------------------------------------------------------------------------------------------------------

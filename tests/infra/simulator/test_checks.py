@@ -27,7 +27,7 @@ async def test_a_run_comes_on_and_completes_its_suite(hub: Any) -> None:
     ended = await report(hub, sha=head, conclusion="failure", title="1 failed", summary="add", text="log")
     assert ended.json()["id"] == began.json()["id"]
     assert [hook["action"] for hook in hub.hooks("check_run")] == ["created", "completed"]
-    assert [hook["action"] for hook in hub.hooks("check_suite")] == ["requested", "completed"]
+    assert [hook["action"] for hook in hub.hooks("check_suite")] == ["completed"]
     suite = hub.hooks("check_suite", "completed")[0]["check_suite"]
     assert (suite["conclusion"], suite["head_branch"], suite["app"]["slug"]) == ("failure", "topic", "ci")
     assert [one["number"] for one in suite["pull_requests"]] == [number]

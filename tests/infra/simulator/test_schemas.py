@@ -40,7 +40,7 @@ KINDS = {
     f"{event}.{action}"
     for event, actions in {
         "check_run": "completed created",
-        "check_suite": "completed requested",
+        "check_suite": "completed",
         "installation": "deleted suspend unsuspend",
         "installation_repositories": "added removed",
         "issue_comment": "created deleted edited",
