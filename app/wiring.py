@@ -15,6 +15,7 @@ from uuid import uuid4
 
 from app.actionlog.ledger import Ledger
 from app.agent.budget import Limits
+from app.agent.chain import Chain
 from app.custody.keys import Keys
 from app.errors import MagicodeError
 from app.house import House, Timed, untimed
@@ -27,9 +28,7 @@ from embeddings.shipped import SHIPPED
 from infra.embedded.postgres import EmbeddedPostgres
 from infra.encoder import BundledEncoder, ModelMissingError
 from infra.github.app import GitHubApp
-from infra.models.anthropic import AnthropicModel
-from infra.models.choose import default_spec, open_model
-from infra.models.openai import OpenAIModel
+from infra.models.choose import OpenModels, default_spec, specs
 from infra.postgres.errors import translated
 from infra.postgres.migrate import migrate, require_current, require_service_role
 from infra.postgres.store import PostgresStore
@@ -182,28 +181,24 @@ async def _load(encoder: BundledEncoder) -> None:
 
 
 def _models(stack: AsyncExitStack, read: Settings, environ: Mapping[str, str], *, needed: bool) -> ModelFor:
-    """The service's model is opened at once, so that a missing key is told at the start and not in a run."""
-    opened: dict[str, AnthropicModel | OpenAIModel] = {}
-
-    def open_once(spec: str) -> Model:
-        if spec not in opened:
-            opened[spec] = open_model(spec, environ)
-            stack.push_async_callback(opened[spec].close)
-        return opened[spec]
-
-    own = read.model or default_spec(environ)
-    if own:
-        open_once(own)
-    elif needed:
+    """The service's models are opened at once, so that a missing key is told at the start and not in a run. Each run gets
+    a chain of its own, over clients that all runs share.
+    """
+    opened = OpenModels(environ)
+    stack.push_async_callback(opened.close)
+    own = specs(read.model or default_spec(environ) or "")
+    for spec in own:
+        opened.one(spec)
+    if not own and needed:
         raise SettingMissingError(
             "No model is configured: set ANTHROPIC_API_KEY or OPENAI_API_KEY, and MAGICODE_MODEL to choose one."
         )
 
     def model(asked: Sequence[str]) -> Model:
-        spec = asked[0] if asked else own
-        if spec is None:
+        named = asked or own
+        if not named:
             raise SettingMissingError("This process was opened without a model.")
-        return open_once(spec)
+        return Chain(opened.chain(named))
 
     return model
 

@@ -6,7 +6,9 @@ Never uses batches or files, whose contents the provider keeps. https://platform
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -38,7 +40,9 @@ BASE_URL = "https://api.anthropic.com"
 
 Block = dict[str, Any]
 
+# In memory for five minutes; the longer lifetime is not asked for.
 _CACHE: Block = {"type": "ephemeral"}
+_ID = re.compile(r"[a-zA-Z0-9_-]+")
 
 # https://platform.claude.com/docs/en/build-with-claude/handling-stop-reasons
 # pause_turn ends a long turn early; like the two limits it means that the answer is not finished.
@@ -163,17 +167,24 @@ class AnthropicModel:
 
     def _answer(self, reading: _Reading) -> ModelAnswer:
         blocks = [reading.blocks[index] for index in sorted(reading.blocks)]
+        called = any(block["type"] == "tool_use" for block in blocks)
+        stop = _STOPS.get(reading.stop_reason or "", Stop.TOOLS if called else Stop.END)
+        cut = max(reading.blocks, default=None) if stop is Stop.LENGTH else None
         calls = tuple(
-            _call(block, reading.raw.get(index, ""))
+            _call(block, reading.raw.get(index, ""), cut=index == cut)
             for index, block in sorted(reading.blocks.items())
             if block["type"] == "tool_use"
         )
         text = "".join(block["text"] for block in blocks if block["type"] == "text")
-        stop = _STOPS.get(reading.stop_reason or "", Stop.TOOLS if calls else Stop.END)
         usage = reading.usage()
         price = cost(reading.model, usage, self._prices)
         return ModelAnswer(
-            turn=AssistantTurn(text, calls, AnthropicBlocks(tuple(_sendable(block) for block in blocks))),
+            turn=AssistantTurn(
+                text,
+                calls,
+                AnthropicBlocks(tuple(_sendable(block) for block in blocks)),
+                maker=f"{self.provider}:{self._name}",
+            ),
             stop=stop,
             usage=usage,
             model=reading.model or self._name,
@@ -243,7 +254,10 @@ class _Reading:
         return 0
 
 
-def _call(block: Block, raw: str) -> ToolCall:
+def _call(block: Block, raw: str, *, cut: bool) -> ToolCall:
+    """A call in which the answer was cut off has no arguments, even where its beginning happens to be JSON."""
+    if cut:
+        return ToolCall(block["id"], block["name"], None, raw=raw)
     arguments = parse_object(raw) if raw else cast("dict[str, Any]", block.get("input") or {})
     return ToolCall(block["id"], block["name"], arguments, raw=raw if arguments is None else "")
 
@@ -265,29 +279,27 @@ def _body(name: str, request: ModelRequest) -> dict[str, Any]:
     if request.system:
         body["system"] = [{"type": "text", "text": request.system, "cache_control": _CACHE}]
     if request.tools:
-        body["tools"] = _tools(request.tools)
+        body["tools"] = [_tool(spec) for spec in request.tools]
+        if not request.system:
+            body["tools"][-1]["cache_control"] = _CACHE
     return body
 
 
-def _tools(specs: Sequence[ToolSpec]) -> list[Block]:
-    tools: list[Block] = [
-        {"name": spec.name, "description": spec.description, "input_schema": dict(spec.parameters)}
-        for spec in specs
-    ]
-    tools[-1]["cache_control"] = _CACHE
-    return tools
+def _tool(spec: ToolSpec) -> Block:
+    return {"name": spec.name, "description": spec.description, "input_schema": dict(spec.parameters)}
 
 
 def _messages(turns: Sequence[Turn]) -> list[Block]:
-    """The conversation, with cache breakpoints on the last two messages of ours.
+    """The conversation, with cache breakpoints on our first message and on our last two.
 
-    With those on tools and system that is the four a request may have. The last one writes what the next request will
-    read; the one before reads what the last request wrote, however many blocks lie between.
-    https://platform.claude.com/docs/en/build-with-claude/prompt-caching
+    With the one on the rules, whose prefix begins with the tools, that is the four a request may have. The last one
+    writes what the next request will read. The one before it stands where the last request wrote, so that it is found
+    however many blocks lie between: from a breakpoint the provider looks back over 20 blocks only. The first stays when
+    later messages are shortened. https://platform.claude.com/docs/en/build-with-claude/prompt-caching
     """
     messages = [message for turn in turns if (message := _message(turn))["content"]]
     ours = [message for message in messages if message["role"] == "user"]
-    for message in ours[-2:]:
+    for message in (*ours[:1], *ours[-2:]):
         message["content"][-1]["cache_control"] = _CACHE
     return messages
 
@@ -302,7 +314,7 @@ def _message(turn: Turn) -> Block:
     if isinstance(turn, ToolTurn):
         return {
             "role": "user",
-            "content": [_result(item.call_id, item.text, item.is_error) for item in turn.results],
+            "content": [_result(_id(item.call_id), item.text, item.is_error) for item in turn.results],
         }
     if isinstance(turn.opaque, AnthropicBlocks):
         return {
@@ -313,7 +325,7 @@ def _message(turn: Turn) -> Block:
     content += [
         {
             "type": "tool_use",
-            "id": call.id,
+            "id": _id(call.id),
             "name": call.name,
             "input": {"INVALID_JSON": call.raw} if call.arguments is None else dict(call.arguments),
         }
@@ -327,6 +339,13 @@ def _result(call_id: str, text: str, is_error: bool) -> Block:
     if is_error:
         block["is_error"] = True
     return block
+
+
+def _id(call_id: str) -> str:
+    """The id of a call; another provider's that has characters which Anthropic refuses becomes one that it takes."""
+    if _ID.fullmatch(call_id):
+        return call_id
+    return "toolu_" + hashlib.sha256(call_id.encode("utf-8", "surrogatepass")).hexdigest()[:24]
 
 
 def _blank(block: Mapping[str, Any]) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -41,6 +42,10 @@ Item = dict[str, Any]
 
 # These do not reason, and refuse to be asked for encrypted reasoning.
 _WITHOUT_REASONING = ("gpt-3.5", "gpt-4", "chatgpt-")
+
+# These keep cached prompts in memory or, by default, on disk for up to 24 hours. Later ones have no choice:
+# https://developers.openai.com/api/docs/guides/prompt-caching#prompt-cache-retention
+_KEEPS_A_CHOICE = re.compile(r"gpt-(4\.1|5(\.[1-4])?)(-|$)")
 
 # Errors inside a stream carry a code and no status: https://developers.openai.com/api/docs/guides/error-codes
 _STATUS_OF_CODE = {
@@ -91,6 +96,8 @@ class OpenAIModel:
         patience: Patience = PATIENCE,
         sleep: Sleep = asyncio.sleep,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        organization: str | None = None,
+        project: str | None = None,
     ) -> None:
         self._name = name
         self._key = api_key
@@ -106,6 +113,9 @@ class OpenAIModel:
             max_retries=0,
             timeout=patience.http_timeout(),
         )
+        # The SDK would take them from the process's environment, where they may belong to another key.
+        self._client.organization, self._client.project = organization, project
+        self._in_memory = base_url in (None, BASE_URL) and _KEEPS_A_CHOICE.match(name) is not None
 
     @property
     def provider(self) -> str:
@@ -120,7 +130,10 @@ class OpenAIModel:
         await self._client.close()
 
     async def answer(self, request: ModelRequest) -> ModelAnswer:
-        body = encodable(_body(self._name, request))
+        body = _body(self._name, request)
+        if self._in_memory:
+            body["prompt_cache_retention"] = "in_memory"
+        body = encodable(body)
         return await with_retries(lambda: self._attempt(body), self._patience, sleep=self._sleep)
 
     async def _attempt(self, body: Mapping[str, Any]) -> ModelAnswer:
@@ -161,7 +174,8 @@ class OpenAIModel:
 
     def _answer(self, reading: _Reading, response: Response) -> ModelAnswer:
         items = reading.output()
-        calls = tuple(_call(item) for item in items if item["type"] == "function_call")
+        last = items[-1] if items and response.status == "incomplete" else None
+        calls = tuple(_call(item, cut=item is last) for item in items if item["type"] == "function_call")
         texts, refusals = _texts(items)
         if response.status == "failed":
             failure = response.error
@@ -171,7 +185,9 @@ class OpenAIModel:
         usage = _usage(response)
         price = cost(str(response.model), usage, self._prices)
         return ModelAnswer(
-            turn=AssistantTurn(texts or refusals, calls, OpenAIItems(tuple(items))),
+            turn=AssistantTurn(
+                texts or refusals, calls, OpenAIItems(tuple(items)), maker=f"{self.provider}:{self._name}"
+            ),
             stop=_stop(response, bool(calls), bool(refusals)),
             usage=usage,
             model=str(response.model) or self._name,
@@ -207,9 +223,11 @@ def _sendable(item: Item) -> Item:
     return {key: value for key, value in item.items() if value is not None}
 
 
-def _call(item: Item) -> ToolCall:
+def _call(item: Item, *, cut: bool) -> ToolCall:
+    """A call in which the answer was cut off has no arguments, even where its beginning happens to be JSON."""
     raw = str(item.get("arguments", ""))
-    arguments = parse_object(raw or "{}")
+    cut = cut or item.get("status") == "incomplete"
+    arguments = None if cut else parse_object(raw or "{}")
     return ToolCall(item["call_id"], item["name"], arguments, raw=raw if arguments is None else "")
 
 
@@ -281,7 +299,7 @@ def _items(turn: Turn) -> list[Item]:
         return [
             {
                 "type": "function_call_output",
-                "call_id": result.call_id,
+                "call_id": _id(result.call_id),
                 "output": f"Error: {result.text}" if result.is_error else result.text,
             }
             for result in turn.results
@@ -291,8 +309,19 @@ def _items(turn: Turn) -> list[Item]:
     items: list[Item] = [{"type": "message", "role": "assistant", "content": turn.text}] if turn.text else []
     for call in turn.calls:
         arguments = call.raw if call.arguments is None else json.dumps(dict(call.arguments))
-        items.append({"type": "function_call", "call_id": call.id, "name": call.name, "arguments": arguments})
+        items.append(
+            {"type": "function_call", "call_id": _id(call.id), "name": call.name, "arguments": arguments}
+        )
     return items
+
+
+def _id(call_id: str) -> str:
+    """The id of a call; another provider's that is longer than the 64 characters that OpenAI takes is shortened."""
+    return (
+        call_id
+        if len(call_id) <= 64
+        else "call_" + hashlib.sha256(call_id.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    )
 
 
 def _carried(item: Mapping[str, Any]) -> bool:

@@ -415,7 +415,7 @@ async def test_every_request_refuses_storage_and_asks_for_caching(playing: Play,
 
 def holds_anthropic(body: dict[str, Any]) -> None:
     assert body["stream"] is True
-    assert body["tools"][-1]["cache_control"] == {"type": "ephemeral"}
+    assert "cache_control" not in str(body["tools"])
     assert body["system"][-1]["cache_control"] == {"type": "ephemeral"}
     assert body["messages"][-1]["content"][-1]["cache_control"] == {"type": "ephemeral"}
     assert str(body).count("cache_control") <= 4
