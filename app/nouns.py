@@ -366,6 +366,31 @@ class Spending:
 
 
 @dataclass(frozen=True, slots=True)
+class RoomLimits:
+    """What commands in a sandbox may use, together. Sizes in bytes; `kept_output` is how many characters of a command's
+    output are kept, its beginning and its end; a command that writes more than `output_bytes` is ended.
+    """
+
+    memory_bytes: int = 2 << 30
+    processes: int = 512
+    disk_bytes: int = 2 << 30
+    files: int = 300_000
+    file_bytes: int = 512 << 20
+    output_bytes: int = 16 << 20
+    kept_output: int = 32_768
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """How a command in a sandbox ended: `exited`, or which limit ended it, in the words of `CheckRun.ended`."""
+
+    ended: str
+    exit_code: int | None
+    seconds: float
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
 class CheckRun:
     """One command of the repository's own, run in the sandbox. `ended`: `exited`, or which limit ended it
     (`timed_out`, `memory`, `processes`, `disk`, `output`, `killed`). `output` is for the model and for nobody's disk.

@@ -27,6 +27,7 @@ from app.nouns import (
     Facts,
     FailedCheck,
     FileEdit,
+    Finished,
     Installation,
     Issue,
     ModelAnswer,
@@ -34,6 +35,7 @@ from app.nouns import (
     PullRequest,
     Repository,
     ReviewThread,
+    RoomLimits,
     Rule,
     Run,
     RunState,
@@ -240,6 +242,42 @@ class RunChecks(Protocol):
     """The repository's own checks on the workspace with these edits applied. Never raises for a check that fails."""
 
     async def __call__(self, edits: Sequence[FileEdit]) -> ChecksReport: ...
+
+
+class Room(Protocol):
+    """One sandbox, empty at first: a tree in memory, and commands run on it one after another, with no network.
+
+    What a command leaves running dies with the command. Raises DefectError after the room was closed.
+    """
+
+    async def lay(self, modes: Mapping[str, str], read: Callable[[str], bytes]) -> None:
+        """The tree then holds these files, and what `keep` found, and nothing else. `modes` are git's, by path.
+
+        Raises RefusedError (`sandbox_full`) when they do not fit, DefectError (`sandbox_path`) for a path that git
+        would not have.
+        """
+        ...
+
+    async def run(self, command: str, *, seconds: float, indexes: bool = False) -> Finished:
+        """Runs a shell command in the tree; `indexes` lets it reach package indexes, and nothing else, meanwhile."""
+        ...
+
+    async def keep(self) -> None:
+        """What now lies between the tree's files was installed: `lay` is to leave it there."""
+        ...
+
+
+class Sandbox(Protocol):
+    """Where a repository's own commands run. It holds no secret and reaches no network."""
+
+    async def why_not(self) -> str | None:
+        """None when it works here, else why not, in a sentence part that follows "because"."""
+        ...
+
+    def open(self, limits: RoomLimits) -> AbstractAsyncContextManager[Room]:
+        """A room that is gone, with all that ran and lay in it, when the block ends. Raises DefectError
+        (`sandbox_unusable`) where `why_not` says something."""
+        ...
 
 
 class Search(Protocol):
