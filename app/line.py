@@ -64,9 +64,9 @@ async def fix(scene: Scene) -> Outcome:
     async with scene.at(Stage.READING):
         asked = await read_request(scene)
         # What an earlier attempt of this very run put on GitHub is adopted, and no model is asked again.
-        change = await left_by_this_run(scene.run, asked.choice, scene.reader)
-    if asked.choice.settled and asked.choice.pull_request is not None:
-        return Outcome(RunState.OPENED, "opened", "", pull_request=asked.choice.pull_request.number)
+        change = await left_by_this_run(scene.run, asked.target, scene.reader)
+    if asked.target.settled and asked.target.pull_request is not None:
+        return Outcome(RunState.OPENED, "opened", "", pull_request=asked.target.pull_request.number)
     if change is None:
         async with AsyncExitStack() as rooms:
             async with scene.at(Stage.FETCHING):
@@ -228,7 +228,7 @@ def _instructions(asked: Asked, workspace: Workspace) -> Sequence[tuple[str, str
 
 async def _verify(scene: Scene, asked: Asked, workspace: Workspace, patch: Patch) -> Change:
     """Patch → Change: every guard, and a refusal written down."""
-    policy = Policy(repofile=asked.repofile, rules=await scene.reader.rules(asked.choice.branch))
+    policy = Policy(repofile=asked.repofile, rules=await scene.reader.rules(asked.target.branch))
     try:
         change = verify(patch, workspace, policy)
     except RefusedError as error:
@@ -244,10 +244,10 @@ async def _publish(scene: Scene, asked: Asked, change: Change) -> Publication:
     """Change → Publication, with the one token that may write code, minted now and revoked right after."""
     house, run = scene.house, scene.run
     await require_permission(scene)
-    opens = asked.choice.pull_request is None
+    opens = asked.target.pull_request is None
     form = await template.find(asked.base_tree, scene.reader) if opens else None
     # Noted before anything is written there: what GitHub then tells about the branch is known to be about ours.
-    await states.note(house.store, run, branch=asked.choice.branch, base_sha=asked.request.base_sha)
+    await states.note(house.store, run, branch=asked.target.branch, base_sha=asked.request.base_sha)
     head = await house.ledger.head(run.installation_id)
     async with scene.writer("publish", PERMISSIONS) as writer:
         return await publish(

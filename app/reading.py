@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
 
-from app.errors import GoneError, MissingError, UserError
+from app.errors import DefectError, GoneError, MissingError, UserError
 from app.jobs import permission
 from app.jobs.freeze import require_unchanged
-from app.nouns import MEND, Action, Branch, Comment, Issue, Repository, Request, Run, Tree
+from app.nouns import MEND, Action, Branch, Comment, Issue, Repository, Request, Tree
 from app.ports import RepositoryReader
 from app.pulls import wording
 from app.pulls.branch import Choice
@@ -17,6 +16,7 @@ from app.pulls.publish import choose_branch, require_ours
 from app.pulls.recovery import was_published
 from app.repofile import DEFAULT, PATH, RepoFile, parse
 from app.scene import Scene
+from app.words import read_words
 from webhooks.command import Verb
 
 OPT_OUT = "no-magicode"
@@ -25,22 +25,28 @@ OPT_OUT = "no-magicode"
 _CHANGES = frozenset({Verb.FIX, Verb.REVISE, Verb.RETRY, Verb.GO, MEND})
 _WORKS = _CHANGES | {Verb.PLAN}
 
-AUTHORS_ASKED_ABOUT = 20
-"""People whose permission is looked up for their comments to count; what others wrote is left out."""
-
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The request, what the base branch says about working here, and the branch that a change would go to."""
+    """The request, what the base branch says about working here, its own commit, and the branch that a change goes to
+    (None for a question)."""
 
     request: Request
     repofile: RepoFile
     base_tree: Tree
-    choice: Choice
+    base_tip: str
+    choice: Choice | None = None
+
+    @property
+    def target(self) -> Choice:
+        """Raises DefectError for a question, which changes nothing."""
+        if self.choice is None:
+            raise DefectError(reason="no_target")
+        return self.choice
 
 
-async def read_request(scene: Scene) -> Asked:
-    """Raises UserError and RefusedError that say what stands in the way."""
+async def read_request(scene: Scene, *, changes: bool = True) -> Asked:
+    """Raises UserError and RefusedError that say what stands in the way; `changes` False: of a question alone."""
     run, reader = scene.run, scene.reader
     repository = await reader.repository()
     _require_workable(repository, is_pull_request=run.is_pull_request)
@@ -57,7 +63,7 @@ async def read_request(scene: Scene) -> Asked:
     if repofile.base is not None and repofile.base != tip.name:
         tip = await _named_base(reader, repofile.base)
         tree = await reader.tree(tip.sha)
-    words = await _words(scene, issue, comment)
+    words = await read_words(scene, issue)
     request = Request(
         repository=repository,
         number=run.number,
@@ -68,13 +74,29 @@ async def read_request(scene: Scene) -> Asked:
         base_ref=tip.name,
         base_sha=tip.sha,
         pull_request=await reader.pull_request(run.number) if run.is_pull_request else None,
+        threads=scene.threads,
     )
+    asked = Asked(request, repofile, tree, tip.sha)
+    return await _with_target(scene, asked, issue, published=published) if changes else _as_seen(asked)
+
+
+async def _with_target(scene: Scene, asked: Asked, issue: Issue, *, published: bool) -> Asked:
+    """Where a change would go, and that nobody else is at it."""
+    run, reader, request = scene.run, scene.reader, asked.request
     choice = await choose_branch(run, reader, asked_on=request.pull_request)
     if choice.pull_request is not None and not choice.settled:
         await require_ours(choice.branch, reader)
     if not published:
         await _require_free(scene, issue, choice)
-    return Asked(_from_where(request, choice), repofile, tree, choice)
+    return replace(asked, request=_from_where(request, choice), choice=choice)
+
+
+def _as_seen(asked: Asked) -> Asked:
+    """What a question is about: the pull request's own code where it is asked there, else the base branch's."""
+    pull = asked.request.pull_request
+    if pull is None:
+        return asked
+    return replace(asked, request=replace(asked.request, base_ref=pull.base_ref, base_sha=pull.head_sha))
 
 
 async def require_permission(scene: Scene) -> None:
@@ -130,6 +152,8 @@ async def _issue(reader: RepositoryReader, number: int) -> Issue:
 
 
 def _require_frozen(scene: Scene, issue: Issue, comment: Comment | None) -> None:
+    if scene.run.verb == MEND:
+        return  # nobody's text asks for it
     texts = [("issue.title", issue.title), ("issue.body", issue.body)]
     if comment is not None:
         texts.append(("comment.body", comment.body))
@@ -180,74 +204,6 @@ async def _repofile(reader: RepositoryReader, tree: Tree) -> RepoFile:
             f"`{PATH}` says `enabled: false`, so I do nothing in this repository.", reason="switched_off"
         )
     return repofile
-
-
-@dataclass(frozen=True, slots=True)
-class _Words:
-    """Who may write here instructs. The issue of somebody who may not is quoted as untrusted, its title too."""
-
-    title: str
-    body: str
-    instructions: tuple[str, ...]
-    untrusted: tuple[str, ...]
-
-
-async def _words(scene: Scene, issue: Issue, asking: Comment | None) -> _Words:
-    """As they stood when it was asked: a comment that was written or edited since then is left out."""
-    writers = _Writers(scene)
-    ask = await scene.ask()
-    asked_at = _asked_at(scene.run, asking)
-    instructions = [
-        one.body
-        for one in await scene.reader.issue_comments(issue.number)
-        if one.author.type != "Bot"
-        and (asking is None or one.id != asking.id)
-        and one.updated_at <= asked_at
-        and await writers.include(one.author.login)
-    ]
-    if ask is not None and ask.words:
-        instructions.append(_place(asking) + ask.words)
-    if await writers.include(issue.author.login):
-        return _Words(issue.title, issue.body, tuple(instructions), ())
-    return _Words("", "", tuple(instructions), (f"{issue.title}\n\n{issue.body}".strip(),))
-
-
-def _place(asking: Comment | None) -> str:
-    """Which code `this` means, in a comment that stands on a line."""
-    if asking is None or asking.path is None:
-        return ""
-    line = f", line {asking.line}" if asking.line is not None else ""
-    return f"(Written on `{asking.path}`{line}.)\n"
-
-
-def _asked_at(run: Run, asking: Comment | None) -> datetime:
-    """By GitHub's own clock: the comment's time, or the one that a label's or an assignment's occasion names."""
-    if asking is not None:
-        return asking.updated_at
-    try:
-        stated = datetime.fromisoformat(run.occasion.partition(":")[2])
-    except ValueError:
-        return run.created_at
-    return stated if stated.tzinfo else run.created_at
-
-
-class _Writers:
-    """Who may write here, asked once per person."""
-
-    def __init__(self, scene: Scene) -> None:
-        self._reader = scene.reader
-        self._known: dict[str, bool] = {}
-
-    async def include(self, login: str) -> bool:
-        if login not in self._known:
-            if len(self._known) >= AUTHORS_ASKED_ABOUT:
-                return False
-            try:
-                granted = await self._reader.permission(login)
-            except MissingError:
-                granted = "none"
-            self._known[login] = permission.may_ask(granted, "fix")
-        return self._known[login]
 
 
 def _why(reason: str) -> UserError:

@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from app.errors import StoppedError, SupersededError, TransientError
 from app.house import House
 from app.jobs import states
 from app.jobs.fence import RunFence
-from app.nouns import Action, Comment, Run
+from app.nouns import MEND, Action, Comment, Reply, ReviewThread, Run
 from app.ports import Fence, Recorder, RepositoryReader, RepositoryWriter
 from app.pulls import wording
 from app.pulls.conversation import Conversation
 from app.pulls.conversation import acknowledge as eyes
-from app.pulls.wording import Stage
+from app.pulls.wording import Ours, Stage
 from webhooks import comment as grammar
 from webhooks.command import Ask, Verb
 
@@ -32,17 +32,28 @@ VOICE = {"issues": "write", "pull_requests": "write", "metadata": "read"}
 
 @dataclass(slots=True)
 class Scene:
-    """`key` is the installation's data key; `conversation` is fenced by a cancellation too, `last_words` is not."""
+    """`key` is the installation's data key; `conversation` is fenced by a cancellation too, `last_words` is not.
+
+    `origin` is the run whose words are worked on: this one, or the one that a `retry` is about. `threads` are the review
+    threads that it is about (`every_thread`: each of them is answered), `replies` what the model says in them, `remarks`
+    what people are told beside the outcome.
+    """
 
     house: House
     run: Run
     key: bytes
     reader: RepositoryReader
+    voice: RepositoryWriter
     conversation: Conversation
     record: Recorder
     fence: Fence
     farewell: Conversation
+    origin: Run
     asking_comment: Comment | None = None
+    threads: tuple[ReviewThread, ...] = ()
+    every_thread: bool = False
+    replies: tuple[Reply, ...] = ()
+    remarks: list[Ours] = field(default_factory=list)
 
     @asynccontextmanager
     async def at(self, stage: Stage) -> AsyncIterator[None]:
@@ -142,7 +153,18 @@ async def open_scene(house: House, run: Run, *, fence: Fence | None = None) -> A
                 bot_login=f"{house.slug}[bot]",
             )
 
-        yield Scene(house, run, key, reader, conversation(fence), record, fence, conversation(_Held(fence)))
+        yield Scene(
+            house=house,
+            run=run,
+            key=key,
+            reader=reader,
+            voice=voice,
+            conversation=conversation(fence),
+            record=record,
+            fence=fence,
+            farewell=conversation(_Held(fence)),
+            origin=run,
+        )
 
 
 async def acknowledge(house: House, run: Run) -> None:

@@ -1,0 +1,107 @@
+"""Who is heard: what people wrote becomes instructions where they may write here, and quoted data where they may not."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+
+from app.errors import GoneError, MissingError
+from app.jobs import permission
+from app.nouns import Comment, Issue, Run
+from app.scene import Scene
+from webhooks.command import Verb
+
+AUTHORS_ASKED_ABOUT = 20
+"""People whose permission is looked up for their comments to count; what others wrote is left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """Who may write here instructs. The issue of somebody who may not is quoted as untrusted, its title too."""
+
+    title: str
+    body: str
+    instructions: tuple[str, ...]
+    untrusted: tuple[str, ...]
+
+
+async def read_words(scene: Scene, issue: Issue) -> Words:
+    """As they stood when it was asked: a comment that was written or edited since then is left out.
+
+    A request on a pull request of ours is read with the issue that it solves; its review threads go to the scene.
+    """
+    writers = _Writers(scene)
+    asking = await scene.comment()
+    asked_at = _asked_at(scene.run, asking)
+    about = await _solved(scene) or issue
+    numbers = dict.fromkeys((about.number, issue.number))
+    instructions = [
+        one.body
+        for number in numbers
+        for one in await scene.reader.issue_comments(number)
+        if one.author.type != "Bot"
+        and (asking is None or one.id != asking.id)
+        and one.updated_at <= asked_at
+        and await writers.include(one.author.login)
+    ]
+    if said := await _said(scene, asking):
+        instructions.append(_place(asking) + said)
+    if await writers.include(about.author.login):
+        return Words(about.title, about.body, tuple(instructions), ())
+    return Words("", "", tuple(instructions), (f"{about.title}\n\n{about.body}".strip(),))
+
+
+async def _solved(scene: Scene) -> Issue | None:
+    """The issue that the pull request was opened for; None where it was moved, deleted or switched off."""
+    if scene.run.subject is not None:
+        with suppress(MissingError, GoneError):
+            return await scene.reader.issue(scene.run.subject)
+    return None
+
+
+async def _said(scene: Scene, asking: Comment | None) -> str:
+    """What the asker's own comment says beside the command; a review that requests changes need not hold one."""
+    ask = await scene.ask()
+    if ask is not None:
+        return ask.words
+    whole = asking is not None and scene.run.verb == Verb.REVISE and scene.run.occasion.startswith("review")
+    return asking.body if whole and asking is not None else ""
+
+
+def _place(asking: Comment | None) -> str:
+    """Which code `this` means, in a comment that stands on a line."""
+    if asking is None or asking.path is None:
+        return ""
+    line = f", line {asking.line}" if asking.line is not None else ""
+    return f"(Written on `{asking.path}`{line}.)\n"
+
+
+def _asked_at(run: Run, asking: Comment | None) -> datetime:
+    """By GitHub's own clock: the comment's time, or the one that a label's or an assignment's occasion names."""
+    if asking is not None:
+        return asking.updated_at
+    try:
+        stated = datetime.fromisoformat(run.occasion.partition(":")[2])
+    except ValueError:
+        return run.created_at
+    return stated if stated.tzinfo else run.created_at
+
+
+class _Writers:
+    """Who may write here, asked once per person."""
+
+    def __init__(self, scene: Scene) -> None:
+        self._reader = scene.reader
+        self._known: dict[str, bool] = {}
+
+    async def include(self, login: str) -> bool:
+        if login not in self._known:
+            if len(self._known) >= AUTHORS_ASKED_ABOUT:
+                return False
+            try:
+                granted = await self._reader.permission(login)
+            except MissingError:
+                granted = "none"
+            self._known[login] = permission.may_ask(granted, "fix")
+        return self._known[login]
