@@ -20,6 +20,7 @@ import jwt
 import uvicorn
 
 from infra.simulator.auth import new_private_key, new_user_token
+from infra.simulator.ci import Ci, Workflow, declare
 from infra.simulator.deliveries import trust
 from infra.simulator.git import Person, bring_in
 from infra.simulator.listener import listen
@@ -126,6 +127,17 @@ class Running:
             )
         answer.raise_for_status()
         return self.client(token=answer.json()["token"])
+
+    def on_push(self, ci: Ci, repository: str | None = None, **options: Any) -> Workflow:
+        """Plays GitHub Actions on every push: `ci` is given the code and says how each job ends (`ci.declare`).
+
+        `repository` is a full name; the only one there is when left out. Raises ValueError when it is not here.
+        """
+        held = self.world.repositories.values()
+        repo = self.world.repository(repository) if repository else next(iter(held), None)
+        if repo is None:
+            raise ValueError(f"no repository {repository or ''}")
+        return declare(self.world, repo, ci, **options)
 
     def document(self) -> dict[str, Any]:
         """What `magicode simulate` prints."""
@@ -252,6 +264,8 @@ async def start(options: SimulatorOptions) -> Running:
         tokens[login] = new_user_token(world, user).value
     listener = listen(options.host, options.port)
     world.base_url = f"http://{options.host}:{listener.getsockname()[1]}"
+    other = listen(options.host, 0)
+    world.logs_url = f"http://{options.host}:{other.getsockname()[1]}"
     simulator = create(world)
     config = uvicorn.Config(
         simulator,
@@ -265,7 +279,7 @@ async def start(options: SimulatorOptions) -> Running:
         timeout_graceful_shutdown=5,
     )
     server = _Server(config)
-    task = asyncio.get_running_loop().create_task(server.serve(sockets=[listener]))
+    task = asyncio.get_running_loop().create_task(server.serve(sockets=[listener, other]))
     deadline = time.monotonic() + 10
     while not server.started:
         if task.done() or time.monotonic() > deadline:

@@ -12,13 +12,15 @@ import importlib
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.util import find_spec
+from urllib.parse import urlsplit
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from infra.simulator import control, limits
+from infra.simulator import ci, control, limits, logs
 from infra.simulator.answers import ApiError, Redirect, bad_request, not_found
 from infra.simulator.auth import Caller, authenticate
 from infra.simulator.call import Call, Endpoint
@@ -27,6 +29,7 @@ from infra.simulator.limits import Usage
 from infra.simulator.state import RequestRecord, World
 
 ROUTES = (
+    "actions",
     "apps",
     "checks",
     "contents",
@@ -34,6 +37,7 @@ ROUTES = (
     "graphql",
     "installations",
     "issues",
+    "merges",
     "pages",
     "pulls",
     "reactions",
@@ -63,6 +67,9 @@ class Simulator:
             return
         request = Request(scope, receive)
         path = scope["path"]
+        if request.headers.get("host") == urlsplit(self.world.logs_url).netloc != "":
+            await self._log(request, receive, send)
+            return
         if path.startswith("/_simulator/"):
             response = await control.answer(self.world, self.faults, self.usage, request)
             await response(scope, receive, send)
@@ -81,6 +88,18 @@ class Simulator:
         for observer in self.observers:
             observer(record, answered)
         await answered(scope, receive, send)
+
+    async def _log(self, request: Request, receive: Receive, send: Send) -> None:
+        """The other host. It has no limits, no ETags and no part in the record of the API's requests."""
+        fault = self.faults.take(request.method, request.url.path)
+        if fault is not None and fault.kind in ("drop_before", "drop_after"):
+            await _hang_up(receive, send)
+            return
+        broken = fault is not None and fault.kind == "status"
+        response = (
+            Response(status_code=fault.status) if fault and broken else logs.answer(self.world, request)
+        )
+        await response(request.scope, receive, send)
 
     def _plain(self, path: str) -> str:
         """Without `/api/v3`, an Enterprise Server's prefix, and with a repository's name in place of its id."""
@@ -185,6 +204,7 @@ def create(world: World) -> Simulator:
     """Wires all routes to the world."""
     endpoints: list[Endpoint] = []
     world.ref_listeners.clear()
+    world.event_listeners[:] = [partial(ci.heard, world)]
     for name in ROUTES:
         qualified = f"infra.simulator.routes.{name}"
         if find_spec(qualified) is None:

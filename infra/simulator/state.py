@@ -617,7 +617,9 @@ class World:
     event_listeners: list[EventListener] = field(default_factory=list)
     workflows: dict[int, Workflow] = field(default_factory=dict)
     logs_url: str = ""  # the host of Actions' logs, another than base_url's
-    log_tickets: dict[str, tuple[int, int, datetime]] = field(default_factory=dict)  # repository id, job id, end
+    log_tickets: dict[str, tuple[int, int, datetime]] = field(
+        default_factory=dict
+    )  # repository id, job id, end
     log_requests: list[LogRequest] = field(default_factory=list)
     _ids: Iterator[int] = field(default_factory=lambda: itertools.count(1_000_001))
     _under_way: set[asyncio.Task[None]] = field(default_factory=set)
