@@ -114,11 +114,24 @@ class Slow(_Part):
     times: int = Field(default=1, ge=1)
 
 
+BrokenKind = Literal["overloaded", "rate_limited", "failing"]
+
+
+class Broken(_Part):
+    """Tell an error inside a stream that began well, after so many pieces, the first `times` times."""
+
+    kind: BrokenKind = "overloaded"
+    after_chunks: int = Field(default=2, ge=0)
+    times: int = Field(default=1, ge=1)
+
+
 class PlannedTurn(_Part):
     """One answer. `capture` holds patterns with named groups, looked for in the newest text, then in older ones.
 
     `{name}` in `say` and in `arguments` becomes the captured text; a whole value `{name:int}` becomes a number.
-    `repeat` makes the turn answer so many positions in a row; `forever` all that follow.
+    `repeat` makes the turn answer so many positions in a row; `forever` all that follow. `interleaved` sends the pieces
+    of parallel calls in turns, `novelties` mixes in events and fields that nobody knows yet, and with `filtered` it is the
+    provider's filter that stops the answer where it is, not the model that declines.
     """
 
     when: When = When()
@@ -131,6 +144,10 @@ class PlannedTurn(_Part):
     overload: Overload | None = None
     disconnect: Disconnect | None = None
     slow: Slow | None = None
+    broken: Broken | None = None
+    interleaved: bool = False
+    novelties: bool = False
+    filtered: bool = False
     repeat: Annotated[int, Field(ge=1)] | Literal["forever"] = 1
 
     @field_validator("capture", mode="before")
@@ -150,8 +167,10 @@ class PlannedTurn(_Part):
     def _says_something(self) -> PlannedTurn:
         if not self.say and not self.calls and self.stop is not Stop.REFUSAL:
             raise ValueError("a turn says something, calls a tool, or refuses")
-        if self.calls and self.stop in (Stop.END, Stop.REFUSAL):
-            raise ValueError("a turn with calls stops with 'tools' or 'length'")
+        if self.filtered and self.stop is not Stop.REFUSAL:
+            raise ValueError("a turn that is filtered stops with 'refusal'")
+        if self.calls and (self.stop is Stop.END or (self.stop is Stop.REFUSAL and not self.filtered)):
+            raise ValueError("a turn with calls stops with 'tools' or 'length', or is filtered")
         return self
 
 
@@ -242,6 +261,10 @@ class Play:
     overload: Overload | None
     disconnect: Disconnect | None
     slow: Slow | None
+    broken: Broken | None = None
+    interleaved: bool = False
+    novelties: bool = False
+    filtered: bool = False
 
 
 def play(playbook: Playbook, request: ModelRequest) -> Play:
@@ -290,7 +313,8 @@ def _filled(
     stop = turn.stop or (Stop.TOOLS if calls else Stop.END)
     return Play(
         scenario, position, digest, turn.thinks, str(_put(turn.say, captured)), calls, stop,
-        turn.usage, turn.overload, turn.disconnect, turn.slow,
+        turn.usage, turn.overload, turn.disconnect, turn.slow, turn.broken, turn.interleaved, turn.novelties,
+        turn.filtered,
     )  # fmt: skip
 
 

@@ -75,6 +75,11 @@ class ScriptedModel:
             )
         if played.disconnect is not None and earlier < played.disconnect.times:
             raise TransientError(reason="model_unreachable")
+        broken = played.broken
+        if broken is not None and earlier < broken.times:
+            raise TransientError(
+                reason="model_unavailable" if broken.kind == "failing" else "model_overloaded"
+            )
         slow = played.slow
         if slow is not None and earlier < slow.times and slow.seconds > self._patience.between_chunks_seconds:
             raise TransientError(reason="model_timeout")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -25,9 +26,19 @@ from app.nouns import (
     Usage,
     UserTurn,
 )
-from infra.models.playbook import Play
+from infra.models.playbook import BrokenKind, Play
 from infra.models.wire import parse_object
-from infra.simulator.model.wire import Event, Segment, Understood, WireError, canonical, most_telling, pieces
+from infra.simulator.model.wire import (
+    Event,
+    Segment,
+    Understood,
+    WireError,
+    braided,
+    canonical,
+    most_telling,
+    pieces,
+    with_novelties,
+)
 
 _SIGNING = b"simulated thinking"
 _STOPS = {Stop.END: "end_turn", Stop.TOOLS: "tool_use", Stop.LENGTH: "max_tokens", Stop.REFUSAL: "refusal"}
@@ -320,30 +331,52 @@ def whole(play: Play, model: str, usage: Usage) -> Mapping[str, Any]:
 
 def events(play: Play, model: str, usage: Usage) -> Iterator[Event]:
     """The stream: message_start, each block from start over deltas to stop, message_delta, message_stop; pings between."""
+    stream = _events(play, model, usage)
+    return with_novelties(stream) if play.novelties else stream
+
+
+def _events(play: Play, model: str, usage: Usage) -> Iterator[Event]:
     yield Event("message_start", {"type": "message_start", "message": _message(play, model, usage)})
-    for index, (block, arguments) in enumerate(_content(play)):
-        yield Event(
-            "content_block_start",
-            {"type": "content_block_start", "index": index, "content_block": _opened(block)},
-        )
-        if index == 0:
-            yield Event("ping", {"type": "ping"})
-        for delta in _deltas(block, arguments):
-            yield Event(
-                "content_block_delta", {"type": "content_block_delta", "index": index, "delta": delta}
-            )
-        yield Event("content_block_stop", {"type": "content_block_stop", "index": index})
+    yield Event("ping", {"type": "ping"})
+    blocks = [list(_block_events(index, *content)) for index, content in enumerate(_content(play))]
+    spoken = len(blocks) - len(play.calls)
+    yield from chain.from_iterable(blocks[:spoken])
+    yield from braided(blocks[spoken:]) if play.interleaved else chain.from_iterable(blocks[spoken:])
     figures = {**_usage_opening(usage), "output_tokens": usage.output_tokens}
     del figures["service_tier"]
     yield Event(
         "message_delta",
         {
             "type": "message_delta",
-            "delta": {"stop_reason": _STOPS[play.stop], "stop_sequence": None},
+            "delta": {
+                "stop_reason": _STOPS[play.stop],
+                "stop_sequence": None,
+                "stop_details": {"type": "refusal", "category": "cyber", "explanation": None}
+                if play.filtered
+                else None,
+            },
             "usage": figures,
         },
     )
     yield Event("message_stop", {"type": "message_stop"})
+
+
+def _block_events(index: int, block: Mapping[str, Any], arguments: str) -> Iterator[Event]:
+    yield Event(
+        "content_block_start",
+        {"type": "content_block_start", "index": index, "content_block": _opened(block)},
+    )
+    for delta in _deltas(block, arguments):
+        yield Event("content_block_delta", {"type": "content_block_delta", "index": index, "delta": delta})
+    yield Event("content_block_stop", {"type": "content_block_stop", "index": index})
+
+
+def told(kind: BrokenKind) -> Event:
+    """An error inside a stream that began well. https://platform.claude.com/docs/en/api/errors"""
+    name = {"overloaded": "overloaded_error", "rate_limited": "rate_limit_error", "failing": "api_error"}[
+        kind
+    ]
+    return Event("error", {"type": "error", "error": {"type": name, "message": "Told inside the stream."}})
 
 
 def _opened(block: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import count
+from itertools import chain
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
@@ -27,9 +27,19 @@ from app.nouns import (
     UserTurn,
 )
 from infra.models.openai import strict_allowed
-from infra.models.playbook import Play, tokens
+from infra.models.playbook import BrokenKind, Play, tokens
 from infra.models.wire import parse_object
-from infra.simulator.model.wire import Event, Segment, Understood, WireError, canonical, most_telling, pieces
+from infra.simulator.model.wire import (
+    Event,
+    Segment,
+    Understood,
+    WireError,
+    braided,
+    canonical,
+    most_telling,
+    pieces,
+    with_novelties,
+)
 
 _NAME = r"^[a-zA-Z0-9_-]{1,64}$"
 _TYPES = {401: "invalid_request_error", 429: "rate_limit_error", 500: "server_error", 503: "server_error"}
@@ -134,10 +144,11 @@ class _Body(_Part):
     include: list[str] | None = None
     prompt_cache_key: str | None = None
     prompt_cache_options: dict[str, Any] | None = None
+    prompt_cache_retention: Literal["in_memory", "24h"] | None = None
     reasoning: dict[str, Any] | None = None
     text: dict[str, Any] | None = None
     metadata: dict[str, str] | None = None
-    safety_identifier: str | None = None
+    safety_identifier: str | None = Field(default=None, max_length=64)
     service_tier: str | None = None
     truncation: Literal["auto", "disabled"] | None = None
     stream_options: dict[str, Any] | None = None
@@ -327,11 +338,12 @@ def _items(play: Play) -> Iterator[dict[str, Any]]:
             "summary": [],
             "encrypted_content": _sealed(play.thinks),
         }
-    cut = play.stop is Stop.LENGTH
-    if play.say or play.stop is Stop.REFUSAL:
+    cut = play.stop is Stop.LENGTH or play.filtered
+    declined = play.stop is Stop.REFUSAL and not play.filtered
+    if play.say or declined:
         part: dict[str, Any] = (
             {"type": "refusal", "refusal": play.say or "I'm sorry, but I can't help with that."}
-            if play.stop is Stop.REFUSAL
+            if declined
             else {"type": "output_text", "text": play.say, "annotations": [], "logprobs": []}
         )
         status = "incomplete" if cut and not play.calls else "completed"
@@ -380,12 +392,14 @@ def _response(play: Play, body: Mapping[str, Any], status: str) -> dict[str, Any
 
 def whole(play: Play, body: Mapping[str, Any], usage: Usage) -> Mapping[str, Any]:
     """The finished response, as it comes without streaming and at the end of a stream."""
-    cut = play.stop is Stop.LENGTH
+    cut = play.stop is Stop.LENGTH or play.filtered
     response = _response(play, body, "incomplete" if cut else "completed")
     response["output"] = list(_items(play))
     response["usage"] = _usage(play, usage)
     if cut:
-        response["incomplete_details"] = {"reason": "max_output_tokens"}
+        response["incomplete_details"] = {
+            "reason": "content_filter" if play.filtered else "max_output_tokens"
+        }
     return response
 
 
@@ -394,21 +408,50 @@ def events(play: Play, body: Mapping[str, Any], usage: Usage) -> Iterator[Event]
 
     https://developers.openai.com/api/docs/guides/streaming-responses
     """
-    numbers = count()
+    stream = (
+        Event(event.name, {"sequence_number": number, **event.data})
+        for number, event in enumerate(_events(play, body, usage))
+    )
+    return with_novelties(stream) if play.novelties else stream
 
-    def event(name: str, /, **data: Any) -> Event:
-        return Event(name, {"type": name, "sequence_number": next(numbers), **data})
 
+def _event(name: str, /, **data: Any) -> Event:
+    return Event(name, {"type": name, **data})
+
+
+def _events(play: Play, body: Mapping[str, Any], usage: Usage) -> Iterator[Event]:
     opening = _response(play, body, "in_progress")
-    yield event("response.created", response=opening)
-    yield event("response.in_progress", response=opening)
-    for index, item in enumerate(_items(play)):
-        yield event("response.output_item.added", output_index=index, item=_begun(item))
-        for name, data in _progress(item):
-            yield event(name, output_index=index, item_id=item["id"], **data)
-        yield event("response.output_item.done", output_index=index, item=item)
+    yield _event("response.created", response=opening)
+    yield _event("response.in_progress", response=opening)
+    items = [list(_item_events(index, item)) for index, item in enumerate(_items(play))]
+    spoken = len(items) - len(play.calls)
+    yield from chain.from_iterable(items[:spoken])
+    yield from braided(items[spoken:]) if play.interleaved else chain.from_iterable(items[spoken:])
     final = whole(play, body, usage)
-    yield event(f"response.{final['status']}", response=final)
+    yield _event(f"response.{final['status']}", response=final)
+
+
+def _item_events(index: int, item: Mapping[str, Any]) -> Iterator[Event]:
+    yield _event("response.output_item.added", output_index=index, item=_begun(item))
+    for name, data in _progress(item):
+        yield _event(name, output_index=index, item_id=item["id"], **data)
+    yield _event("response.output_item.done", output_index=index, item=item)
+
+
+def told(kind: BrokenKind, body: Mapping[str, Any], play: Play) -> Event:
+    """An error inside a stream that began well, in either of the two shapes that it has.
+
+    https://developers.openai.com/api/docs/api-reference/responses-streaming
+    """
+    message = "Told inside the stream."
+    if kind == "rate_limited":
+        failed = {
+            **_response(play, body, "failed"),
+            "error": {"code": "rate_limit_exceeded", "message": message},
+        }
+        return _event("response.failed", sequence_number=99, response=failed)
+    code = "server_is_overloaded" if kind == "overloaded" else "server_error"
+    return _event("error", sequence_number=99, code=code, message=message, param=None)
 
 
 def _begun(item: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The simulated provider as an ASGI app: both wires, one playbook, every request recorded for tests.
 
-Keeps in memory what a provider would keep in its cache, and how often a request was made to stumble; nothing else.
+Keeps in memory what a provider would keep in its cache, how often a request was made to stumble, and the requests with
+their very bytes. Offers nothing that stores: no batches, files, containers or conversations.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ import asyncio
 import hmac
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from itertools import chain, islice
 from typing import Any, Literal
 
 from starlette.applications import Starlette
@@ -20,8 +22,8 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from app.nouns import Usage
-from infra.models.playbook import NoTurnError, Play, Playbook, output_tokens, play
-from infra.simulator.model import anthropic_wire, openai_wire
+from infra.models.playbook import BrokenKind, NoTurnError, Play, Playbook, output_tokens, play
+from infra.simulator.model import anthropic_wire, compatible, openai_wire
 from infra.simulator.model.cache import PromptCache
 from infra.simulator.model.wire import Event, Understood, WireError
 
@@ -33,24 +35,71 @@ Provider = Literal["anthropic", "openai"]
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """One request: its body as sent, the answer's status, and the tokens that were reported for it."""
+    """One request: its body as sent, once read and once as the very text, the answer's status, and the tokens that were
+    reported for it.
+    """
 
     provider: Provider
+    method: str
+    path: str
     status: int
     headers: Mapping[str, str]
     body: Any
+    raw: str
     usage: Usage | None
 
 
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """One wire format: how it refuses, reads, and answers at once or as a stream."""
+
+    provider: Provider
+    refuse: Callable[..., WireError]
+    understand: Callable[[Mapping[str, Any]], Understood]
+    whole: Callable[[Play, Mapping[str, Any], Usage], Mapping[str, Any]]
+    events: Callable[[Play, Mapping[str, Any], Usage], Iterator[Event]]
+    told: Callable[[BrokenKind, Mapping[str, Any], Play], Event]
+
+
+ANTHROPIC = Dialect(
+    "anthropic",
+    anthropic_wire.refusal,
+    anthropic_wire.understand,
+    lambda played, body, usage: anthropic_wire.whole(played, body["model"], usage),
+    lambda played, body, usage: anthropic_wire.events(played, body["model"], usage),
+    lambda kind, _body, _played: anthropic_wire.told(kind),
+)
+OPENAI = Dialect(
+    "openai",
+    openai_wire.refusal,
+    openai_wire.understand,
+    openai_wire.whole,
+    openai_wire.events,
+    openai_wire.told,
+)
+COMPATIBLE = Dialect(
+    "openai",
+    compatible.refusal,
+    compatible.understand,
+    compatible.whole,
+    compatible.events,
+    openai_wire.told,
+)
+
+
 def create(playbook: Playbook, api_key: str = PLAYBOOK_KEY) -> Starlette:
-    """The app: POST /v1/messages, POST /v1/responses, GET and DELETE /_simulator/requests."""
+    """The app: POST /v1/messages, POST /v1/responses, the latter under /compatible too, in the words of a server that only
+    resembles OpenAI; GET and DELETE /_simulator/requests. Everything else is recorded and not found.
+    """
     provider = _Provider(playbook, api_key)
     return Starlette(
         routes=[
-            Route("/v1/messages", provider.messages, methods=["POST"]),
-            Route("/v1/responses", provider.responses, methods=["POST"]),
+            Route("/v1/messages", provider.answering(ANTHROPIC), methods=["POST"]),
+            Route("/v1/responses", provider.answering(OPENAI), methods=["POST"]),
+            Route("/compatible/v1/responses", provider.answering(COMPATIBLE), methods=["POST"]),
             Route("/_simulator/requests", provider.recorded, methods=["GET"]),
             Route("/_simulator/requests", provider.forget, methods=["DELETE"]),
+            Route("/{path:path}", provider.unknown, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
         ]
     )
 
@@ -63,11 +112,18 @@ class _Provider:
         self._stumbled: Counter[tuple[str, str]] = Counter()
         self._requests: list[Recorded] = []
 
-    async def messages(self, request: Request) -> Response:
-        return await self._answer("anthropic", request)
+    def answering(self, dialect: Dialect) -> Callable[[Request], Awaitable[Response]]:
+        async def answer(request: Request) -> Response:
+            return await self._answer(dialect, request)
 
-    async def responses(self, request: Request) -> Response:
-        return await self._answer("openai", request)
+        return answer
+
+    async def unknown(self, request: Request) -> Response:
+        """What the adapters have no business with: the tests look for it among the requests."""
+        provider: Provider = "anthropic" if "anthropic-version" in request.headers else "openai"
+        response = JSONResponse({"error": {"message": "Not found", "type": "not_found_error"}}, 404)
+        self._record(provider, request, response, await request.body(), None, None)
+        return response
 
     async def recorded(self, _request: Request) -> Response:
         return JSONResponse([asdict(one) for one in self._requests])
@@ -76,66 +132,82 @@ class _Provider:
         self._requests.clear()
         return Response(status_code=204)
 
-    async def _answer(self, provider: Provider, request: Request) -> Response:
+    async def _answer(self, dialect: Dialect, request: Request) -> Response:
         raw = await request.body()
         body: Any = None
         usage: Usage | None = None
         response: Response
         try:
-            self._check_key(provider, request.headers)
-            body = _json(provider, raw)
-            understood = _understand(provider, body)
-            self._check_model(provider, understood.model)
-            played = self._play(provider, understood)
-            self._check_overload(provider, played)
-            usage = self._usage(provider, understood, played)
-            response = self._rendered(provider, understood, body, played, usage)
+            self._check_key(dialect, request.headers)
+            body = _json(dialect, raw)
+            understood = dialect.understand(body)
+            self._check_model(dialect, understood.model)
+            played = self._play(dialect, understood)
+            self._check_overload(dialect, played)
+            usage = self._usage(dialect, understood, played)
+            response = self._rendered(dialect, understood, body, played, usage)
         except _Overloaded as busy:
             response = JSONResponse(busy.body, busy.status, headers=busy.headers)
         except WireError as refusal:
             response = JSONResponse(refusal.body, refusal.status)
+        self._record(dialect.provider, request, response, raw, body, usage)
+        return response
+
+    def _record(  # noqa: PLR0917 - a request, its answer, and what was read of both
+        self,
+        provider: Provider,
+        request: Request,
+        response: Response,
+        raw: bytes,
+        body: Any,
+        usage: Usage | None,
+    ) -> None:
         kept = {
             name: value
             for name, value in request.headers.items()
             if name not in ("authorization", "x-api-key")
         }
-        self._requests.append(Recorded(provider, response.status_code, kept, body, usage))
-        return response
+        text = raw.decode("utf-8", "replace")
+        self._requests.append(
+            Recorded(
+                provider, request.method, request.url.path, response.status_code, kept, body, text, usage
+            )
+        )
 
-    def _check_key(self, provider: Provider, headers: Mapping[str, str]) -> None:
+    def _check_key(self, dialect: Dialect, headers: Mapping[str, str]) -> None:
         """OpenAI takes a bearer; Anthropic a bearer (its SDK from 2.0 on) or `x-api-key`, and wants its version named.
 
         https://platform.claude.com/docs/en/api/overview#authentication
         """
         bearer = headers.get("authorization", "").removeprefix("Bearer ")
-        shown = bearer or (headers.get("x-api-key", "") if provider == "anthropic" else "")
+        shown = bearer or (headers.get("x-api-key", "") if dialect.provider == "anthropic" else "")
         known = hmac.compare_digest(shown.encode(), self._key.encode())
-        if provider == "anthropic":
+        if dialect.provider == "anthropic":
             if not known:
-                raise anthropic_wire.refusal(401, "invalid x-api-key")
+                raise dialect.refuse(401, "invalid x-api-key")
             if not headers.get("anthropic-version"):
-                raise anthropic_wire.refusal(400, "anthropic-version: header is required")
+                raise dialect.refuse(400, "anthropic-version: header is required")
         elif not known:
             message = f"Incorrect API key provided: {shown[:4]}***{shown[-4:]}."
-            raise openai_wire.refusal(401, message, code="invalid_api_key")
+            raise dialect.refuse(401, message, code="invalid_api_key")
 
-    def _check_model(self, provider: Provider, model: str) -> None:
+    def _check_model(self, dialect: Dialect, model: str) -> None:
         if model in self._playbook.models:
             return
-        if provider == "anthropic":
-            raise anthropic_wire.refusal(404, f"model: {model}")
+        if dialect.provider == "anthropic":
+            raise dialect.refuse(404, f"model: {model}")
         message = f"The model '{model}' does not exist or you do not have access to it."
-        raise openai_wire.refusal(404, message, code="model_not_found")
+        raise dialect.refuse(404, message, code="model_not_found")
 
-    def _play(self, provider: Provider, understood: Understood) -> Play:
+    def _play(self, dialect: Dialect, understood: Understood) -> Play:
         try:
             return play(self._playbook, understood.request)
         except NoTurnError as error:
-            if provider == "anthropic":
-                raise anthropic_wire.refusal(400, error.message) from None
-            raise openai_wire.refusal(400, error.message, code="playbook_has_no_turn") from None
+            if dialect.provider == "anthropic":
+                raise dialect.refuse(400, error.message) from None
+            raise dialect.refuse(400, error.message, code="playbook_has_no_turn") from None
 
-    def _check_overload(self, provider: Provider, played: Play) -> None:
+    def _check_overload(self, dialect: Dialect, played: Play) -> None:
         overload = played.overload
         if overload is None or not self._stumbles("overload", played, overload.times):
             return
@@ -145,19 +217,18 @@ class _Provider:
                 "retry-after": str(max(1, round(overload.retry_after_seconds))),
                 "retry-after-ms": str(round(overload.retry_after_seconds * 1000)),
             }
-        make = anthropic_wire.refusal if provider == "anthropic" else openai_wire.refusal
-        raise _Overloaded(make(overload.status, "Overloaded"), headers)
+        raise _Overloaded(dialect.refuse(overload.status, "Overloaded"), headers)
 
     def _stumbles(self, how: str, played: Play, times: int) -> bool:
         """Whether this conversation is still to be made to stumble; counted by what it says, not by who sends it."""
         self._stumbled[how, played.digest] += 1
         return self._stumbled[how, played.digest] <= times
 
-    def _usage(self, provider: Provider, understood: Understood, played: Play) -> Usage:
+    def _usage(self, dialect: Dialect, understood: Understood, played: Play) -> Usage:
         output = output_tokens(played)
         counted = (
             self._cache.anthropic(understood.segments, output)
-            if provider == "anthropic"
+            if dialect.provider == "anthropic"
             else self._cache.openai(understood.cache_key, understood.segments, output)
         )
         planned = played.usage
@@ -168,20 +239,16 @@ class _Provider:
         )
 
     def _rendered(
-        self, provider: Provider, understood: Understood, body: Mapping[str, Any], played: Play, usage: Usage
+        self, dialect: Dialect, understood: Understood, body: Mapping[str, Any], played: Play, usage: Usage
     ) -> Response:
         if not understood.stream:
-            if provider == "anthropic":
-                return JSONResponse(anthropic_wire.whole(played, understood.model, usage))
-            return JSONResponse(openai_wire.whole(played, body, usage))
-        events: Callable[[], Iterator[Event]] = (
-            (lambda: anthropic_wire.events(played, understood.model, usage))
-            if provider == "anthropic"
-            else (lambda: openai_wire.events(played, body, usage))
-        )
-        cut, slow = played.disconnect, played.slow
+            return JSONResponse(dialect.whole(played, body, usage))
+        cut, slow, broken = played.disconnect, played.slow, played.broken
+        events = dialect.events(played, body, usage)
+        if broken and self._stumbles("broken", played, broken.times):
+            events = chain(islice(events, broken.after_chunks), [dialect.told(broken.kind, body, played)])
         return _Stream(
-            events(),
+            events,
             cut_after=cut.after_chunks if cut and self._stumbles("disconnect", played, cut.times) else None,
             silence=(slow.after_chunks, slow.seconds)
             if slow and self._stumbles("slow", played, slow.times)
@@ -235,17 +302,13 @@ async def _gone(receive: Receive, seconds: float) -> bool:
     return True
 
 
-def _json(provider: Provider, raw: bytes) -> Mapping[str, Any]:
+def _json(dialect: Dialect, raw: bytes) -> Mapping[str, Any]:
     try:
         body = json.loads(raw)
     except ValueError:
         body = None
     if isinstance(body, dict):
         return body
-    if provider == "anthropic":
-        raise anthropic_wire.refusal(400, "The request body is not valid JSON")
-    raise openai_wire.refusal(400, "We could not parse the JSON body of your request.")
-
-
-def _understand(provider: Provider, body: Mapping[str, Any]) -> Understood:
-    return anthropic_wire.understand(body) if provider == "anthropic" else openai_wire.understand(body)
+    if dialect.provider == "anthropic":
+        raise dialect.refuse(400, "The request body is not valid JSON")
+    raise dialect.refuse(400, "We could not parse the JSON body of your request.")

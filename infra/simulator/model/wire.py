@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 from pydantic import ValidationError
@@ -71,6 +72,19 @@ def _without_marks(value: object) -> object:
     if isinstance(value, list):
         return [_without_marks(inner) for inner in value]
     return value
+
+
+def braided(strands: Sequence[Sequence[Event]]) -> Iterator[Event]:
+    """One event of each in turns, until all are told."""
+    for round_ in zip_longest(*strands):
+        yield from (event for event in round_ if event is not None)
+
+
+def with_novelties(events: Iterator[Event]) -> Iterator[Event]:
+    """The same stream with an unknown field in every event and unknown events between: clients pass over both."""
+    for number, event in enumerate(events):
+        yield Event(event.name, {**event.data, "x_of_tomorrow": {"number": number}})
+        yield Event("x.of_tomorrow", {"type": "x.of_tomorrow", "number": number})
 
 
 def pieces(text: str, size: int = 24) -> list[str]:
