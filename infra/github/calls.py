@@ -12,7 +12,7 @@ from types import MethodType
 from typing import Any, Final, ParamSpec, TypeVar, cast
 
 from githubkit import GitHub, Response
-from githubkit.exception import GitHubException, RequestFailed
+from githubkit.exception import GitHubException, GraphQLFailed, RequestFailed
 from pydantic import ValidationError
 
 from app.errors import DefectError, TransientError
@@ -24,6 +24,7 @@ from infra.github.translate import translated
 P = ParamSpec("P")
 T = TypeVar("T")
 J = TypeVar("J")
+R = TypeVar("R")
 
 OnRequest = Callable[[str, str, int], None]
 """Told each request's method, route template and final status (0: no answer). Never a body, a name or a token."""
@@ -61,10 +62,13 @@ class Calls:
         self, method: Callable[P, Awaitable[Response[T, J]]], *args: P.args, **kwargs: P.kwargs
     ) -> Response[T, J]:
         """The answer as it came, for lists whose vocabulary GitHub extends and for streams."""
+        return await self._again(lambda: self._send(ROUTES[_name(method)], lambda: method(*args, **kwargs)))
+
+    async def _again(self, send: Callable[[], Awaitable[R]]) -> R:
         attempt = 1
         while True:
             try:
-                return await self._send(ROUTES[_name(method)], lambda: method(*args, **kwargs))
+                return await send()
             except TransientError as error:
                 wait = self._retry_base * 2 ** (attempt - 1)
                 if error.retry_after is not None:
@@ -98,27 +102,48 @@ class Calls:
 
     async def write(self, name: str, send: Callable[[], Awaitable[Response[T, J]]]) -> T:
         """One effect, once, in its turn. `name` is the call's key in ROUTES."""
+        return parsed(await self.write_response(name, send))
+
+    async def write_response(
+        self, name: str, send: Callable[[], Awaitable[Response[T, J]]]
+    ) -> Response[T, J]:
+        """As `write`, with the answer as it came: where an answer may be empty, or says more than is documented."""
         await self._pace()
-        return parsed(await self._send(ROUTES[name], send))
+        return await self._send(ROUTES[name], send)
+
+    async def query(
+        self, github: GitHub[InstallationToken], name: str, query: str, variables: Mapping[str, object]
+    ) -> dict[str, Any]:
+        """One GraphQL query's data, tried again as reads are. `name` is the operation's, and `graphql.<name>` its key in ROUTES."""
+        return await self._again(lambda: self._ask(github, name, query, variables))
 
     async def mutate(
         self, github: GitHub[InstallationToken], mutation: str, query: str, variables: Mapping[str, object]
     ) -> None:
         """One GraphQL mutation, once, in its turn; `mutation` is its name in GitHub's schema."""
         await self._pace()
-        route = ROUTES[f"graphql.{mutation}"]
+        await self._ask(github, mutation, query, variables)
+
+    async def _ask(
+        self, github: GitHub[InstallationToken], name: str, query: str, variables: Mapping[str, object]
+    ) -> dict[str, Any]:
+        """Refusals come with the status of success: https://docs.github.com/graphql/guides/forming-calls-with-graphql"""
+        route = ROUTES[f"graphql.{name}"]
         try:
-            await github.async_graphql(query, dict(variables))
+            data = await github.async_graphql(query, dict(variables))
         except GitHubException as error:
-            self._tell(route, error.response.status_code if isinstance(error, RequestFailed) else 0)
+            self._tell(route, _status(error))
+            raise translated(error) from None
+        except ValidationError as error:
             raise translated(error) from None
         self._tell(route, 200)
+        return data
 
     async def _send(self, route: Route, send: Callable[[], Awaitable[Response[T, J]]]) -> Response[T, J]:
         try:
             response = await send()
         except GitHubException as error:
-            self._tell(route, error.response.status_code if isinstance(error, RequestFailed) else 0)
+            self._tell(route, _status(error))
             raise translated(error) from None
         except ValidationError as error:
             raise translated(error) from None
@@ -138,18 +163,30 @@ def parsed(response: Response[T, J]) -> T:
         raise translated(error) from None
 
 
+def json_of(response: Response[T, J]) -> Any:
+    """The answer's JSON as it came; None for what is none."""
+    try:
+        return response.raw_response.json()
+    except ValueError:
+        return None
+
+
 def objects(response: Response[T, J], key: str | None = None) -> list[dict[str, Any]]:
     """The objects of a list (below `key`) as they came, for kinds that GitHub adds to. Raises DefectError for no list."""
-    try:
-        body = response.raw_response.json()
-    except ValueError:
-        body = None
+    body = json_of(response)
     found = body.get(key) if key is not None and isinstance(body, dict) else body
     if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
         raise DefectError(
             "GitHub's answer did not have the documented form.", reason="github_answer_unreadable"
         )
     return found
+
+
+def _status(error: GitHubException) -> int:
+    """The answer's status; 0 for none."""
+    if isinstance(error, GraphQLFailed):
+        return 200
+    return error.response.status_code if isinstance(error, RequestFailed) else 0
 
 
 def _name(method: Callable[..., object]) -> str:

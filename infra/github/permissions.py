@@ -131,6 +131,27 @@ ROUTES: Final[Mapping[str, Route]] = MappingProxyType(
             "read",
             "pulls/comments#get-a-review-comment-for-a-pull-request",
         ),
+        "pulls.async_list_review_comments": _route(
+            f"GET {_REPO}/pulls/{{pull_number}}/comments",
+            "pull_requests",
+            "read",
+            "pulls/comments#list-review-comments-on-a-pull-request",
+        ),
+        "graphql.ReviewThreads": _route(
+            "POST /graphql",
+            "pull_requests",
+            "read",
+            "https://docs.github.com/graphql/reference/objects#pullrequestreviewthread",
+        ),
+        "graphql.ClosingPullRequests": _route(
+            "POST /graphql", "issues", "read", "https://docs.github.com/graphql/reference/objects#issue"
+        ),
+        "repos.async_compare_commits": _route(
+            f"GET {_REPO}/compare/{{basehead}}",
+            "contents",
+            "read",
+            "commits/commits#compare-two-commits",
+        ),
         "checks.async_list_for_ref": _route(
             f"GET {_REPO}/commits/{{ref}}/check-runs",
             "checks",
@@ -142,6 +163,30 @@ ROUTES: Final[Mapping[str, Route]] = MappingProxyType(
             "statuses",
             "read",
             "commits/statuses#get-the-combined-status-for-a-specific-reference",
+        ),
+        "checks.async_list_annotations": _route(
+            f"GET {_REPO}/check-runs/{{check_run_id}}/annotations",
+            "checks",
+            "read",
+            "checks/runs#list-check-run-annotations",
+        ),
+        "actions.async_list_workflow_runs_for_repo": _route(
+            f"GET {_REPO}/actions/runs",
+            "actions",
+            "read",
+            "actions/workflow-runs#list-workflow-runs-for-a-repository",
+        ),
+        "actions.async_list_jobs_for_workflow_run": _route(
+            f"GET {_REPO}/actions/runs/{{run_id}}/jobs",
+            "actions",
+            "read",
+            "actions/workflow-jobs#list-jobs-for-a-workflow-run",
+        ),
+        "actions.async_download_job_logs_for_workflow_run": _route(
+            f"GET {_REPO}/actions/jobs/{{job_id}}/logs",
+            "actions",
+            "read",
+            "actions/workflow-jobs#download-job-logs-for-a-workflow-run",
         ),
         # What is written.
         "git.async_create_blob": _route(
@@ -158,6 +203,9 @@ ROUTES: Final[Mapping[str, Route]] = MappingProxyType(
         ),
         "git.async_update_ref": _route(
             f"PATCH {_REPO}/git/refs/{{ref}}", "contents", "write", "git/refs#update-a-reference"
+        ),
+        "repos.async_merge": _route(
+            f"POST {_REPO}/merges", "contents", "write", "branches/branches#merge-a-branch"
         ),
         "pulls.async_create": _route(
             f"POST {_REPO}/pulls", "pull_requests", "write", "pulls/pulls#create-a-pull-request"
@@ -179,6 +227,12 @@ ROUTES: Final[Mapping[str, Route]] = MappingProxyType(
             "issues",
             "write",
             "issues/comments#create-an-issue-comment",
+        ),
+        "pulls.async_create_reply_for_review_comment": _route(
+            f"POST {_REPO}/pulls/{{pull_number}}/comments/{{comment_id}}/replies",
+            "pull_requests",
+            "write",
+            "pulls/comments#create-a-reply-for-a-review-comment",
         ),
         "issues.async_update_comment": _route(
             f"PATCH {_REPO}/issues/comments/{{comment_id}}",

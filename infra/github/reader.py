@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator, Sequence
-from typing import Final, Literal, cast
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Final, Literal, cast
 from urllib.parse import quote
 
 import httpx
@@ -13,14 +13,61 @@ from githubkit.exception import RequestError
 from githubkit_schemas.v2026_03_10 import models
 from githubkit_schemas.v2026_03_10.rest import RestNamespace
 
-from app.errors import InvalidError, MissingError, TransientError
-from app.nouns import Branch, Checks, Comment, Commit, Issue, PullRequest, Repository, Rule, Tree, TreeEntry
+from app.errors import DefectError, InvalidError, MissingError, TransientError
+from app.nouns import (
+    Branch,
+    Checks,
+    Comment,
+    Commit,
+    Comparison,
+    FailedCheck,
+    Issue,
+    PullRequest,
+    Repository,
+    ReviewThread,
+    Rule,
+    Tree,
+    TreeEntry,
+)
 from infra.github import shapes
 from infra.github.auth import InstallationToken
-from infra.github.calls import Calls, objects, parsed
+from infra.github.calls import Calls, json_of, objects, parsed
+from infra.github.checks import FailedChecks, JobLog
 
 API_VERSION: Final = "2026-03-10"
 """Sent as X-GitHub-Api-Version: https://docs.github.com/en/rest/about-the-rest-api/api-versions"""
+
+REVIEW_THREADS: Final = """
+query ReviewThreads($owner: String!, $name: String!, $number: Int!, $after: String) {
+  repository(owner: $owner, name: $name) {
+    pullRequest(number: $number) {
+      reviewThreads(first: 100, after: $after) {
+        pageInfo { hasNextPage endCursor }
+        nodes {
+          id isResolved isOutdated path line
+          comments(first: 1) { nodes { fullDatabaseId replyTo { fullDatabaseId } } }
+        }
+      }
+    }
+  }
+}
+""".strip()
+"""REST has no threads. A comment's id is read as text, since it has outgrown GraphQL's `Int`:
+https://docs.github.com/graphql/reference/objects#pullrequestreviewcomment"""
+
+CLOSING_PULL_REQUESTS: Final = """
+query ClosingPullRequests($owner: String!, $name: String!, $number: Int!, $after: String) {
+  repository(owner: $owner, name: $name) {
+    issue(number: $number) {
+      closedByPullRequestsReferences(first: 100, after: $after, includeClosedPrs: false) {
+        pageInfo { hasNextPage endCursor }
+        nodes { number state repository { databaseId } }
+      }
+    }
+  }
+}
+""".strip()
+"""REST does not tell which pull requests an issue is linked to."""
 
 _PASSED: Final = frozenset({"success", "neutral", "skipped"})
 
@@ -77,8 +124,84 @@ class GitHubReader:
 
     async def review_comment(self, comment_id: int) -> Comment:
         owner, name = await self._home()
-        found = await self._calls.read(self._rest.pulls.async_get_review_comment, owner, name, comment_id)
-        return shapes.comment(found)
+        found = await self._calls.read_response(
+            self._rest.pulls.async_get_review_comment, owner, name, comment_id
+        )
+        return shapes.comment_on_code(json_of(found))
+
+    async def review_comments(self, number: int, review_id: int) -> Sequence[Comment]:
+        """Picked from all comments of the pull request: the list of one review's own names no lines.
+
+        https://docs.github.com/rest/pulls/reviews#list-comments-for-a-pull-request-review
+        """
+        return [one for one in await self._comments_on_code(number) if one.review_id == review_id]
+
+    async def _comments_on_code(self, number: int) -> Sequence[Comment]:
+        owner, name = await self._home()
+        return [
+            shapes.comment_on_code(one)
+            async for page in self._calls.pages(
+                self._rest.pulls.async_list_review_comments, owner, name, number
+            )
+            for one in objects(page)
+        ]
+
+    async def review_threads(self, number: int) -> Sequence[ReviewThread]:
+        """GraphQL says which threads there are, and REST what was said in them, with the ids that REST speaks in.
+
+        https://docs.github.com/graphql/reference/objects#pullrequestreviewthread
+        """
+        rows = await self._nodes("ReviewThreads", REVIEW_THREADS, number, "pullRequest", "reviewThreads")
+        if not rows:
+            return []
+        said: dict[int, list[Comment]] = {}
+        for one in await self._comments_on_code(number):
+            said.setdefault(one.reply_to or one.id, []).append(one)
+        return [found for row in rows if (found := _thread(row, said)) is not None]
+
+    async def closing_pull_requests(self, number: int) -> Sequence[PullRequest]:
+        """Those of this repository: one of another is not this token's to read.
+
+        https://docs.github.com/graphql/reference/objects#issue
+        """
+        rows = await self._nodes(
+            "ClosingPullRequests", CLOSING_PULL_REQUESTS, number, "issue", "closedByPullRequestsReferences"
+        )
+        numbers = [
+            int(row["number"])
+            for row in rows
+            if row["state"] == "OPEN" and row["repository"]["databaseId"] == self._repository_id
+        ]
+        return [await self.pull_request(one) for one in numbers]
+
+    async def _nodes(
+        self, operation: str, query: str, number: int, subject: str, connection: str
+    ) -> list[dict[str, Any]]:
+        """All nodes of one connection below an issue or a pull request, page after page; null ones left out."""
+        owner, name = await self._home()
+        rows: list[dict[str, Any]] = []
+        after: str | None = None
+        while True:
+            sent = {"owner": owner, "name": name, "number": number, "after": after}
+            data = await self._calls.query(self._github, operation, query, sent)
+            try:
+                page = data["repository"][subject][connection]
+                rows += [row for row in page["nodes"] if row is not None]
+                if not page["pageInfo"]["hasNextPage"]:
+                    return rows
+                after = page["pageInfo"]["endCursor"]
+            except (KeyError, TypeError):
+                raise DefectError(
+                    "GitHub's answer did not have the documented form.", reason="github_answer_unreadable"
+                ) from None
+
+    async def compare(self, base: str, head: str) -> Comparison:
+        """One commit is asked for, since GitHub sends no fewer; the counts are of all."""
+        owner, name = await self._home()
+        found = await self._calls.read(
+            self._rest.repos.async_compare_commits, owner, name, f"{_ref(base)}...{_ref(head)}", per_page=1
+        )
+        return shapes.comparison(found)
 
     async def review(self, number: int, review_id: int) -> Comment:
         owner, name = await self._home()
@@ -184,6 +307,13 @@ class GitHubReader:
         ]
         return sorted(ours, key=lambda one: one.number, reverse=True)
 
+    async def failed_checks(self, sha: str) -> Sequence[FailedCheck]:
+        return await FailedChecks(self._rest, self._calls, await self._home(), sha)()
+
+    async def job_log(self, job_id: int, *, last_bytes: int) -> str:
+        """Whole lines, without the times that GitHub writes before them; ANSI colours and `##[…]` marks are left in."""
+        return await JobLog(self._rest, self._calls, await self._home(), job_id)(last_bytes)
+
     async def checks(self, sha: str) -> Checks:
         """Check runs and commit statuses together; read without validation, since GitHub's conclusions grow."""
         owner, name = await self._home()
@@ -200,6 +330,23 @@ class GitHubReader:
             for one in objects(status, "statuses"):
                 counts[states.get(str(one.get("state")), "failed")] += 1
         return Checks(**counts)
+
+
+def _thread(row: Mapping[str, Any], said: Mapping[int, Sequence[Comment]]) -> ReviewThread | None:
+    """None for a thread whose comments were deleted between the two questions."""
+    try:
+        first = row["comments"]["nodes"][0]
+        begun = int((first["replyTo"] or first)["fullDatabaseId"])
+        node_id, path, line = str(row["id"]), str(row["path"]), row["line"]
+        resolved, outdated = bool(row["isResolved"]), bool(row["isOutdated"])
+    except (KeyError, TypeError, ValueError):
+        raise DefectError(
+            "GitHub's answer did not have the documented form.", reason="github_answer_unreadable"
+        ) from None
+    except IndexError:
+        return None
+    comments = sorted(said.get(begun, ()), key=lambda one: one.id)
+    return ReviewThread(node_id, path, line, resolved, outdated, tuple(comments)) if comments else None
 
 
 def _ref(name: str) -> str:

@@ -6,8 +6,10 @@ from datetime import datetime
 from typing import Final
 
 from githubkit_schemas.v2026_03_10 import models
+from pydantic import BaseModel, ValidationError
 
-from app.nouns import Account, Comment, Commit, Issue, PullRequest, Repository
+from app.nouns import Account, Comment, Commit, Comparison, Issue, PullRequest, Repository
+from infra.github.translate import translated
 
 GHOST: Final = Account(id=10137, login="ghost", type="User")
 """Who GitHub names where an account was deleted: https://github.com/ghost"""
@@ -51,9 +53,7 @@ def issue(found: models.Issue) -> Issue:
     )
 
 
-def comment(found: models.IssueComment | models.PullRequestReviewComment) -> Comment:
-    on_code = found if isinstance(found, models.PullRequestReviewComment) else None
-    line = on_code.line if on_code else None
+def comment(found: models.IssueComment) -> Comment:
     return Comment(
         id=found.id,
         body=found.body or "",
@@ -61,8 +61,50 @@ def comment(found: models.IssueComment | models.PullRequestReviewComment) -> Com
         html_url=found.html_url,
         created_at=found.created_at,
         updated_at=found.updated_at,
-        path=on_code.path if on_code else None,
-        line=line if isinstance(line, int) else None,
+    )
+
+
+class _Account(BaseModel):
+    id: int
+    login: str
+    type: str
+
+
+class _OnCode(BaseModel):
+    """A comment on a line, as GitHub really sends it: its description forbids the nulls of one that is outdated.
+
+    https://github.com/github/rest-api-description/issues/5568
+    """
+
+    id: int
+    body: str
+    user: _Account | None
+    html_url: str
+    created_at: datetime
+    updated_at: datetime
+    path: str
+    line: int | None = None
+    pull_request_review_id: int | None = None
+    in_reply_to_id: int | None = None
+
+
+def comment_on_code(found: object) -> Comment:
+    """Raises DefectError for what is no comment on a line."""
+    try:
+        read = _OnCode.model_validate(found)
+    except ValidationError as error:
+        raise translated(error) from None
+    return Comment(
+        id=read.id,
+        body=read.body,
+        author=Account(read.user.id, read.user.login, read.user.type) if read.user else GHOST,
+        html_url=read.html_url,
+        created_at=read.created_at,
+        updated_at=read.updated_at,
+        path=read.path,
+        line=read.line,
+        review_id=read.pull_request_review_id,
+        reply_to=read.in_reply_to_id,
     )
 
 
@@ -111,6 +153,10 @@ def commit(found: models.Commit) -> Commit:
         author_login=found.author.login if isinstance(found.author, models.SimpleUser) else None,
         verified=verification.verified if isinstance(verification, models.Verification) else False,
     )
+
+
+def comparison(found: models.CommitComparison) -> Comparison:
+    return Comparison(found.ahead_by, found.behind_by, found.merge_base_commit.sha)
 
 
 def git_commit(found: models.GitCommit) -> Commit:

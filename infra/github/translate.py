@@ -44,6 +44,7 @@ _INVALID: Final[_Reasons] = (
     ("but expected", "ref_race"),
     ("cannot lock ref", "ref_race"),
     ("reference update failed", "ref_race"),
+    ("merge conflict", "merge_conflict"),
     ("no commits between", "no_commits"),
     ("draft pull requests are not supported", "drafts_unsupported"),
     ("rule violation", "branch_rules"),

@@ -16,7 +16,7 @@ from githubkit_schemas.v2026_03_10.types import (
 from app.nouns import Comment, Commit, PullRequest, TreeChange
 from infra.github import shapes
 from infra.github.auth import InstallationToken
-from infra.github.calls import Calls
+from infra.github.calls import Calls, json_of, parsed
 from infra.github.reader import API_VERSION, Home
 
 MARK_READY: Final = """
@@ -121,6 +121,30 @@ class GitHubWriter:
             await self._calls.mutate(
                 self._github, "markPullRequestReadyForReview", MARK_READY, {"id": pull_request.node_id}
             )
+
+    async def merge(self, branch: str, head_sha: str, message: str) -> Commit | None:
+        """GitHub makes and signs the merge commit, and answers 204 where the branch has the commit already.
+
+        https://docs.github.com/rest/branches/branches#merge-a-branch
+        """
+        owner, name = await self._home()
+        answer = await self._calls.write_response(
+            "repos.async_merge",
+            lambda: self._rest.repos.async_merge(
+                owner, name, base=branch, head=head_sha, commit_message=message
+            ),
+        )
+        return None if answer.status_code == 204 else shapes.commit(parsed(answer))
+
+    async def reply_in_thread(self, number: int, comment_id: int, body: str) -> Comment:
+        owner, name = await self._home()
+        made = await self._calls.write_response(
+            "pulls.async_create_reply_for_review_comment",
+            lambda: self._rest.pulls.async_create_reply_for_review_comment(
+                owner, name, number, comment_id, body=body
+            ),
+        )
+        return shapes.comment_on_code(json_of(made))
 
     async def create_comment(self, number: int, body: str) -> Comment:
         owner, name = await self._home()

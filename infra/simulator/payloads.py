@@ -22,6 +22,7 @@ from infra.simulator.state import (
     Repo,
     Review,
     ReviewComment,
+    ReviewThread,
     Status,
     User,
     World,
@@ -126,11 +127,24 @@ def pull_request_review(world: World, repo: Repo, one: Issue, review: Review, se
 def pull_request_review_comment(
     world: World, repo: Repo, one: Issue, made: ReviewComment, sender: User
 ) -> Json:
-    shape = people.review_comment(world, repo, made)
-    for name in ("line", "original_line", "position", "original_position"):
-        shape.setdefault(name, None)
     return {
-        "comment": shape,
+        "comment": people.review_comment(world, repo, made),
+        "pull_request": _pull_simple(world, repo, one),
+        **_common(world, repo, sender),
+    }
+
+
+def pull_request_review_thread(
+    world: World, repo: Repo, one: Issue, thread: ReviewThread, sender: User
+) -> Json:
+    comments = people.pull_of(one).review_comments
+    return {
+        "thread": {
+            "node_id": thread.node_id,
+            "comments": [
+                people.review_comment(world, repo, comments[number]) for number in thread.comment_ids
+            ],
+        },
         "pull_request": _pull_simple(world, repo, one),
         **_common(world, repo, sender),
     }

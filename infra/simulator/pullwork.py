@@ -15,17 +15,20 @@ _CLOSES = re.compile(
 )
 
 
+def named_to_close(home: str, text: str) -> set[tuple[str, int]]:
+    """(full name in lower case, number) of each issue that a text in the repository `home` says it closes."""
+    return {
+        ((match["repo"] or match["page"] or home).lower(), int(match["number"]))
+        for match in _CLOSES.finditer(text)
+    }
+
+
 def closed_by_words(repo: Repo, text: str) -> list[Issue]:
     """The open issues of this repository that a text says it closes."""
-    found: dict[int, Issue] = {}
-    for match in _CLOSES.finditer(text):
-        named = match["repo"] or match["page"]
-        one = repo.issues.get(int(match["number"]))
-        if named is not None and named.lower() != repo.full_name.lower():
-            continue
-        if one is not None and one.pull is None and one.state == "open":
-            found[one.number] = one
-    return list(found.values())
+    here = repo.full_name.lower()
+    numbers = sorted(number for name, number in named_to_close(here, text) if name == here)
+    found = [repo.issues[number] for number in numbers if number in repo.issues]
+    return [one for one in found if one.pull is None and one.state == "open"]
 
 
 async def start(git: Git, pull: PullRequest) -> str | None:

@@ -404,7 +404,9 @@ def review(world: World, repo: Repo, one: Review) -> Json:
 
 
 def review_comment(world: World, repo: Repo, one: ReviewComment) -> Json:
-    """A `pull-request-review-comment`; what is null for an outdated comment is left out, as the description asks."""
+    """A `pull-request-review-comment`. An outdated one has no line and no position: they are null, whatever the
+    description says: https://github.com/github/rest-api-description/issues/5568
+    """
     url = f"{api(world, repo)}/pulls/comments/{one.id}"
     page = f"{web(world, repo)}/pull/{one.pull_number}#discussion_r{one.id}"
     pull_url = f"{api(world, repo)}/pulls/{one.pull_number}"
@@ -432,16 +434,28 @@ def review_comment(world: World, repo: Repo, one: ReviewComment) -> Json:
         "start_side": one.start_side,
         "side": one.side,
         "subject_type": one.subject_type,
-    }
-    maybe = {
         "line": one.line,
         "original_line": one.original_line,
         "position": one.position,
         "original_position": one.original_position,
-        "in_reply_to_id": one.in_reply_to_id,
     }
-    shape.update({name: value for name, value in maybe.items() if value is not None})
+    if one.in_reply_to_id is not None:
+        shape["in_reply_to_id"] = one.in_reply_to_id
     return shape
+
+
+_NOT_IN_A_REVIEWS_LIST = frozenset(
+    {"line", "original_line", "start_line", "original_start_line", "side", "start_side", "subject_type"}
+)
+
+
+def legacy_review_comment(world: World, repo: Repo, one: ReviewComment) -> Json:
+    """A `review-comment`, as one review's list has it: by position alone, without lines or sides.
+
+    https://docs.github.com/rest/pulls/reviews#list-comments-for-a-pull-request-review
+    """
+    shape = review_comment(world, repo, one)
+    return {name: value for name, value in shape.items() if name not in _NOT_IN_A_REVIEWS_LIST}
 
 
 # --- checks ----------------------------------------------------------------------------------------------------------

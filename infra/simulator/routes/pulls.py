@@ -480,7 +480,7 @@ async def _merged(call: Call, repo: Repo, one: Issue, *, method: str, tip: str, 
     author = call.world.user(one.user_id) if method == "squash" else call.actor
     parents = (tip, pull.head_sha) if method == "merge" else (tip,)
     text = f"{title}\n\n{message}".rstrip("\n") + "\n"
-    return await _commit_by_github(call.world, repo, author, tree=tree, parents=parents, message=text)
+    return await commit_by_github(call.world, repo, author, tree=tree, parents=parents, message=text)
 
 
 def _words(
@@ -498,7 +498,7 @@ def _words(
     return f"{one.title} (#{one.number})", listed
 
 
-async def _commit_by_github(
+async def commit_by_github(
     world: World, repo: Repo, author: User, *, tree: str, parents: Sequence[str], message: str
 ) -> str:
     """What GitHub commits on somebody's behalf carries its own name as committer and its signature."""
@@ -565,7 +565,7 @@ async def update_branch(call: Call) -> Response:
     if tree is None:
         raise unprocessable("merge conflict between base and head")
     message = f"Merge branch '{pull.base_ref}' into {pull.head_ref}\n"
-    sha = await _commit_by_github(
+    sha = await commit_by_github(
         call.world, repo, call.actor, tree=tree, parents=(pull.head_sha, tip), message=message
     )
     await refs.move(call.world, repo, call.caller, f"refs/heads/{pull.head_ref}", sha, before=pull.head_sha)

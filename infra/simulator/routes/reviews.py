@@ -18,7 +18,7 @@ from infra.simulator.conversation import checked_body
 from infra.simulator.git import Changed
 from infra.simulator.routes.issues import check_not_locked
 from infra.simulator.routes.pulls import find_pull
-from infra.simulator.shapes_people import pull_of
+from infra.simulator.shapes_people import legacy_review_comment, pull_of
 from infra.simulator.shapes_people import review as review_shape
 from infra.simulator.shapes_people import review_comment as comment_shape
 from infra.simulator.state import Issue, PullRequest, Repo, Review, ReviewComment, ReviewThread, User, World
@@ -186,7 +186,7 @@ async def get_review(call: Call) -> Response:
 async def list_review_comments(call: Call) -> Response:
     repo, one, review = find_review(call)
     found = [made for made in pull_of(one).review_comments.values() if made.review_id == review.id]
-    return call.page(found, lambda made: comment_shape(call.world, repo, made))
+    return call.page(found, lambda made: legacy_review_comment(call.world, repo, made))
 
 
 @endpoint("PUT", "/repos/{owner}/{repo}/pulls/{pull_number}/reviews/{review_id}")
@@ -248,12 +248,13 @@ def find_review_comment(
     made = pull_of(one).review_comments[wanted] if one else None
     mine = made is not None and call.caller.user is not None and made.user_id == call.caller.user.id
     call.require(repo, "pull_requests", level, role="read" if mine else role)
-    if one is None or made is None or not _published(call, pull_of(one), made):
+    if one is None or made is None or not published(call, pull_of(one), made):
         raise not_found()
     return repo, one, made
 
 
-def _published(call: Call, pull: PullRequest, made: ReviewComment) -> bool:
+def published(call: Call, pull: PullRequest, made: ReviewComment) -> bool:
+    """Whether the caller may see a comment: one that came with a pending review is its author's alone."""
     review = pull.reviews.get(made.review_id or 0)
     return review is None or _sees(call, review)
 
@@ -363,37 +364,63 @@ async def reply(call: Call) -> Response:
 
 
 def _reply(call: Call, repo: Repo, one: Issue, parent_id: int, text: str) -> Response:
-    """Only to a thread's first comment: GitHub has no replies to replies."""
+    """Only to a thread's first comment: GitHub has no replies to replies.
+
+    https://docs.github.com/rest/pulls/comments#create-a-reply-for-a-review-comment
+    """
     pull = pull_of(one)
     parent = pull.review_comments.get(parent_id)
-    if parent is None or not _published(call, pull, parent):
+    if parent is None or not published(call, pull, parent):
         raise not_found()
     if parent.in_reply_to_id is not None:
         raise invalid_field(_RESOURCE, "in_reply_to", "invalid")
+    return call.answer(comment_shape(call.world, repo, add_reply(call, repo, one, parent, text)), 201)
+
+
+def add_reply(call: Call, repo: Repo, one: Issue, beside: ReviewComment, text: str) -> ReviewComment:
+    """Another comment in the thread of `beside`, with a review of its own."""
+    pull, now = pull_of(one), call.world.now()
+    checked_body(_RESOURCE, text)
     review = _lone_review(call.world, pull, call.actor, pull.head_sha)
-    now = call.world.now()
     made = replace(
-        parent,
+        beside,
         id=call.world.next_id(),
         review_id=review.id,
         user_id=call.actor.id,
         body=text,
         created_at=now,
         updated_at=now,
-        in_reply_to_id=parent.id,
+        in_reply_to_id=beside.in_reply_to_id or beside.id,
         reactions=[],
     )
     pull.review_comments[made.id] = made
-    pull.threads[parent.thread_id or 0].comment_ids.append(made.id)
+    pull.threads[beside.thread_id or 0].comment_ids.append(made.id)
     _submitted(call, repo, one, review, [made])
-    return call.answer(comment_shape(call.world, repo, made), 201)
+    return made
+
+
+# --- threads ---------------------------------------------------------------------------------------------------------
+
+
+def set_resolved(call: Call, repo: Repo, one: Issue, thread: ReviewThread, *, resolved: bool) -> None:
+    """GitHub offers this through GraphQL alone, and tells only of what has changed.
+
+    https://docs.github.com/webhooks/webhook-events-and-payloads#pull_request_review_thread
+    """
+    if thread.resolved == resolved:
+        return
+    thread.resolved = resolved
+    thread.resolved_by_id = call.actor.id if resolved else None
+    payload = payloads.pull_request_review_thread(call.world, repo, one, thread, call.actor)
+    action = "resolved" if resolved else "unresolved"
+    call.world.emit("pull_request_review_thread", action, repo, payload)
 
 
 @endpoint("GET", "/repos/{owner}/{repo}/pulls/{pull_number}/comments")
 async def list_pull_comments(call: Call) -> Response:
     repo, one = find_pull(call)
     pull = pull_of(one)
-    found = [made for made in pull.review_comments.values() if _published(call, pull, made)]
+    found = [made for made in pull.review_comments.values() if published(call, pull, made)]
     found.sort(key=lambda made: made.id, reverse=call.query("direction", "asc") == "desc")
     return call.page(found, lambda made: comment_shape(call.world, repo, made))
 

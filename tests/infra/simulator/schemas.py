@@ -45,7 +45,15 @@ class SchemaError(AssertionError):
 
 @cache
 def _description() -> Json:
-    return json.loads((OCTOKIT / "openapi" / "generated" / "api.github.com.json").read_bytes())
+    """Corrected where GitHub is known to answer otherwise: a comment on a line that has gone has nulls for its place.
+
+    https://github.com/github/rest-api-description/issues/5568
+    """
+    found = json.loads((OCTOKIT / "openapi" / "generated" / "api.github.com.json").read_bytes())
+    on_line = found["components"]["schemas"]["pull-request-review-comment"]["properties"]
+    for name in ("line", "position"):
+        on_line[name]["nullable"] = True
+    return found
 
 
 _MAY_BE_EMPTY = ("/repos/{}/{}/contents", "/repos/{}/{}/tarball")

@@ -48,6 +48,7 @@ KINDS = {
         "pull_request": f"{_ON_BOTH} converted_to_draft ready_for_review review_requested synchronize",
         "pull_request_review": "dismissed edited submitted",
         "pull_request_review_comment": "created deleted edited",
+        "pull_request_review_thread": "resolved unresolved",
     }.items()
     for action in actions.split()
 } | {"push", "status"}
@@ -120,6 +121,9 @@ async def drive_pulls(hub: Any) -> None:
     must(await hub.bot.post(f"{here}/requested_reviewers", json={"reviewers": ["ada"]}))
     await drive_reviews(hub, here)
     await hub.branch("main", {"between.txt": "b\n"})
+    await hub.branch("aside", {"aside.txt": "a\n"})
+    must(await hub.bot.post(f"{HERE}/merges", json={"base": "aside", "head": "topic"}), 201)
+    must(await hub.bot.post(f"{HERE}/merges", json={"base": "aside", "head": "topic"}), 204)
     must(await hub.wim.put(f"{here}/update-branch", json={}))
     must(await hub.wim.put(f"{here}/merge", json={}))
     must(await hub.ada.get(f"{here}/merge"))
@@ -143,6 +147,10 @@ async def drive_reviews(hub: Any, here: str) -> None:
     must(await hub.bot.get(comment))
     must(await hub.ada.patch(comment, json={"body": "how?"}))
     await drive_reactions(hub, comment)
+    node = next(iter(hub.repo.issues[int(here.rpartition("/")[2])].pull.threads.values())).node_id
+    for name in ("resolveReviewThread", "unresolveReviewThread"):
+        query = f'mutation {{ {name}(input: {{threadId: "{node}"}}) {{ thread {{ id }} }} }}'
+        assert "errors" not in must(await hub.bot.post("/graphql", json={"query": query}))
     must(await hub.ada.delete(comment))
 
 
