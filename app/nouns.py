@@ -451,7 +451,8 @@ class Patch:
     """The model's proposal: edits and its own words about them. Nothing has been checked yet.
 
     `answer` is set, and `edits` empty, when the model ends with a question or a finding instead of a change; `plan`
-    when a plan was asked for. `replies` are its words for the review threads that it was shown.
+    when a plan was asked for. `replies` are its words for the review threads that it was shown. `asks`: the answer is a
+    question, without whose answer it cannot go on.
     """
 
     edits: tuple[FileEdit, ...]
@@ -463,6 +464,7 @@ class Patch:
     answer: str | None = None
     plan: Plan | None = None
     replies: tuple[Reply, ...] = ()
+    asks: bool = False
 
 
 @dataclass(frozen=True, slots=True)
