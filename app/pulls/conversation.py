@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from typing import Final
+from uuid import UUID
 
 from app.errors import DeniedError, GoneError, MissingError
 from app.nouns import Action, Comment, Run
@@ -19,7 +20,11 @@ EDIT_EVERY: Final = timedelta(seconds=15)
 
 
 class Conversation:
-    """One run's voice. `bot_login` is the App's account: its slug and `[bot]`."""
+    """One run's voice. `bot_login` is the App's account: its slug and `[bot]`.
+
+    `key` is what its status comment is marked with and found by: the run's id, or one that several runs share in order to
+    edit one comment (`wording.ci_key`). What is said has to begin with its marker.
+    """
 
     def __init__(
         self,
@@ -31,9 +36,11 @@ class Conversation:
         record: Recorder,
         clock: Clock,
         bot_login: str,
+        key: UUID | str | None = None,
         edit_every: timedelta = EDIT_EVERY,
     ) -> None:
         self._run = run
+        self.key = run.id if key is None else key
         self._reader = reader
         self._writer = writer
         self._fence = fence
@@ -52,9 +59,7 @@ class Conversation:
         if not final and self._said_at is not None and self._clock() - self._said_at < self._edit_every:
             return self._status.id if self._status else None
         try:
-            self._status = await self._put(
-                marker(self._run.id), body, self._status, self._run.status_comment_id
-            )
+            self._status = await self._put(marker(self.key), body, self._status, self._run.status_comment_id)
         except (DeniedError, GoneError, MissingError):
             return None
         self._said_at = self._clock()

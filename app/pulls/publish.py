@@ -8,43 +8,26 @@ rules, over somebody else's commit, and backwards.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
 
 from app.errors import (
     AlreadyExistsError,
     DeniedError,
     InvalidError,
     MissingError,
-    RefusedError,
     StoppedError,
     TransientError,
 )
-from app.nouns import Action, Branch, Change, Commit, Publication, PullRequest, Request, Rule, Run, TreeChange
+from app.nouns import Action, Branch, Change, Commit, Publication, PullRequest, Request, Run, TreeChange
 from app.ports import Fence, Recorder, RepositoryReader, RepositoryWriter
-from app.pulls import wording
+from app.pulls import body, wording
 from app.pulls.branch import Choice, is_ours, judge, names
+from app.pulls.ours import RulesGuard, by_us, head_of, obey_rules, refused
 
 PERMISSIONS = {"contents": "write", "pull_requests": "write", "metadata": "read"}
 """What the publisher's token is narrowed to."""
-
-
-class RulesGuard(Protocol):
-    """Refuses (RefusedError) what the repository's effective rules and protection would not let us write."""
-
-    def __call__(
-        self,
-        *,
-        branch: str,
-        branch_rules: Sequence[Rule],
-        branch_protected: bool,
-        base: str,
-        base_rules: Sequence[Rule],
-        base_protected: bool,
-        commit_message: str,
-    ) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +39,6 @@ class PublishSettings:
 
     ready_after_seconds: float = 2.0
     template: str | None = None
-    checks_run: str | None = None
     keep_draft: bool = False
 
 
@@ -107,39 +89,20 @@ class _Publisher:
             pull = choice.pull_request
             commit = await self.reader.commit(pull.head_sha)
             return Publication(pull, choice.branch, commit.sha, commit.verified, created=True)
-        head = await _branch(self.reader, choice.branch)
-        message = wording.commit_message(
+        head = await head_of(self.reader, choice.branch)
+        message = body.commit_message(
             self.run.id, self.change, number=self.run.number, closes=not self.run.is_pull_request
         )
         base_ref = choice.pull_request.base_ref if choice.pull_request else self.request.base_ref
-        await self._rules(choice.branch, base_ref, head, message)
+        await obey_rules(
+            self.reader, self.guard, branch=choice.branch, base_ref=base_ref, head=head, message=message
+        )
         commit = await self._commit(choice, head, message)
-        pull = await self._pull_request(choice)
+        pull = await self._pull_request(choice, commit.sha)
         created = wording.opened_marker(self.run.id) in pull.body
         if created and pull.draft and not self.settings.keep_draft:
             pull = await self._ready(pull, commit.sha)
         return Publication(pull, choice.branch, commit.sha, commit.verified, created=created)
-
-    async def _rules(self, branch: str, base_ref: str, head: Branch | None, message: str) -> None:
-        """Rulesets answer for a branch that does not exist yet; classic protection is seen on one that does.
-
-        `protected` is also what GitHub says of a branch that a ruleset covers, such as one that forbids force pushes
-        everywhere: those rules are kept one by one. https://docs.github.com/en/rest/branches/branches#list-branches
-        """
-        base = await self.reader.branch(base_ref)
-        rules = await self.reader.rules(branch)
-        protected = head is not None and head.protected and not rules
-        self.guard(
-            branch=branch,
-            branch_rules=rules,
-            branch_protected=protected,
-            base=base.name,
-            base_rules=await self.reader.rules(base.name),
-            base_protected=base.protected,
-            commit_message=message,
-        )
-        if protected:
-            raise _refused("branch_protected")
 
     # --- the commit and its branch -----------------------------------------------------------------------------------
 
@@ -174,7 +137,7 @@ class _Publisher:
 
     async def _look_again(self, branch: str) -> Commit:
         """Somebody was quicker: an earlier attempt of this run, whose commit is taken, or somebody else."""
-        head = await _branch(self.reader, branch)
+        head = await head_of(self.reader, branch)
         there = await self._adopt(head, revising=False) if head is not None else None
         if there is None:
             raise TransientError("The branch moved while it was written to.", reason="branch_moved")
@@ -185,12 +148,12 @@ class _Publisher:
         commit = await self.reader.commit(head.sha)
         if not revising and head.sha == self.request.base_sha:
             return None
-        if not _by_us(commit):
-            raise _refused("human_commits")
-        if wording.has_trailer(commit.message, self.run.id):
-            return commit
+        if not by_us(commit):
+            raise refused("human_commits")
+        if wording.has_trailer(commit.message, self.run.id) and len(commit.parents) == 1:
+            return commit  # a merge is this run's update from the base branch, on which its change is built
         if head.sha != self.request.base_sha:
-            raise _refused("branch_moved")
+            raise refused("branch_moved")
         return None
 
     async def _make_commit(self, message: str) -> Commit:
@@ -217,40 +180,36 @@ class _Publisher:
 
     # --- the pull request --------------------------------------------------------------------------------------------
 
-    async def _pull_request(self, choice: Choice) -> PullRequest:
+    async def _pull_request(self, choice: Choice, sha: str) -> PullRequest:
         if choice.pull_request is None:
-            return await self._open(choice.branch)
-        return await self._revise(choice.pull_request)
+            return await self._open(choice.branch, sha)
+        return await self._revise(choice.pull_request, sha)
 
-    async def _revise(self, pull: PullRequest) -> PullRequest:
+    async def _revise(self, pull: PullRequest, sha: str) -> PullRequest:
         if wording.marker(self.run.id) in pull.body:
             return pull
-        body = wording.revised_body(
-            pull.body,
-            self.run.id,
-            self.change,
-            ledger_head=self.ledger_head,
-            checks_run=self.settings.checks_run,
+        revised_body = body.revised_body(
+            pull.body, self.run.id, self.change, ledger_head=self.ledger_head, commit_sha=sha
         )
         await self._still_ours()
-        revised = await self.writer.update_pull_request(pull.number, body=body)
+        revised = await self.writer.update_pull_request(pull.number, body=revised_body)
         await self.record(Action.PULL_REQUEST_UPDATED, number=revised.number, branch=revised.head_ref)
         return revised
 
-    async def _open(self, branch: str) -> PullRequest:
+    async def _open(self, branch: str, sha: str) -> PullRequest:
         await self.fence()
         try:
-            pull = await self._create(branch, draft=True)
+            pull = await self._create(branch, sha, draft=True)
         except AlreadyExistsError:
             # GitHub's "already exists" speaks of open ones only, and somebody may have opened it just now.
             for found in await self.reader.pull_requests(head_branch=branch, state="open"):
-                return await self._revise(found)
+                return await self._revise(found, sha)
             raise TransientError("A pull request came and went.", reason="pull_request_moved") from None
         except InvalidError as error:
             if error.reason != "drafts_unsupported":
                 raise
             await self.fence()
-            pull = await self._create(branch, draft=False)
+            pull = await self._create(branch, sha, draft=False)
         await self.record(
             Action.PULL_REQUEST_OPENED,
             number=pull.number,
@@ -260,19 +219,19 @@ class _Publisher:
         )
         return pull
 
-    async def _create(self, branch: str, *, draft: bool) -> PullRequest:
-        body = wording.pull_request_body(
+    async def _create(self, branch: str, sha: str, *, draft: bool) -> PullRequest:
+        new_body = body.pull_request_body(
             self.run.id,
             self.change,
             number=self.run.number,
             closes=not self.run.is_pull_request,
             ledger_head=self.ledger_head,
             template=self.settings.template,
-            checks_run=self.settings.checks_run,
+            commit_sha=sha,
         )
         return await self.writer.create_pull_request(
-            title=wording.title(self.change, self.run.number),
-            body=body,
+            title=body.title(self.change, self.run.number),
+            body=new_body,
             head=branch,
             base=self.request.base_ref,
             draft=draft,
@@ -307,11 +266,11 @@ async def choose_branch(run: Run, reader: RepositoryReader, *, asked_on: PullReq
     opened = wording.opened_marker(run.id)
     if asked_on is not None and run.is_pull_request:
         if not is_ours(asked_on.head_ref) or asked_on.head_repository_id != run.repository_id:
-            raise _refused("not_our_pull_request")
+            raise refused("not_our_pull_request")
         pulls = await reader.pull_requests(head_branch=asked_on.head_ref)
         choice = judge(asked_on.head_ref, pulls, opened)
         if choice is None or choice.pull_request is None:
-            raise _refused("pull_request_closed")
+            raise refused("pull_request_closed")
         return choice
     candidates = names(run.number)
     while True:
@@ -325,33 +284,14 @@ async def choose_branch(run: Run, reader: RepositoryReader, *, asked_on: PullReq
 
 async def require_ours(branch: str, reader: RepositoryReader) -> None:
     """Hands off a branch that somebody else has committed to: RefusedError (`human_commits`)."""
-    head = await _branch(reader, branch)
-    if head is not None and not _by_us(await reader.commit(head.sha)):
-        raise _refused("human_commits")
+    head = await head_of(reader, branch)
+    if head is not None and not by_us(await reader.commit(head.sha)):
+        raise refused("human_commits")
 
 
 async def _left_by_another_run(run: Run, reader: RepositoryReader, branch: str) -> bool:
-    head = await _branch(reader, branch)
+    head = await head_of(reader, branch)
     if head is None:
         return False
     commit = await reader.commit(head.sha)
-    return _by_us(commit) and not wording.has_trailer(commit.message, run.id)
-
-
-async def _branch(reader: RepositoryReader, name: str) -> Branch | None:
-    try:
-        return await reader.branch(name)
-    except MissingError as error:
-        if error.reason == "repository_empty":
-            raise
-        return None
-
-
-def _by_us(commit: Commit) -> bool:
-    """Our trailer, and no person as its author (GitHub names none where it knows no account for the address)."""
-    by_a_bot = commit.author_login is None or commit.author_login.endswith("[bot]")
-    return by_a_bot and wording.has_trailer(commit.message)
-
-
-def _refused(reason: str) -> RefusedError:
-    return RefusedError(wording.why(reason)[0], reason=reason)
+    return by_us(commit) and not wording.has_trailer(commit.message, run.id)

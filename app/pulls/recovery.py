@@ -36,13 +36,14 @@ async def left_by_this_run(run: Run, choice: Choice, reader: RepositoryReader) -
 
 
 async def was_published(run: Run, reader: RepositoryReader) -> bool:
-    """Whether an earlier attempt put this run's commit or pull request on GitHub.
+    """Whether an earlier attempt put this run's change or pull request on GitHub: an update from the base branch is neither.
 
     What was asked is done then, whatever was edited, closed or merged since.
     """
     if run.branch is None:
         return False
-    if await _head(run, run.branch, reader) is not None:
+    head = await _head(run, run.branch, reader)
+    if head is not None and len(head.parents) == 1:
         return True
     opened = wording.opened_marker(run.id)
     return any(opened in pull.body for pull in await reader.pull_requests(head_branch=run.branch))
@@ -78,7 +79,7 @@ async def _bytes(reader: RepositoryReader, entry: TreeEntry | None) -> bytes | N
 
 
 def _words(message: str) -> tuple[str, str]:
-    """The title and the summary, without the closing line and the trailer that `wording.commit_message` adds."""
+    """The title and the summary, without the closing line and the trailer that `body.commit_message` adds."""
     title, _, rest = message.partition("\n\n")
     body = [part for part in rest.split("\n\n") if part]
     return title.strip(), "\n\n".join(body[:-1])

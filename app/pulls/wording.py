@@ -6,7 +6,8 @@ done so. Nothing here says that a check passed which was not run.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 from typing import Final
@@ -19,17 +20,9 @@ from app.errors import (
     StoppedError,
     TransientError,
 )
-from app.nouns import Change, Checks, Outcome, RunState, Spending
-from app.pulls.neutralise import BODY_LIMIT, code, cut, length, neutralise, one_line
-from app.pulls.template import fill
-
-TITLE_LIMIT: Final = 256
-SUBJECT_LIMIT: Final = 72
-PATH_SHOWN: Final = 300
-LIST_LIMIT: Final = 8_000
-
-BLOCK_BEGIN: Final = "<!-- magicode:begin -->"
-BLOCK_END: Final = "<!-- magicode:end -->"
+from app.nouns import Checks, Outcome, Plan, Publication, PullRequest, RunState, Spending
+from app.pulls.ci import Diagnosis, Found
+from app.pulls.neutralise import BODY_LIMIT, code, cut, neutralise, one_line
 
 TRAILER: Final = "MagiCode-Run"
 
@@ -69,6 +62,13 @@ def trailer(run_id: UUID) -> str:
     return f"{TRAILER}: {run_id}"
 
 
+def commit_name(sha: str) -> str:
+    """GitHub links it by itself where it stands as plain text, and not in code.
+    https://docs.github.com/en/get-started/writing-on-github/working-with-advanced-formatting/autolinked-references-and-urls#commit-shas
+    """
+    return sha[:10]
+
+
 def has_trailer(message: str, run_id: UUID | None = None) -> bool:
     """Whether a commit's message ends with our trailer (of this run)."""
     last = message.rstrip().rsplit("\n", 1)[-1]
@@ -78,7 +78,7 @@ def has_trailer(message: str, run_id: UUID | None = None) -> bool:
 # --- the status comment ----------------------------------------------------------------------------------------------
 
 
-def working(run_id: UUID, stage: Stage, *, cost_usd: Decimal | None = None) -> str:
+def working(run_id: UUID | str, stage: Stage, *, cost_usd: Decimal | None = None) -> str:
     """The stages in order: done, at work, to come."""
     stages = list(Stage)
     at = stages.index(stage)
@@ -100,17 +100,44 @@ _ENDS: Final = {
 }
 
 
-def ended(run_id: UUID, outcome: Outcome, spending: Spending | None, ledger_head: str) -> str:
+_ENDS_WELL: Final = {
+    "planned": "A plan",
+    "question": "A question first",
+    "explained": "Explained",
+    "undone": "Undone",
+    "base_updated": "Brought up to date",
+    "base_conflicts": "In conflict with its base",
+    "ci_base": "CI fails, and not because of this change",
+    "ci_infrastructure": "CI fails, and not because of this change",
+    "same_failure": "CI still fails",
+    "mend_tries": "CI still fails",
+    "merged": "Merged",
+    "closed": "Closed",
+    "human_commits": "Yours now",
+}
+"""Headings by the reason of an end, where the state alone says too little."""
+
+
+def ended(run_id: UUID | str, outcome: Outcome, spending: Spending | None, ledger_head: str) -> str:
     """The final state: which, why, what it cost, what to do next, and the action log's head."""
     link = f": #{outcome.pull_request}" if outcome.pull_request else ""
-    parts = [f"**{_ENDS.get(outcome.state, 'Ended')}**{link}."]
+    heading = _ENDS_WELL.get(outcome.reason) or _ENDS.get(outcome.state, "Ended")
+    parts = [f"**{heading}**{link}."]
     if outcome.message:
         message = outcome.message
         parts.append(message if isinstance(message, Ours) else neutralise(message))
     if outcome.next_step:
         parts.append(f"**Next:** {neutralise(outcome.next_step)}")
-    parts.append(_footer(spending, ledger_head))
+    parts.append(footer(spending, ledger_head))
     return _body(run_id, "\n\n".join(parts))
+
+
+def with_remarks(message: str, remarks: Sequence[Ours]) -> str:
+    """The message, and below it what people are told beside it."""
+    if not remarks:
+        return message
+    first = message if isinstance(message, Ours) else neutralise(message)
+    return Ours("\n\n".join(part for part in (first, *remarks) if part))
 
 
 def checks_ended(checks: Checks) -> str:
@@ -124,7 +151,7 @@ def _body(key: UUID | str, text: str) -> str:
     return cut(f"{marker(key)}\n{text}", BODY_LIMIT)
 
 
-def _footer(spending: Spending | None, ledger_head: str) -> str:
+def footer(spending: Spending | None, ledger_head: str) -> str:
     head = f"Action log head: {code(ledger_head)}" if ledger_head else "Action log head: none yet"
     return f"<sub>{cost(spending)} · {head}</sub>"
 
@@ -152,117 +179,246 @@ def _tokens(spending: Spending) -> str:
     return f"{spending.input_tokens:,} tokens in, {spending.output_tokens:,} out{turns}{model}"
 
 
-# --- the commit and the pull request ---------------------------------------------------------------------------------
+# --- plans, questions, explanations ----------------------------------------------------------------------------------
+
+PLAN_BEGIN: Final = "<!-- magicode:plan -->"
+PLAN_END: Final = "<!-- magicode:plan:end -->"
+_ITEMS: Final = 40
 
 
-def title(change: Change, number: int) -> str:
-    return one_line(change.title, TITLE_LIMIT) or f"Change for issue {number}"
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a change may cost: `usd` None where no price is known; `past` changes of this repository that it is the median
+    of, 0 where it was told from the plan's own cost."""
+
+    usd: Decimal | None
+    past: int
 
 
-def commit_message(run_id: UUID, change: Change, *, number: int, closes: bool) -> str:
-    """Subject, summary, `Fixes #n` (issues only), and our trailer last.
-
-    https://docs.github.com/en/issues/tracking-your-work-with-issues/using-issues/linking-a-pull-request-to-an-issue
-    """
-    subject = one_line(change.title, SUBJECT_LIMIT) or f"Change for issue {number}"
-    summary = cut(neutralise(change.summary), 8_000, "(Cut here.)")
-    closing = f"Fixes #{number}\n" if closes else ""
-    return "\n\n".join(part for part in (subject, summary, closing + trailer(run_id)) if part)
-
-
-def pull_request_body(
-    run_id: UUID,
-    change: Change,
-    *,
-    number: int,
-    closes: bool,
-    ledger_head: str,
-    template: str | None = None,
-    checks_run: str | None = None,
-) -> str:
-    """The body of a new pull request. With a template of the repository's own, its headings are filled first.
-
-    `checks_run` is what plain code knows about checks that it ran; without it the body says that none was run.
-    """
-    sections = {"summary": neutralise(change.summary), "checked": _checked(change, checks_run)}
-    filled, placed = fill(template, sections) if template else ("", frozenset[str]())
-    closing = f"Fixes #{number}" if closes else ""
-    block = _block(run_id, change, ledger_head, {k: v for k, v in sections.items() if k not in placed})
-    head = "\n\n".join(part for part in (opened_marker(run_id), closing) if part)
-    room = BODY_LIMIT - length(head) - length(block) - 8
-    middle = cut(filled, max(room, 1_000), "(The template was cut here.)")
-    return cut("\n\n".join(part for part in (head, middle, block) if part))
-
-
-def revised_body(
-    body: str, run_id: UUID, change: Change, *, ledger_head: str, checks_run: str | None = None
-) -> str:
-    """The body of an open pull request with our block replaced, and every other word of it as people left it."""
-    sections = {"summary": neutralise(change.summary), "checked": _checked(change, checks_run)}
-    block = _block(run_id, change, ledger_head, sections)
-    before, begin, rest = body.partition(BLOCK_BEGIN)
-    _, end, after = rest.partition(BLOCK_END)
-    kept = (before, after) if begin and end else (f"{body.rstrip()}\n\n", "")
-    room = BODY_LIMIT - length(block)
-    first = cut(kept[0], max(room - 2_000, 2_000), "(Cut here.)\n\n")
-    return cut(first + block + kept[1])
-
-
-def _block(run_id: UUID, change: Change, ledger_head: str, sections: dict[str, str]) -> str:
-    """Cut from within, so that its ends and its marker stay."""
-    parts = [BLOCK_BEGIN, marker(run_id)]
-    if "summary" in sections:
-        parts += ["## What was changed, and why", cut(sections["summary"], 24_000, "(Cut here.)")]
-    if "checked" in sections:
-        parts += ["## How it was checked", cut(sections["checked"], 8_000, "(Cut here.)")]
-    parts += ["## Files", _files(change), "---", _footer(change.spending, ledger_head), BLOCK_END]
-    return "\n\n".join(parts)
-
-
-def _checked(change: Change, checks_run: str | None) -> str:
-    if checks_run:
-        return neutralise(checks_run)
-    said = "MagiCode ran none of the repository's checks on this change; your own checks and a review decide."
-    if change.checked_how.strip():
-        quoted = "\n".join(f"> {line}" for line in neutralise(change.checked_how).split("\n"))
-        said += f"\n\nThe model's own words about it, which nobody has verified:\n\n{quoted}"
-    return said
-
-
-def _files(change: Change) -> str:
-    changed = [
-        f"- {code(edit.path[:PATH_SHOWN])} "
-        f"({'created' if edit.before is None else 'deleted' if edit.after is None else 'changed'})"
-        for edit in change.edits
+def plan_text(plan: Plan, estimate: Estimate, mention: str = "magicode") -> Ours:
+    """Files, steps, risks, what it may cost, and how to start it. What stands between the marks is what is worked on."""
+    files = _list(f"{code(path[:300])}: {one_line(what, 500)}" for path, what in plan.files)
+    steps = "\n".join(
+        f"{place}. {one_line(step, 1_000)}" for place, step in enumerate(plan.steps[:_ITEMS], 1)
+    )
+    risks = _list(one_line(risk, 1_000) for risk in plan.risks)
+    parts = [
+        PLAN_BEGIN,
+        cut(neutralise(plan.summary), 12_000, "(Cut here.)"),
+        f"**Files**\n\n{files or '- none named'}",
+        f"**Steps**\n\n{steps or '1. none named'}",
+        f"**Risks**\n\n{risks or '- none that I see'}",
+        PLAN_END,
+        f"**Cost:** {_estimated(estimate)}",
+        _how_to_go(mention),
     ]
-    lines = f"{change.added_lines} line(s) added, {change.removed_lines} removed."
-    if not change.looked_at:
-        return f"{_first(changed)}\n\n{lines}"
-    looked = _first([f"- {code(path[:PATH_SHOWN])}" for path in change.looked_at])
-    summary = f"<summary>Files looked at ({len(change.looked_at)})</summary>"
-    return f"{_first(changed)}\n\n{lines}\n\n<details>{summary}\n\n{looked}\n\n</details>"
+    return Ours(cut("\n\n".join(part for part in parts if part), 60_000))
 
 
-def _first(lines: Sequence[str]) -> str:
-    """As many of the lines as a list may take of the body, and how many more there are."""
-    shown: list[str] = []
-    room = LIST_LIMIT
-    for line in lines:
-        room -= length(line) + 1
-        if room < 0:
-            break
-        shown.append(line)
-    more = len(lines) - len(shown)
-    return "\n".join([*shown, *([f"- … and {more} more"] if more else [])])
+def _how_to_go(mention: str) -> str:
+    return (
+        f"**Next:** nothing is changed yet. To start, comment with the mention of {code(mention)} and the word `go`. "
+        "To change the plan, edit it in this comment first: what stands here then is what I work on."
+    )
+
+
+def plan_in(body: str, run_id: UUID | str) -> str | None:
+    """The plan in this run's comment, as people have edited it; None where marks are gone or nothing is between them."""
+    _, begin, rest = body.partition(PLAN_BEGIN)
+    text, end, _ = rest.partition(PLAN_END)
+    whole = marker(run_id) in body and begin and end
+    return text.strip() or None if whole else None
+
+
+def question(text: str) -> Outcome:
+    """The model needs to know one thing before it can begin."""
+    step = "answer it in a comment that mentions me, and I begin."
+    return Outcome(RunState.ANSWERED, "question", text, step)
+
+
+def explained(text: str) -> Outcome:
+    return Outcome(
+        RunState.ANSWERED,
+        "explained",
+        text,
+        "ask for a change, or ask again, in a new comment that mentions me.",
+    )
+
+
+def _estimated(estimate: Estimate) -> str:
+    if estimate.usd is None:
+        return "unknown, since no price is known for this model. `up to $…` after `go` sets a limit."
+    basis = (
+        f"the median of the last {estimate.past} changes here"
+        if estimate.past
+        else "told from what this plan cost, since too few changes were made here yet"
+    )
+    return f"about {dollars(estimate.usd)} ({basis}). `up to $…` after `go` sets a limit."
+
+
+def _list(items: Iterable[str]) -> str:
+    lines = [f"- {item}" for item in items]
+    more = [f"- … and {len(lines) - _ITEMS} more"] if len(lines) > _ITEMS else []
+    return "\n".join([*lines[:_ITEMS], *more])
+
+
+# --- failing CI ------------------------------------------------------------------------------------------------------
+
+
+def ci_key(pull_request: int) -> str:
+    """The key of the one status comment about a pull request's CI, which every try edits."""
+    return f"ci-{pull_request}"
+
+
+def mending(attempt: int, tries: int, head_sha: str) -> Ours:
+    """What a try begins with."""
+    return Ours(
+        f"CI failed on {commit_name(head_sha)}. Try {attempt} of {tries}: reading what failed, and mending it."
+    )
+
+
+def mended(publication: Publication, attempt: int, tries: int, diagnosis: Diagnosis | None = None) -> Outcome:
+    """A try was pushed; what comes of it is not known yet."""
+    what = f" after {_names(diagnosis.ours)} failed" if diagnosis and diagnosis.ours else ""
+    left = tries - attempt
+    said = f"Try {attempt} of {tries}: pushed {commit_name(publication.commit_sha)}{what}. CI decides whether it helped."
+    rest = (
+        f"if it fails again, I try {_times(left)} more."
+        if left
+        else "this was the last try; if it fails again, it is left to you."
+    )
+    return Outcome(
+        RunState.UPDATED,
+        "mended",
+        Ours(said),
+        rest,
+        pull_request=publication.pull_request.number,
+        head_sha=publication.commit_sha,
+    )
+
+
+def failing_on_base(diagnosis: Diagnosis) -> Ours:
+    """All that failed fails without the change too, or is not its doing."""
+    return Ours(
+        "CI failed here, and it fails on the base branch too, without this change. So I changed nothing.\n\n"
+        f"{_whys((*diagnosis.on_base, *diagnosis.infrastructure))}"
+    )
+
+
+def infrastructure(diagnosis: Diagnosis) -> Ours:
+    return Ours(
+        "CI failed here, and nothing that I can read says that this change is the cause. So I changed nothing.\n\n"
+        f"{_whys(diagnosis.infrastructure)}"
+    )
+
+
+def same_failure(diagnosis: Diagnosis) -> Ours:
+    return Ours(
+        f"The same failure came back after my last try: {_names(diagnosis.ours)}. Trying the same again would only cost money, "
+        "so I stopped."
+    )
+
+
+def given_up(tries: int) -> Ours:
+    return Ours(f"CI still fails after {_times(tries)}, and that is as often as I try. It is left to you.")
+
+
+def hands_off(pull: PullRequest) -> Ours:
+    """Said once when a person has committed to the branch of ours."""
+    return Ours(
+        f"Somebody has committed to {code(pull.head_ref)}, so it is theirs now: I push nothing more there and leave its CI alone."
+    )
+
+
+def over(pull: PullRequest) -> Ours:
+    """Merged or closed: nothing more is done there."""
+    if pull.merged:
+        return Ours("It was merged. I do nothing more here.")
+    return Ours(
+        "It was closed without being merged. I do nothing more here; asking again on the issue begins a new one."
+    )
+
+
+def _whys(found: Sequence[Found]) -> str:
+    return _list(f"{code(one.check.name[:200])}: {one.why}" for one in found)
+
+
+def _names(found: Sequence[Found]) -> str:
+    shown = ", ".join(code(one.check.name[:100]) for one in found[:5])
+    return f"{shown} and {len(found) - 5} more" if len(found) > 5 else shown
+
+
+def _times(count: int) -> str:
+    return {1: "once", 2: "twice"}.get(count, f"{count} times")
+
+
+# --- the base branch, undoing, threads -------------------------------------------------------------------------------
+
+
+def updated_from_base(base_ref: str, commit_sha: str) -> Ours:
+    return Ours(
+        f"Merged {code(base_ref)} into the branch with {commit_name(commit_sha)}; nothing was forced."
+    )
+
+
+def conflicts(paths: Sequence[str], base_ref: str) -> Ours:
+    """The base does not merge cleanly."""
+    if not paths:
+        return Ours(
+            f"{code(base_ref)} has moved and does not merge cleanly here. Nothing was merged; merge it by hand."
+        )
+    return Ours(
+        f"{code(base_ref)} has moved and does not merge cleanly here. Changed on both sides:\n\n"
+        f"{_list(code(path[:300]) for path in paths)}\n\nNothing was merged and nothing was forced. Merge it by hand, or close "
+        "this pull request and ask again on the issue for one from where the base is now."
+    )
+
+
+def undone(publication: Publication, undone_sha: str) -> Outcome:
+    said = (
+        f"{commit_name(publication.commit_sha)} takes back what {commit_name(undone_sha)} changed. It is a new commit: nothing was "
+        "forced, and both stay in the history."
+    )
+    return Outcome(
+        RunState.UPDATED,
+        "undone",
+        Ours(said),
+        "say what you want instead, ask to undo the change before it too, or close the pull request.",
+        pull_request=publication.pull_request.number,
+        head_sha=publication.commit_sha,
+    )
+
+
+def undo_over_merge(paths: Sequence[str]) -> Ours:
+    return Ours(
+        "Since my last change, an update from the base branch has touched the same files, so taking it back would take back "
+        f"work of others too:\n\n{_list(code(path[:300]) for path in paths)}\n\nI changed nothing."
+    )
+
+
+def thread_reply(key: str, words: str, commit_sha: str | None, reason: str) -> str:
+    """One reply in a review thread. `words` are the model's about this thread, `reason` says why nothing was changed."""
+    said = cut(neutralise(words), 10_000, "(Cut here.)")
+    if commit_sha is not None:
+        said = f"{said}\n\nCommit: {commit_name(commit_sha)}" if said else f"See {commit_name(commit_sha)}."
+    else:
+        why_not = reason if isinstance(reason, Ours) else cut(neutralise(reason), 10_000, "(Cut here.)")
+        nothing = "Nothing was changed for this."
+        said = said or (f"{nothing} {why_not}" if why_not else nothing)
+    return _body(key, said)
 
 
 # --- help, near misses, a second request ----------------------------------------------------------------------------
 
 _VERBS: Final = (
     ("fix", "work on this issue and open a pull request (also: plain words after the mention)"),
-    ("revise", "change the open pull request (also: plain words on a pull request of ours)"),
-    ("retry", "start a run again that failed"),
+    ("plan", "say first what would be changed, how, and what it may cost"),
+    ("go", "work on the plan that stands here, as you have edited it"),
+    ("revise", "change the open pull request (also: plain words on a pull request of ours, or a review)"),
+    ("explain", "answer a question about the code, and change nothing"),
+    ("retry", "start the last request again that failed"),
     ("cancel", "stop the run that is at work here"),
+    ("undo", "take back my last change on the pull request, with a new commit"),
     ("help", "this list"),
 )
 
@@ -341,6 +497,22 @@ _WHY: Final[dict[str, tuple[str, str]]] = {
         "This pull request was not opened by me, and I commit to no branch of others.",
         "ask on the issue instead.",
     ),
+    "head_moved": (
+        "The branch has a newer commit than the one whose CI failed, so that failure is left alone.",
+        "nothing: CI on the newer commit decides.",
+    ),
+    "nothing_to_undo": (
+        "There is no change of mine on this pull request that is not undone already.",
+        "close the pull request if nothing of it is wanted.",
+    ),
+    "nothing_to_retry": (
+        "No request of mine here has failed, so there is nothing to start again.",
+        "ask for what you want with `fix` or `revise`.",
+    ),
+    "no_pull_request": (
+        "There is no open pull request of mine here.",
+        "ask for a change with `fix` first.",
+    ),
     "pull_request_closed": ("This pull request is closed.", "reopen it, or ask again on the issue."),
     "branch_rules": (
         "The repository's rules do not let me write this branch or commit.",
@@ -404,6 +576,20 @@ _NEXT: Final = (
     ("edited_since", "read it once more and ask again."),
     ("no_write_permission", "somebody with write access makes the same request."),
     ("closed", "reopen it and ask again."),
+    (
+        "same_failure",
+        "look at its log, and say in a comment that mentions me what to do about it, or go on by hand.",
+    ),
+    (
+        "mend_tries",
+        "look at its log, and say in a comment that mentions me what to do about it, or go on by hand.",
+    ),
+    ("ci_", "start the failed jobs again on GitHub once the cause is gone; nothing here waits for it."),
+    (
+        "undo_over_merge",
+        "take it back by hand, or say in a comment that mentions me what should be different.",
+    ),
+    ("no_plan", "ask for a plan with `plan`, or for the change with `fix`."),
     ("assigned", "one of them asks, or you assign yourself or me too, and ask again."),
     ("already_fixed", "review that one; if it does not solve this, unlink or close it and ask again."),
     ("opted_out", "take the label off if it no longer holds, and ask again."),

@@ -21,15 +21,20 @@ from app.nouns import (
     Checks,
     Comment,
     Commit,
+    Comparison,
+    FailedCheck,
     FileEdit,
     PullRequest,
     Repository,
     Request,
+    ReviewThread,
     Rule,
     Run,
     RunState,
     Spending,
+    Tree,
     TreeChange,
+    TreeEntry,
 )
 
 NOW = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
@@ -117,6 +122,7 @@ class FakeGitHub:
         default_factory=lambda: {BASE_SHA: Commit(BASE_SHA, sha("tree"), (), "First", "ada", True)}
     )
     trees: dict[str, tuple[str, tuple[TreeChange, ...]]] = field(default_factory=dict)
+    files: dict[str, dict[str, TreeEntry]] = field(default_factory=lambda: {sha("tree"): {}})
     blobs: dict[str, bytes] = field(default_factory=dict)
     pulls: dict[int, PullRequest] = field(default_factory=dict)
     comments: dict[int, Comment] = field(default_factory=dict)
@@ -128,6 +134,9 @@ class FakeGitHub:
     after_effect: Callable[[str], None] = lambda _: None
     refuse: dict[str, Exception] = field(default_factory=dict)
     next_number: int = 100
+    threads: dict[int, ReviewThread] = field(default_factory=dict)
+    failed: dict[str, list[FailedCheck]] = field(default_factory=dict)
+    logs: dict[int, str] = field(default_factory=dict)
 
     def effect(self, name: str) -> None:
         self.effects.append(name)
@@ -172,6 +181,37 @@ class FakeGitHub:
             raise MissingError
         return self.comments[comment_id]
 
+    async def tree(self, wanted: str) -> Tree:
+        entries = self.files[self.commits[wanted].tree_sha]
+        return Tree(self.commits[wanted].tree_sha, tuple(entries[path] for path in sorted(entries)))
+
+    async def compare(self, base: str, head: str) -> Comparison:
+        ours, theirs = (self.history(self.refs.get(one, one)) for one in (head, base))
+        common = next(one for one in ours if one in theirs)
+        return Comparison(len(set(ours) - set(theirs)), len(set(theirs) - set(ours)), common)
+
+    async def failed_checks(self, wanted: str) -> Sequence[FailedCheck]:
+        return self.failed.get(wanted, [])
+
+    async def job_log(self, job_id: int, *, last_bytes: int) -> str:
+        if job_id not in self.logs:
+            raise MissingError
+        return self.logs[job_id][-last_bytes:]
+
+    async def review_threads(self, number: int) -> Sequence[ReviewThread]:
+        return list(self.threads.values())
+
+    def history(self, wanted: str) -> list[str]:
+        """Newest first, each commit once, first parents before others."""
+        seen: list[str] = []
+        at = [wanted]
+        while at:
+            one = at.pop(0)
+            if one not in seen:
+                seen.append(one)
+                at += self.commits[one].parents
+        return seen
+
     # writing
 
     async def create_blob(self, content: bytes) -> str:
@@ -182,7 +222,13 @@ class FakeGitHub:
         return made
 
     async def create_tree(self, base_tree: str, changes: Sequence[TreeChange]) -> str:
-        made = sha("tree", base_tree, changes)
+        files = dict(self.files.get(base_tree, {}))
+        for one in changes:
+            files.pop(one.path, None)
+            if one.blob_sha is not None:
+                files[one.path] = TreeEntry(one.path, one.mode, one.blob_sha, 1)
+        made = sha("tree", *sorted((e.path, e.mode, e.sha) for e in files.values()))
+        self.files[made] = files
         self.trees[made] = (base_tree, tuple(changes))
         self.effect("create_tree")
         return made
@@ -211,11 +257,37 @@ class FakeGitHub:
         self.before("update_ref")
         if self.refs[branch] not in self.commits[wanted].parents:
             raise InvalidError(reason="not_fast_forward")
-        self.refs[branch] = wanted
-        for number, pull in self.pulls.items():
-            if pull.head_ref == branch and pull.state == "open":
-                self.pulls[number] = replace(pull, head_sha=wanted)
+        self.move(branch, wanted)
         self.effect("update_ref")
+
+    async def merge(self, branch: str, head_sha: str, message: str) -> Commit | None:
+        self.before("merge")
+        ours = self.refs[branch]
+        if head_sha in self.history(ours):
+            return None
+        parted = next(one for one in self.history(ours) if one in self.history(head_sha))
+        old, here, there = (self.files[self.commits[one].tree_sha] for one in (parted, ours, head_sha))
+        merged = dict(here)
+        for path in old.keys() | there.keys():
+            if old.get(path) == there.get(path):
+                continue
+            if here.get(path) not in (old.get(path), there.get(path)):
+                raise InvalidError("It does not merge.", reason="merge_conflict")
+            merged.pop(path, None)
+            if path in there:
+                merged[path] = there[path]
+        made = self.commit_by(BOT.login, message, merged, ours, head_sha)
+        self.move(branch, made)
+        self.effect("merge")
+        return self.commits[made]
+
+    async def reply_in_thread(self, number: int, comment_id: int, body: str) -> Comment:
+        self.before(f"reply {comment_id}")
+        thread = self.threads[comment_id]
+        made = Comment(self.number(), body, BOT, "https://github.com/c", NOW, NOW, reply_to=comment_id)
+        self.threads[comment_id] = replace(thread, comments=(*thread.comments, made))
+        self.effect("reply")
+        return made
 
     async def create_pull_request(
         self, *, title: str, body: str, head: str, base: str, draft: bool
@@ -272,9 +344,39 @@ class FakeGitHub:
     def close(self, number: int, *, merged: bool = False) -> None:
         self.pulls[number] = replace(self.pulls[number], state="closed", merged=merged)
 
+    def move(self, branch: str, wanted: str) -> None:
+        self.refs[branch] = wanted
+        for number, pull in self.pulls.items():
+            if pull.head_ref == branch and pull.state == "open":
+                self.pulls[number] = replace(pull, head_sha=wanted)
+
+    def commit_by(self, login: str | None, message: str, files: dict[str, TreeEntry], *parents: str) -> str:
+        tree = sha("tree", *sorted((e.path, e.mode, e.sha) for e in files.values()))
+        self.files[tree] = files
+        made = Commit(sha("by", login, message, tree, parents), tree, parents, message, login, False)
+        self.commits[made.sha] = made
+        return made.sha
+
+    def write(self, branch: str, login: str, message: str, **texts: str | None) -> str:
+        """Somebody's commit on a branch: `__` in a name stands for a slash and `_` for a dot, None removes the file."""
+        files = dict(self.files[self.commits[self.refs[branch]].tree_sha])
+        for name, text in texts.items():
+            path = name.replace("__", "/").replace("_", ".")
+            files.pop(path, None)
+            if text is not None:
+                files[path] = TreeEntry(path, "100644", sha("blob", text.encode()), len(text))
+        made = self.commit_by(login, message, files, self.refs[branch])
+        self.move(branch, made)
+        return made
+
     def push(self, branch: str, message: str, login: str | None) -> str:
         made = Commit(
-            sha("push", message, branch), sha("t"), (self.refs.get(branch, BASE_SHA),), message, login, False
+            sha("push", message, branch),
+            sha("tree"),
+            (self.refs.get(branch, BASE_SHA),),
+            message,
+            login,
+            False,
         )
         self.commits[made.sha] = made
         self.refs[branch] = made.sha

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from app.errors import MissingError
 from app.nouns import Branch, Change, Commit, PullRequest, Run, Spending, Tree, TreeEntry
+from app.pulls import body as body_
 from app.pulls import wording
 from app.pulls.branch import Choice
 from app.pulls.neutralise import neutralise
@@ -79,7 +80,7 @@ def there(run: Callable[..., Run], change: Callable[..., Change]) -> tuple[Any, 
     """Our commit on our branch."""
     mine, repository = run(input_tokens=10, output_tokens=5, cost_usd=Decimal("0.02")), Repository()
     base = repository.commit_to("main", "First", BEFORE)
-    message = wording.commit_message(mine.id, change(), number=3, closes=True)
+    message = body_.commit_message(mine.id, change(), number=3, closes=True)
     repository.commit_to(BRANCH, message, AFTER, base)
     return repository, mine
 
@@ -152,7 +153,7 @@ WORDS = st.text(alphabet=st.sampled_from("ab \n#@`*-:<>![]()/.Fixes"), max_size=
 @given(summary=WORDS, closes=st.booleans())
 def test_the_words_come_back_as_they_were_written_down(summary: str, closes: bool) -> None:
     base = Change((), "Write it", summary, "", (), 0, 0, Spending())
-    message = wording.commit_message(UUID(int=1), base, number=3, closes=closes)
+    message = body_.commit_message(UUID(int=1), base, number=3, closes=closes)
     title, found = _words(message)
     assert title == "Write it"
     # What people read in the pull request is the same, whichever attempt wrote it.
