@@ -181,6 +181,7 @@ def test_the_read_token_can_write_nothing() -> None:
         "contents",
         "issues",
         "pull_requests",
+        "actions",
         "checks",
         "statuses",
         "metadata",
