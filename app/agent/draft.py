@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from app.agent.edits import ToolError
 from app.nouns import FileEdit
 from app.ports import Workspace
@@ -30,6 +33,22 @@ class Draft:
         if changed is not None:
             return len(changed)
         return self._base[path].size if path in self._base else None
+
+    def mode(self, path: str) -> str:
+        """Git's mode of a file, as it will be committed."""
+        entry = self._base.get(path)
+        return entry.mode if entry is not None else NEW_FILE_MODE
+
+    @contextmanager
+    def all_or_nothing(self) -> Iterator[None]:
+        """What is changed inside stays only if the block comes to its end."""
+        before, done = dict(self._changed), False
+        try:
+            yield
+            done = True
+        finally:
+            if not done:
+                self._changed = before
 
     def read(self, path: str) -> bytes:
         if path in self._changed:
@@ -70,7 +89,7 @@ class Draft:
             entry = self._base.get(path)
             before = self._workspace.read(path) if entry is not None else None
             if before != after:
-                out.append(FileEdit(path, before, after, entry.mode if entry is not None else NEW_FILE_MODE))
+                out.append(FileEdit(path, before, after, self.mode(path)))
         return tuple(out)
 
     def _why_missing(self, path: str) -> str:
@@ -83,8 +102,11 @@ class Draft:
             return f"`{path}` is too large to be read here, and cannot be changed."
         if any(other.startswith(f"{path.rstrip('/')}/") for other in self._base):
             return f"`{path}` is a folder; `list` shows what is in it."
-        name = path.rpartition("/")[2]
-        near = [other for other in self._base if name and other.rpartition("/")[2] == name][:5]
+        plain = path.replace("\\", "/").removeprefix("./").lstrip("/")
+        if plain != path and plain in self.paths():
+            return f"There is no file `{path}`. Write it `{plain}`."
+        name = plain.rpartition("/")[2].casefold()
+        near = [other for other in self._base if name and other.rpartition("/")[2].casefold() == name][:5]
         hint = (
             f" Files of that name: {', '.join(f'`{n}`' for n in near)}."
             if near
