@@ -288,18 +288,16 @@ class GitHubReader:
 
     async def pull_request(self, number: int) -> PullRequest:
         owner, name = await self._home()
-        found = await self._calls.read(self._rest.pulls.async_get, owner, name, number)
-        return shapes.pull_request(found)
+        found = await self._calls.read_response(self._rest.pulls.async_get, owner, name, number)
+        return shapes.pull_request(json_of(found))
 
     async def pull_requests(self, *, head_branch: str, state: str = "all") -> Sequence[PullRequest]:
         """GitHub's `head` filter takes forks of the same owner too, and a filter it cannot read is no filter."""
         owner, name = await self._home()
         head = f"{owner}:{head_branch}"
         wanted = cast("Literal['open', 'closed', 'all']", state)
-        found: list[models.PullRequestSimple] = await self._calls.items(
-            self._rest.pulls.async_list, owner, name, state=wanted, head=head
-        )
-        pulls = [shapes.pull_request(one) for one in found]
+        pages = self._calls.pages(self._rest.pulls.async_list, owner, name, state=wanted, head=head)
+        pulls = [shapes.pull_request(one) async for page in pages for one in objects(page)]
         ours = [
             one
             for one in pulls

@@ -125,21 +125,52 @@ def review(found: models.PullRequestReview) -> Comment:
     )
 
 
-def pull_request(found: models.PullRequest | models.PullRequestSimple) -> PullRequest:
+class _Repo(BaseModel):
+    id: int
+
+
+class _End(BaseModel):
+    ref: str
+    sha: str
+    repo: _Repo | None = None
+
+
+class _Pull(BaseModel):
+    """What is read of a pull request, and no more of it: githubkit's models refuse one with a label unless the label says
+    who archived it, and says null (`archived_by`)."""
+
+    number: int
+    node_id: str
+    title: str
+    body: str | None = None
+    state: str
+    draft: bool | None = None
+    merged_at: datetime | None = None
+    head: _End
+    base: _End
+    html_url: str
+
+
+def pull_request(found: object) -> PullRequest:
+    """Raises DefectError for what is no pull request. https://docs.github.com/rest/pulls/pulls#get-a-pull-request"""
+    try:
+        read = _Pull.model_validate(found)
+    except ValidationError as error:
+        raise translated(error) from None
     return PullRequest(
-        number=found.number,
-        node_id=found.node_id,
-        title=found.title,
-        body=found.body or "",
-        state=found.state,
-        draft=bool(found.draft),
-        merged=found.merged_at is not None,
-        head_ref=found.head.ref,
-        head_sha=found.head.sha,
-        head_repository_id=found.head.repo.id if found.head.repo else None,
-        base_ref=found.base.ref,
-        base_sha=found.base.sha,
-        html_url=found.html_url,
+        number=read.number,
+        node_id=read.node_id,
+        title=read.title,
+        body=read.body or "",
+        state=read.state,
+        draft=bool(read.draft),
+        merged=read.merged_at is not None,
+        head_ref=read.head.ref,
+        head_sha=read.head.sha,
+        head_repository_id=read.head.repo.id if read.head.repo else None,
+        base_ref=read.base.ref,
+        base_sha=read.base.sha,
+        html_url=read.html_url,
     )
 
 

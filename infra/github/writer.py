@@ -94,13 +94,13 @@ class GitHubWriter:
         self, *, title: str, body: str, head: str, base: str, draft: bool
     ) -> PullRequest:
         owner, name = await self._home()
-        made = await self._calls.write(
+        made = await self._calls.write_response(
             "pulls.async_create",
             lambda: self._rest.pulls.async_create(
                 owner, name, title=title, body=body, head=head, base=base, draft=draft
             ),
         )
-        return shapes.pull_request(made)
+        return shapes.pull_request(json_of(made))
 
     async def update_pull_request(
         self, number: int, *, title: str | None = None, body: str | None = None
@@ -111,10 +111,10 @@ class GitHubWriter:
             data["title"] = title
         if body is not None:
             data["body"] = body
-        made = await self._calls.write(
+        made = await self._calls.write_response(
             "pulls.async_update", lambda: self._rest.pulls.async_update(owner, name, number, data=data)
         )
-        return shapes.pull_request(made)
+        return shapes.pull_request(json_of(made))
 
     async def mark_ready(self, pull_request: PullRequest) -> None:
         if pull_request.draft:
