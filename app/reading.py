@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from app.errors import DefectError, GoneError, MissingError, UserError
 from app.jobs import permission
 from app.jobs.freeze import require_unchanged
-from app.nouns import MEND, Action, Branch, Comment, Issue, Repository, Request, Tree
+from app.nouns import MEND, Action, Branch, Comment, Issue, PullRequest, Repository, Request, Tree
 from app.ports import RepositoryReader
 from app.pulls import wording
-from app.pulls.branch import Choice
+from app.pulls.branch import Choice, is_ours
 from app.pulls.publish import choose_branch, require_ours
 from app.pulls.recovery import was_published
 from app.repofile import DEFAULT, PATH, RepoFile, parse
@@ -194,6 +194,14 @@ async def _require_free(scene: Scene, issue: Issue, choice: Choice) -> None:
     asked = {run.asker_login.casefold(), f"{scene.house.slug}[bot]".casefold()}
     if issue.assignees and asked.isdisjoint(one.casefold() for one in issue.assignees):
         raise UserError(wording.assigned(issue.assignees), reason="assigned")
+    if run.verb in _CHANGES and not issue.is_pull_request:
+        closing = await scene.reader.closing_pull_requests(issue.number)
+        if others := [one.number for one in closing if not _is_ours(one, run.repository_id)]:
+            raise UserError(wording.already_fixed(others), reason="already_fixed")
+
+
+def _is_ours(pull: PullRequest, repository_id: int) -> bool:
+    return is_ours(pull.head_ref) and pull.head_repository_id == repository_id
 
 
 async def _repofile(reader: RepositoryReader, tree: Tree) -> RepoFile:

@@ -28,7 +28,7 @@ def root(tmp_path: Path) -> Path:
 def content(root: Path) -> dict[str, bytes]:
     """Every file of the folder; a link by its target."""
     return {
-        str(path.relative_to(root)): os.readlink(path).encode() if path.is_symlink() else path.read_bytes()
+        str(path.relative_to(root)): str(path.readlink()).encode() if path.is_symlink() else path.read_bytes()
         for path in sorted(root.rglob("*"))
         if path.is_symlink() or path.is_file()
     }

@@ -93,6 +93,67 @@ async def test_what_was_begun_goes_on_after_it_was_assigned_to_somebody_else(sta
     assert [run.state for run in runs] == [RunState.OPENED, RunState.UPDATED]
 
 
+# --- already fixed ---------------------------------------------------------------------------------------------------
+
+
+async def their_pull_request(stage: Stage, body: str, *, head: str = "their-fix", draft: bool = False) -> int:
+    """By `ada`: a branch with a commit of its own, and a pull request for it."""
+    base = (await by_hand(stage, "GET", "/git/ref/heads/main"))["object"]["sha"]
+    tree = (
+        await by_hand(
+            stage, "POST", "/git/trees", user="ada", base_tree=base,
+            tree=[{"path": "THEIRS.md", "mode": "100644", "type": "blob", "content": "theirs\n"}],
+        )
+    )["sha"]  # fmt: skip
+    sha = (await by_hand(stage, "POST", "/git/commits", user="ada", message="m", tree=tree, parents=[base]))[
+        "sha"
+    ]
+    await by_hand(stage, "POST", "/git/refs", user="ada", ref=f"refs/heads/{head}", sha=sha)
+    pull = await by_hand(
+        stage, "POST", "/pulls", user="ada", title="Theirs", body=body, head=head, base="main", draft=draft
+    )
+    return int(pull["number"])
+
+
+@pytest.mark.parametrize("draft", [False, True])
+async def test_what_an_open_pull_request_of_somebody_else_closes_is_not_begun_again(
+    stage: Stage, draft: bool
+) -> None:
+    number = await an_issue(stage)
+    pull = await their_pull_request(stage, f"Fixes #{number}", draft=draft)
+    await stage.comment(number, ASK)
+    said = await ended_well_told(stage, await refused(stage, "already_fixed"))
+    assert f"#{pull} is open and closes this" in said
+
+
+async def test_all_pull_requests_that_close_it_are_named(stage: Stage) -> None:
+    number = await an_issue(stage)
+    pulls = [
+        await their_pull_request(stage, f"Fixes #{number}", head=head) for head in ("one-fix", "another-fix")
+    ]
+    await stage.comment(number, ASK)
+    said = await ended_well_told(stage, await refused(stage, "already_fixed"))
+    assert all(f"#{pull}" in said for pull in pulls)
+
+
+async def test_a_pull_request_that_only_mentions_it_or_is_closed_stands_in_nobodys_way(stage: Stage) -> None:
+    number = await an_issue(stage)
+    await their_pull_request(stage, f"See #{number}", head="mentions")
+    closed = await their_pull_request(stage, f"Fixes #{number}", head="closes")
+    await by_hand(stage, "PATCH", f"/pulls/{closed}", state="closed")
+    await stage.comment(number, ASK)
+    (run,) = await stage.ended()
+    assert run.state is RunState.OPENED, run.reason
+
+
+async def test_our_own_pull_request_does_not_stand_in_our_way(stage: Stage) -> None:
+    number = await ask(stage)
+    await stage.ended()
+    await stage.comment(number, "@magicode fix it once more")
+    runs = await stage.ended(2)
+    assert [run.state for run in runs] == [RunState.OPENED, RunState.UPDATED]
+
+
 # --- opted out -------------------------------------------------------------------------------------------------------
 
 
@@ -102,6 +163,20 @@ async def test_the_label_on_an_issue_keeps_the_app_away(stage: Stage, label: str
     await stage.comment(number, ASK)
     said = await ended_well_told(stage, await refused(stage, "opted_out"))
     assert f"`no-magicode` on #{number}" in said
+
+
+async def test_the_label_on_the_pull_request_holds_for_the_issue_too(stage: Stage) -> None:
+    number = await ask(stage)
+    await stage.ended()
+    pull = (await one_pull_request(stage, head=f"magicode/issue-{number}"))["number"]
+    asked = len(await asked_of_the_model(stage))
+    await by_hand(stage, "POST", f"/issues/{pull}/labels", labels=["no-magicode"])
+    await stage.comment(number, "@magicode fix it once more")
+    await stage.ended(2)
+    await stage.comment(pull, "@magicode write it once more")
+    _, *after = await stage.ended(3)
+    assert {(run.state, run.reason) for run in after} == {(RunState.REFUSED, "opted_out")}
+    assert len(await asked_of_the_model(stage)) == asked
 
 
 async def test_the_label_on_the_issue_holds_for_its_pull_request_too(stage: Stage) -> None:
@@ -133,7 +208,9 @@ async def test_a_closed_issue_is_not_worked_on(stage: Stage) -> None:
     number = await an_issue(stage)
     await by_hand(stage, "PATCH", f"/issues/{number}", state="closed")
     await stage.comment(number, ASK)
-    assert "closed" in await ended_well_told(stage, await refused(stage, "closed"))
+    await refused(stage, "closed")
+    (said,) = await ours(stage, number)
+    assert "This is closed" in said
 
 
 async def test_a_locked_issue_is_not_worked_on_and_nothing_is_said_where_nothing_can_be(stage: Stage) -> None:
