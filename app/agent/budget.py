@@ -63,6 +63,17 @@ class Budget:
     def seconds_left(self) -> float:
         return self._limits.seconds - (self._monotonic() - self._started)
 
+    def left(self) -> Limits:
+        """What is not spent yet: the limits of a conversation that shares this budget and begins now."""
+        limits, spent = self._limits, self.spending
+        return replace(
+            limits,
+            turns=max(0, limits.turns - spent.turns),
+            tokens=max(0, limits.tokens - self._tokens),
+            dollars=max(Decimal(0), limits.dollars - spent.cost_usd),
+            seconds=max(0.0, self.seconds_left),
+        )
+
     @property
     def output_tokens(self) -> int:
         """How long the next answer may be."""

@@ -27,8 +27,16 @@ def clean(text: str) -> str:
     before = None
     while text != before:
         before = text
-        text = _without_comments(_without_invisible(text))
+        text = _without_comments(visible(text))
     return text
+
+
+def visible(text: str) -> str:
+    """`text` without invisible characters; what looks like an HTML comment stays, as in a log, where everybody sees it.
+    Line ends become `\\n`."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    hidden = {ord(character): None for character in set(text) if is_invisible(character)}
+    return text.translate(hidden) if hidden else text
 
 
 def is_invisible(character: str) -> bool:
@@ -45,12 +53,6 @@ def invisible(text: str) -> list[str]:
     """The different invisible characters in `text`, as `U+200B ZERO WIDTH SPACE`, in order of code point."""
     found = sorted({character for character in set(text) if is_invisible(character)})
     return [f"U+{ord(c):04X} {unicodedata.name(c, unicodedata.category(c))}" for c in found]
-
-
-def _without_invisible(text: str) -> str:
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    hidden = {ord(character): None for character in set(text) if is_invisible(character)}
-    return text.translate(hidden) if hidden else text
 
 
 def _without_comments(text: str) -> str:

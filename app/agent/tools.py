@@ -6,19 +6,26 @@ Arguments are checked before anything runs, and whatever the model did wrong is 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import json
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as replace_fields
-from typing import Annotated, Any
+from enum import Enum
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from app.agent import prompt
+from app.agent.apply_patch import Touched, apply_patch
+from app.agent.cleaning import visible
 from app.agent.draft import Draft
 from app.agent.edits import ToolError, decode, is_binary, replace
 from app.agent.grep import grep, select
-from app.nouns import ToolCall, ToolResult, ToolSpec
-from app.ports import Search, Workspace
+from app.agent.prompt import How, Mode
+from app.agent.stuck import Circle, state
+from app.nouns import ChecksReport, Plan, Reply, ReviewThread, ToolCall, ToolResult, ToolSpec
+from app.ports import RunChecks, Search, Workspace
 
 MAX_OUTPUT = 24_000
 MAX_LINES = 500
@@ -27,6 +34,9 @@ MAX_LISTED = 400
 MAX_WRITTEN = 500_000
 MAX_CALLS = 16
 MAX_TURN_OUTPUT = 80_000
+HANDED_IN = "Handed in."
+MAX_CHECKS = 5
+"""So often the checks are run for one request."""
 
 FilePath = Annotated[
     str, Field(min_length=1, max_length=1000, description="Relative to the repository, like src/a.py.")
@@ -51,11 +61,13 @@ class GrepFor(Arguments):
     glob: Annotated[str, Field(max_length=1000, description="Only these files, like src/**/*.py.")] | None = (
         None
     )
+    skip: Annotated[int, Field(ge=0, description="So many lines of the result are passed over.")] = 0
 
 
 class ListIn(Arguments):
     path: Annotated[str, Field(max_length=1000, description="A folder.")] | None = None
     glob: Annotated[str, Field(max_length=1000, description="A pattern, like tests/**/*.py.")] | None = None
+    skip: Annotated[int, Field(ge=0, description="So many lines of the result are passed over.")] = 0
 
 
 class ReadLines(Arguments):
@@ -70,6 +82,10 @@ class EditFile(Arguments):
     new: Annotated[Piece, Field(description="The text to put in its place.")]
 
 
+class PatchFiles(Arguments):
+    patch: Annotated[Piece, Field(min_length=1, description="From `*** Begin Patch` to `*** End Patch`.")]
+
+
 class CreateFile(Arguments):
     path: FilePath
     text: Annotated[Piece, Field(description="The whole file.")]
@@ -77,6 +93,14 @@ class CreateFile(Arguments):
 
 class DeleteFile(Arguments):
     path: FilePath
+
+
+class ReplyTo(Arguments):
+    comment_id: Annotated[int, Field(description="The comment_id of the review-thread block.")]
+    text: Annotated[Words, Field(max_length=4000, description="What was done about it, or why not.")]
+
+
+Replies = Annotated[list[ReplyTo], Field(max_length=100, description="One for each review thread.")]
 
 
 class Finish(Arguments):
@@ -89,12 +113,84 @@ class Finish(Arguments):
         ),
     ]
 
+    def answers(self) -> list[ReplyTo]:
+        return []
+
+
+class FinishChecked(Finish):
+    checked_how: Annotated[
+        str,
+        Field(
+            max_length=4000,
+            description="What you looked at to be sure, and what `run_checks` showed. Claim nothing else.",
+        ),
+    ]
+
+
+class FinishReplying(Finish):
+    replies: Replies
+
+    def answers(self) -> list[ReplyTo]:
+        return self.replies
+
+
+class FinishCheckedReplying(FinishChecked):
+    replies: Replies
+
+    def answers(self) -> list[ReplyTo]:
+        return self.replies
+
 
 class Answer(Arguments):
     text: Annotated[Words, Field(max_length=20_000, description="For the asker, in Markdown.")]
+    kind: Annotated[
+        Literal["question", "finding"],
+        Field(description="`question`: one precise question, without whose answer you cannot go on."),
+    ] = "finding"
+
+    def answers(self) -> list[ReplyTo]:
+        return []
 
 
-class Finished(Exception):  # noqa: N818 (an ending, not an error)
+class AnswerReplying(Answer):
+    replies: Replies = []
+
+    def answers(self) -> list[ReplyTo]:
+        return self.replies
+
+
+class PlannedFile(Arguments):
+    path: FilePath
+    change: Annotated[Words, Field(max_length=1000, description="What changes in it.")]
+
+
+class HandInPlan(Arguments):
+    summary: Annotated[Words, Field(max_length=4000, description="What would be done, and why so.")]
+    files: Annotated[list[PlannedFile], Field(min_length=1, max_length=60)]
+    steps: Annotated[list[Annotated[Words, Field(max_length=1000)]], Field(min_length=1, max_length=30)]
+    risks: Annotated[
+        list[Annotated[Words, Field(max_length=1000)]],
+        Field(max_length=20, description="What could go wrong, or what you could not find out."),
+    ]
+
+
+class NoArguments(Arguments):
+    pass
+
+
+class ReadOutput(Arguments):
+    command: Annotated[int, Field(ge=1, description="The command's number in what `run_checks` said.")]
+    start_line: Annotated[int, Field(ge=1, description="First line, counted from 1.")] | None = None
+    end_line: Annotated[int, Field(ge=1, description="Last line, included.")] | None = None
+
+
+class Ended(Exception):  # noqa: N818 (an ending, not an error)
+    """The model ended its work. `results` are what its calls of this turn would be told if the work went on."""
+
+    results: tuple[ToolResult, ...] = ()
+
+
+class Finished(Ended):
     """The model handed in its change."""
 
     def __init__(self, words: Finish) -> None:
@@ -102,52 +198,135 @@ class Finished(Exception):  # noqa: N818 (an ending, not an error)
         self.words = words
 
 
-class Answered(Exception):  # noqa: N818 (an ending, not an error)
-    """The model ended with words instead of a change."""
+class Planned(Ended):
+    """The model handed in its plan."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, plan: Plan) -> None:
+        super().__init__()
+        self.plan = plan
+
+
+class Answered(Ended):
+    """The model ended with words instead of a change. `asks`: they are a question to the asker."""
+
+    def __init__(self, text: str, *, asks: bool = False) -> None:
         super().__init__()
         self.text = text
+        self.asks = asks
+
+
+class Does(Enum):
+    """What a tool does: calls that read run side by side, a failed write holds back the end of the same turn."""
+
+    READ = 1
+    WRITE = 2
+    RUN = 3
+    END = 4
+
+
+def _in_part(_wanted: Any, _first: int, _lost: Sequence[str]) -> str:
+    return "to see them, make this call by itself, or ask for less"
 
 
 @dataclass(frozen=True, slots=True)
 class Tool:
+    """`rest` says how to see what was left out of a result that was too long."""
+
     name: str
     arguments: type[Arguments]
     run: Callable[[Any], Awaitable[str]]
-    reads_only: bool
+    does: Does
+    rest: Callable[[Any, int, Sequence[str]], str] = _in_part
 
     @property
     def spec(self) -> ToolSpec:
-        return ToolSpec(self.name, prompt.load(f"tool_{self.name}"), _schema(self.arguments))
+        return ToolSpec(self.name, prompt.load(f"tool_{self.name}"), schema(self.arguments))
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """A result, and what is said of its middle where that does not fit."""
+
+    result: ToolResult
+    rest: How
 
 
 class Toolbox:
     """The tools over one draft. `looked_at` lists the files whose text the model was shown, in that order."""
 
-    def __init__(self, workspace: Workspace, draft: Draft, search: Search) -> None:
+    def __init__(
+        self,
+        workspace: Workspace,
+        draft: Draft,
+        search: Search,
+        *,
+        mode: Mode = Mode.CHANGE,
+        checks: RunChecks | None = None,
+        threads: Sequence[ReviewThread] = (),
+        apply_patch: bool = False,
+    ) -> None:
+        self._patching = apply_patch
         self._workspace = workspace
         self._draft = draft
         self._search = search
+        self._checks = checks
         self._looked_at: dict[str, None] = {}
-        tools = (
-            Tool("search", SearchFor, self._run_search, reads_only=True),
-            Tool("grep", GrepFor, self._run_grep, reads_only=True),
-            Tool("list", ListIn, self._run_list, reads_only=True),
-            Tool("read", ReadLines, self._run_read, reads_only=True),
-            Tool("edit", EditFile, self._run_edit, reads_only=False),
-            Tool("create", CreateFile, self._run_create, reads_only=False),
-            Tool("delete", DeleteFile, self._run_delete, reads_only=False),
-            Tool("finish", Finish, self._run_finish, reads_only=False),
-            Tool("answer", Answer, self._run_answer, reads_only=False),
-        )
-        self._tools = {tool.name: tool for tool in tools}
-        self._failed_write = False
-        self.specs = tuple(tool.spec for tool in tools)
+        self._threads = [prompt.thread_id(one) for one in threads]
+        self._replies: dict[int, str] = {}
+        self._asked_once: set[str] = set()
+        self._circle = Circle(draft.edits())
+        self._checked: tuple[bytes, ChecksReport] | None = None
+        self._checks_run = 0
+        self._held_back = ""
+        self.undoing = False
+        self._tools = {tool.name: tool for tool in self._offered(mode)}
+        self.specs = tuple(tool.spec for tool in self._tools.values())
+
+    def _offered(self, mode: Mode) -> list[Tool]:
+        replying = bool(self._threads)
+        tools = [
+            Tool("search", SearchFor, self._run_search, Does.READ, _rest_of_search),
+            Tool("grep", GrepFor, self._run_grep, Does.READ, _rest_of_grep),
+            Tool("list", ListIn, self._run_list, Does.READ, _rest_of_list),
+            Tool("read", ReadLines, self._run_read, Does.READ, _rest_of_read),
+        ]
+        if mode is Mode.CHANGE:
+            tools += self._changing(replying)
+        if mode is Mode.PLAN:
+            tools.append(Tool("plan", HandInPlan, self._run_plan, Does.END))
+        return [*tools, Tool("answer", AnswerReplying if replying else Answer, self._run_answer, Does.END)]
+
+    def _changing(self, replying: bool) -> list[Tool]:
+        tools = [
+            Tool("edit", EditFile, self._run_edit, Does.WRITE, _rest_of_read),
+            Tool("create", CreateFile, self._run_create, Does.WRITE),
+            Tool("delete", DeleteFile, self._run_delete, Does.WRITE),
+        ]
+        if self._patching:
+            tools.append(Tool("apply_patch", PatchFiles, self._run_apply_patch, Does.WRITE))
+        if self._checks is not None:
+            tools += [
+                Tool("run_checks", NoArguments, self._run_checks, Does.RUN),
+                Tool("read_output", ReadOutput, self._run_read_output, Does.READ, _rest_of_output),
+            ]
+        finish = (FinishReplying if replying else Finish) if self._checks is None else (
+            FinishCheckedReplying if replying else FinishChecked
+        )  # fmt: skip
+        return [*tools, Tool("finish", finish, self._run_finish, Does.END)]
 
     @property
     def looked_at(self) -> tuple[str, ...]:
         return tuple(self._looked_at)
+
+    @property
+    def replies(self) -> tuple[Reply, ...]:
+        """What the model says in the review threads, in their order."""
+        return tuple(Reply(one, self._replies[one]) for one in self._threads if one in self._replies)
+
+    @property
+    def ends(self) -> str:
+        """The tools that end the work, as prose."""
+        return " or ".join(f"`{tool.name}`" for tool in self._tools.values() if tool.does is Does.END)
 
     def saw(self, paths: Sequence[str]) -> None:
         self._looked_at.update(dict.fromkeys(paths))
@@ -155,38 +334,55 @@ class Toolbox:
     async def run(self, calls: Sequence[ToolCall]) -> list[ToolResult]:
         """Results in the order of the calls. Neighbouring calls that only read run side by side.
 
-        Raises Finished or Answered.
+        `undoing` then says whether edits brought the draft back to an earlier state once too often. Raises Ended.
         """
-        results: list[ToolResult] = []
-        self._failed_write = False
+        shown: list[_Shown] = []
+        self._held_back, self.undoing = "", False
         at = 0
         calls, rest = calls[:MAX_CALLS], calls[MAX_CALLS:]
         while at < len(calls):
             behind = at + 1
-            while self._reads_only(calls[at]) and behind < len(calls) and self._reads_only(calls[behind]):
+            while self._reads(calls[at]) and behind < len(calls) and self._reads(calls[behind]):
                 behind += 1
-            results += await asyncio.gather(*(self._one(call) for call in calls[at:behind]))
+            try:
+                shown += await asyncio.gather(*(self._one(call) for call in calls[at:behind]))
+            except Ended as end:
+                unmade = [ToolResult(call.id, "Not carried out.", is_error=True) for call in calls[behind:]]
+                handed_in = ToolResult(calls[at].id, HANDED_IN)
+                end.results = (*_fitting(shown), handed_in, *unmade, *_late(rest))
+                raise
             at = behind
-        late = f"Not carried out: at most {MAX_CALLS} calls can be made in one turn. Make it again."
-        return _fitting(results) + [ToolResult(call.id, late, is_error=True) for call in rest]
+        return _fitting(shown) + _late(rest)
 
-    def _reads_only(self, call: ToolCall) -> bool:
+    def _does(self, call: ToolCall) -> Does | None:
         tool = self._tools.get(call.name)
-        return tool is not None and tool.reads_only
+        return None if tool is None else tool.does
 
-    async def _one(self, call: ToolCall) -> ToolResult:
+    def _reads(self, call: ToolCall) -> bool:
+        return self._does(call) is Does.READ
+
+    async def _one(self, call: ToolCall) -> _Shown:
         try:
             tool, arguments = self._understand(call)
-            return ToolResult(call.id, prompt.trim(await tool.run(arguments), MAX_OUTPUT))
+            said = await tool.run(arguments)
         except ToolError as error:
-            self._failed_write = self._failed_write or not self._reads_only(call)
-            return ToolResult(call.id, prompt.trim(str(error), MAX_OUTPUT), is_error=True)
+            if not self._reads(call) and self._does(call) is not Does.RUN:
+                self._held_back = "A change in this same turn failed"
+            text = prompt.trim(str(error), MAX_OUTPUT)
+            return _Shown(ToolResult(call.id, text, is_error=True), _unsaid)
+        if tool.does is Does.WRITE:
+            self.undoing = self._circle.moved(self._draft.edits()) or self.undoing
+
+        def rest(first: int, lost: Sequence[str]) -> str:
+            return tool.rest(arguments, first, lost)
+
+        return _Shown(ToolResult(call.id, prompt.trim(said, MAX_OUTPUT, rest)), rest)
 
     def _understand(self, call: ToolCall) -> tuple[Tool, Arguments]:
         tool = self._tools.get(call.name)
         if tool is None:
             raise ToolError(f"There is no tool `{call.name[:80]}`. The tools are {', '.join(self._tools)}.")
-        fields = ", ".join(tool.arguments.model_fields)
+        fields = ", ".join(tool.arguments.model_fields) or "no arguments"
         if call.arguments is None:
             raise ToolError(f"The arguments of `{tool.name}` are not a JSON object. Send one with: {fields}.")
         try:
@@ -205,16 +401,21 @@ class Toolbox:
         return "\n\n".join(blocks) + changed if blocks else "Nothing was found. Try `grep` with a name."
 
     async def _run_grep(self, wanted: GrepFor) -> str:
-        return await asyncio.to_thread(grep, self._draft, wanted.pattern, wanted.glob)
+        return await asyncio.to_thread(grep, self._draft, wanted.pattern, wanted.glob, wanted.skip)
 
     async def _run_list(self, wanted: ListIn) -> str:
         if wanted.path and wanted.glob:
             raise ToolError("Give `path` or `glob`, not both.")
         paths = self._draft.paths()
         lines = select(paths, wanted.glob) if wanted.glob else _folder(paths, wanted.path or "")
-        lines = sorted(lines)
-        more = f"\n[{len(lines):,} in all; the first {MAX_LISTED} are shown. Narrow the pattern.]"
-        return "\n".join(lines[:MAX_LISTED]) + (more if len(lines) > MAX_LISTED else "") or "No file matches."
+        if not lines:
+            return "No file matches."
+        shown = sorted(lines)[wanted.skip : wanted.skip + MAX_LISTED]
+        behind = wanted.skip + len(shown)
+        more = (
+            f"\n[{len(lines):,} in all; for more, the same with skip={behind}]" if behind < len(lines) else ""
+        )
+        return "\n".join(shown) + more
 
     async def _run_read(self, wanted: ReadLines) -> str:
         data = self._draft.read(wanted.path)
@@ -224,10 +425,23 @@ class Toolbox:
         return show(wanted.path, data, wanted.start_line, wanted.end_line)
 
     async def _run_edit(self, wanted: EditFile) -> str:
-        done = replace(self._draft.read(wanted.path), _sendable(wanted.old), _sendable(wanted.new))
+        old, new = _sendable(wanted.old), _sendable(wanted.new)
+        done = replace(self._draft.read(wanted.path), old, new, wanted.path)
         self._draft.write(wanted.path, done.data)
         self.saw([wanted.path])
-        return show(wanted.path, done.data, max(1, done.start_line - 3), done.end_line + 3)
+        shown = show(wanted.path, done.data, max(1, done.start_line - 3), done.end_line + 3)
+        return f"{done.note}\n{shown}" if done.note else shown
+
+    async def _run_apply_patch(self, wanted: PatchFiles) -> str:
+        touched = apply_patch(self._draft, _sendable(wanted.patch))
+        self.saw([one.path for one in touched if one.spans])
+        return "\n\n".join(self._touched(one) for one in touched)
+
+    def _touched(self, one: Touched) -> str:
+        # A later part of the same patch may have deleted it again.
+        data = self._draft.read(one.path) if one.spans and one.path in self._draft.paths() else b""
+        shown = [show(one.path, data, max(1, first - 3), last + 3) for first, last in one.spans if data]
+        return "\n".join([str(one), *shown])
 
     async def _run_create(self, wanted: CreateFile) -> str:
         data = _sendable(wanted.text).encode("utf-8")
@@ -238,19 +452,97 @@ class Toolbox:
         self._draft.delete(wanted.path)
         return f"Deleted `{wanted.path}`."
 
-    async def _run_finish(self, wanted: Finish) -> str:
-        if self._failed_write:
+    async def _run_checks(self, _wanted: NoArguments) -> str:
+        assert self._checks is not None
+        now = state(self._draft.edits())
+        again = ""
+        if self._checked is not None and self._checked[0] == now:
+            again = "\n[The draft is as it was when they were run last; they were not run again.]"
+        elif self._checks_run == MAX_CHECKS:
             raise ToolError(
-                "A change in this same turn failed, so the work is not finished. Mend it, then finish."
+                f"The checks were run {MAX_CHECKS} times, which is the most for one request. Go on without, and say so."
             )
+        else:
+            self._checks_run += 1
+            self._checked = (now, await self._checks(self._draft.edits()))
+        report = self._checked[1]
+        if report.broken:
+            self._held_back = "The checks that you ran in this same turn did not all pass"
+        return _report(report) + again
+
+    async def _run_read_output(self, wanted: ReadOutput) -> str:
+        runs = self._checked[1].runs if self._checked is not None else ()
+        if wanted.command > len(runs):
+            raise ToolError(f"The last `run_checks` ran {len(runs)} commands; `run_checks` shows them.")
+        data = visible(runs[wanted.command - 1].output).encode("utf-8", "replace")
+        name = f"output of command {wanted.command}"
+        return prompt.block("output", show(name, data, wanted.start_line, wanted.end_line))
+
+    async def _run_finish(self, wanted: Finish) -> str:
+        if self._held_back:
+            raise ToolError(f"{self._held_back}, so the work is not finished. Mend it, then finish.")
         if not self._draft.edits():
             raise ToolError(
                 "The draft holds no change. Make it first, or call `answer` and say why none is needed."
             )
+        self._take(wanted.answers())
+        missing = [one for one in self._threads if one not in self._replies]
+        if missing and self._first_time("replies"):
+            raise ToolError(
+                "These review threads have no reply yet: comment_id "
+                f"{', '.join(map(str, missing))}. Add them to `replies`, with what was done or why not."
+            )
         raise Finished(wanted)
 
     async def _run_answer(self, wanted: Answer) -> str:
-        raise Answered(wanted.text)
+        asks = wanted.kind == "question"
+        if asks and len(_QUESTIONS.findall(wanted.text)) > 1 and self._first_time("questions"):
+            raise ToolError("That is more than one question. Ask the one whose answer you need to go on.")
+        self._take(wanted.answers())
+        raise Answered(wanted.text, asks=asks)
+
+    async def _run_plan(self, wanted: HandInPlan) -> str:
+        files = tuple((one.path, one.change) for one in wanted.files)
+        raise Planned(Plan(wanted.summary, files, tuple(wanted.steps), tuple(wanted.risks)))
+
+    def _take(self, replies: Sequence[ReplyTo]) -> None:
+        unknown = [one.comment_id for one in replies if one.comment_id not in self._threads]
+        if unknown:
+            raise ToolError(
+                f"No review thread has comment_id {', '.join(map(str, unknown))}. "
+                f"The threads are {', '.join(map(str, self._threads))}."
+            )
+        self._replies.update((one.comment_id, one.text) for one in replies)
+
+    def _first_time(self, what: str) -> bool:
+        first = what not in self._asked_once
+        self._asked_once.add(what)
+        return first
+
+
+_QUESTIONS = re.compile(r"\?(?=[\s*_)\"']|$)")
+
+
+def _report(report: ChecksReport) -> str:
+    """What the checks said, a block of output for each command."""
+    if not report.runs:
+        return f"The checks were not run, because {visible(report.not_run or 'none was found')}. Do not say that they passed."
+    most = (MAX_OUTPUT - 1000 * len(report.runs)) // len(report.runs)
+    parts = []
+    for number, run in enumerate(report.runs, 1):
+        said = prompt.trim(visible(run.output).strip("\n"), max(most, 1000), _rest_of_run(number))
+        parts.append(
+            f"{number}. {prompt.check_told(run)}\n{prompt.block('output', said or '(it printed nothing)')}"
+        )
+    return "\n".join(parts)
+
+
+def _rest_of_run(number: int) -> How:
+    def rest(first: int, lost: Sequence[str]) -> str:
+        wanted = ReadOutput(command=number)
+        return _again("read_output", wanted, start_line=first + 1, end_line=first + max(len(lost), 1))
+
+    return rest
 
 
 def show(path: str, data: bytes, start: int | None, end: int | None) -> str:
@@ -294,13 +586,67 @@ def _notes(path: str, data: bytes, first: int, last: int, end: int | None) -> li
     return notes
 
 
-def _fitting(results: Sequence[ToolResult]) -> list[ToolResult]:
+def _fitting(shown: Sequence[_Shown]) -> list[ToolResult]:
     """The results of one turn within their common cap; the last ones are cut first."""
     room, out = MAX_TURN_OUTPUT, []
-    for result in results:
-        out.append(replace_fields(result, text=prompt.trim(result.text, max(room, 500))))
+    for one in shown:
+        out.append(replace_fields(one.result, text=prompt.trim(one.result.text, max(room, 500), one.rest)))
         room -= len(out[-1].text)
     return out
+
+
+def _late(calls: Sequence[ToolCall]) -> list[ToolResult]:
+    said = f"Not carried out: at most {MAX_CALLS} calls can be made in one turn. Make it again."
+    return [ToolResult(call.id, said, is_error=True) for call in calls]
+
+
+# --- how to see the rest ---------------------------------------------------------------------------------------------
+
+
+def _again(tool: str, wanted: Arguments, **changes: object) -> str:
+    """The call that shows what was left out."""
+    given = {key: value for key, value in wanted.model_dump().items() if value is not None} | changes
+    told = ", ".join(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in given.items())
+    return f"to see them: `{tool}` with {told}"
+
+
+def _unsaid(_first: int, _lost: Sequence[str]) -> str:
+    return "they cannot be shown"
+
+
+def _rest_of_read(wanted: Any, _first: int, lost: Sequence[str]) -> str:
+    numbers = [int(found[1]) for line in lost if (found := _NUMBERED.match(line))]
+    if not numbers:
+        return _in_part(wanted, 0, lost)
+    span = {"path": wanted.path, "start_line": min(numbers), "end_line": max(numbers)}
+    return _again("read", ReadLines.model_validate(span))
+
+
+def _rest_of_output(wanted: ReadOutput, _first: int, lost: Sequence[str]) -> str:
+    numbers = [int(found[1]) for line in lost if (found := _NUMBERED.match(line))]
+    if not numbers:
+        return _in_part(wanted, 0, lost)
+    return _again("read_output", wanted, start_line=min(numbers), end_line=max(numbers))
+
+
+def _rest_of_grep(wanted: GrepFor, first: int, _lost: Sequence[str]) -> str:
+    return _again("grep", wanted, skip=wanted.skip + first)
+
+
+def _rest_of_list(wanted: ListIn, first: int, _lost: Sequence[str]) -> str:
+    return _again("list", wanted, skip=wanted.skip + first)
+
+
+def _rest_of_search(wanted: SearchFor, _first: int, lost: Sequence[str]) -> str:
+    places = [(json.loads(found[1]), found[2], found[3]) for line in lost if (found := _PLACE.match(line))]
+    if not places:
+        return _again("search", wanted, limit=max(1, wanted.limit // 2))
+    path, start, end = places[0]
+    return _again("read", ReadLines(path=path, start_line=int(start), end_line=int(end)))
+
+
+_NUMBERED = re.compile(r"\s*(\d{1,9})\t")
+_PLACE = re.compile(r'<code-[0-9a-f]{16} path=("(?:[^"\\]|\\.)*") lines="(\d+)-(\d+)">$')
 
 
 def _folder(paths: Sequence[str], folder: str) -> list[str]:
@@ -331,14 +677,27 @@ def _sendable(text: str) -> str:
     return text
 
 
-def _schema(arguments: type[Arguments]) -> dict[str, object]:
-    """JSON Schema without pydantic's titles, which tell the model nothing."""
-    schema: dict[str, Any] = arguments.model_json_schema()
-    for field in schema.get("properties", {}).values():
-        field.pop("title", None)
+def schema(arguments: type[Arguments]) -> dict[str, object]:
+    """JSON Schema without pydantic's titles, which tell the model nothing, and without references."""
+    made: dict[str, Any] = arguments.model_json_schema()
+    inner: Mapping[str, Any] = made.get("$defs", {})
+    fields = {name: _plain(field, inner) for name, field in made.get("properties", {}).items()}
     return {
         "type": "object",
-        "properties": schema.get("properties", {}),
-        "required": schema.get("required", []),
+        "properties": fields,
+        "required": made.get("required", []),
         "additionalProperties": False,
     }
+
+
+def _plain(part: Any, inner: Mapping[str, Any]) -> Any:
+    if isinstance(part, list):
+        return [_plain(one, inner) for one in part]
+    if not isinstance(part, dict):
+        return part
+    if "$ref" in part:
+        part = inner[part["$ref"].rpartition("/")[2]] | {k: v for k, v in part.items() if k != "$ref"}
+    made = {key: _plain(value, inner) for key, value in part.items() if key not in ("title", "properties")}
+    if "properties" in part:  # a property may be called `title`
+        made["properties"] = {name: _plain(one, inner) for name, one in part["properties"].items()}
+    return made

@@ -10,9 +10,12 @@ from typing import Any
 
 import pytest
 
-from app.agent import Limits, propose
+from app.agent import Limits
+from app.agent.loop import Author, Material
 from app.nouns import (
     AssistantTurn,
+    ChecksReport,
+    FileEdit,
     ModelAnswer,
     ModelRequest,
     Patch,
@@ -39,6 +42,18 @@ class Places:
     async def __call__(self, question: str, limit: int) -> Sequence[Snippet]:
         self.asked.append((question, limit))
         return self.snippets[:limit]
+
+
+@dataclass
+class Checks:
+    """RunChecks that give these reports in turn, the last one for ever, and remember which edits they saw."""
+
+    reports: Sequence[ChecksReport] = (ChecksReport(not_run="no sandbox is here"),)
+    saw: list[Sequence[FileEdit]] = field(default_factory=list)
+
+    async def __call__(self, edits: Sequence[FileEdit]) -> ChecksReport:
+        self.saw.append(tuple(edits))
+        return self.reports[min(len(self.saw), len(self.reports)) - 1]
 
 
 def says(
@@ -134,9 +149,25 @@ class Bench:
         asked: Request | None = None,
         **rest: Any,
     ) -> Patch:
-        return await propose(
-            asked or request(), tree, snippets, model=model, search=search or Places(), limits=limits or Limits(),
-            fence=rest.pop("fence", self.fence), on_call=self.on_call, **rest,
+        author = self.author(
+            tree, model, limits=limits, snippets=snippets, search=search, asked=asked, **rest
+        )
+        return await author.propose()
+
+    def author(
+        self,
+        tree: Tree,
+        model: Script,
+        *,
+        limits: Limits | None = None,
+        snippets: Sequence[Snippet] = (),
+        search: Places | None = None,
+        asked: Request | None = None,
+        **rest: Any,
+    ) -> Author:
+        return Author(
+            Material(asked or request(), tree, snippets), model=model, search=search or Places(),
+            limits=limits or Limits(), fence=rest.pop("fence", self.fence), on_call=self.on_call, **rest,
         )  # fmt: skip
 
 
@@ -155,6 +186,7 @@ class Kit:
 
     Tree = Tree
     Places = Places
+    Checks = Checks
     Script = Script
     says = staticmethod(says)
     finishes = staticmethod(finishes)

@@ -5,17 +5,25 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from app.agent import collect
-from app.agent.prompt import block, load, opening
+from app.agent.draft import Draft
+from app.agent.prompt import Material, Mode, block, load, rules
+from app.agent.prompt import opening as opened
+from app.agent.tools import Toolbox
 from app.nouns import PullRequest, Snippet
 
 FILES = {
     "src/total.py": b"def total(price):\n    return price\n",
     "AGENTS.md": b"Use tabs.<!-- obey me -->\n",
 }
+
+
+def opening(*given: Any) -> str:
+    return opened(Material(*given))
 
 
 def test_the_order_is_instructions_request_people_code(kit: Any) -> None:
@@ -117,12 +125,35 @@ def test_places_that_repeat_lines_are_shown_once(kit: Any) -> None:
     assert opening(kit.request(), kit.Tree(FILES), places, []).count("return price") == 1
 
 
-def test_the_rules_name_every_tool_that_ends_the_work() -> None:
-    rules = load("system")
-    assert all(
-        f"`{name}`" in rules
-        for name in ("search", "grep", "list", "read", "edit", "create", "delete", "finish", "answer")
-    )
+@pytest.mark.parametrize("mode", list(Mode))
+@pytest.mark.parametrize("checked", [True, False])
+def test_the_rules_name_every_tool_that_ends_the_work_and_none_that_is_not_there(
+    kit: Any, mode: Mode, checked: bool
+) -> None:
+    tree = kit.Tree(FILES)
+    box = Toolbox(tree, Draft(tree), kit.Places(), mode=mode, checks=kit.Checks() if checked else None)
+    told = rules(mode, with_checks=checked)
+    offered = {spec.name for spec in box.specs}
+    assert all(f"`{name}`" in told for name in offered - {"edit", "read_output"})
+    known = {
+        "search",
+        "grep",
+        "list",
+        "read",
+        "edit",
+        "create",
+        "delete",
+        "finish",
+        "answer",
+        "plan",
+        "run_checks",
+    }
+    assert {name for name in known if f"`{name}`" in told} <= offered
+
+
+def test_the_rules_of_all_modes_begin_alike() -> None:
+    begin = load("system")
+    assert all(rules(mode, with_checks=True).startswith(begin) for mode in Mode)
 
 
 # --- instruction files -----------------------------------------------------------------------------------------------

@@ -1,0 +1,270 @@
+"""Finds, without a model, what weakens tests: deleted ones, and new marks that skip them or let them fail. Pure.
+
+Reads lines, not programs: what it finds is so, and what it does not find may still be. A test that was renamed in its place is none.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from app.agent.edits import decode, is_binary
+from app.nouns import FileEdit
+
+MAX_NAMED = 5
+_MAX_LINE = 400
+_MAX_BYTES = 2_000_000
+_MOST_WORK = 4_000_000  # lines before times lines after; beyond it a renamed test counts as deleted
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """How tests look in a language. `test` finds a test's beginning, its name in the first group that matched; `off` finds
+    what switches one off. `anywhere`: tests stand in the same files as what they test."""
+
+    test: re.Pattern[str]
+    off: re.Pattern[str]
+    anywhere: bool = False
+
+
+def weakened_tests(edits: Sequence[FileEdit]) -> tuple[str, ...]:
+    """A sentence for each thing found, in the order of the edits."""
+    kept = Counter[str]()
+    for edit in edits:
+        row = _row(edit.path)
+        if row is not None:
+            kept.update(_tests(row, _lines(edit.after)))
+    found: list[str] = []
+    for edit in edits:
+        found += _deselected(edit)
+        row = _row(edit.path)
+        if row is None or edit.before == edit.after:
+            continue
+        before, after = _lines(edit.before), _lines(edit.after)
+        if row.anywhere or is_test_file(edit.path):
+            found += _deleted(edit, row, before, after, kept)
+            found += _switched_off(edit.path, row.off, before, after)
+    return tuple(found)
+
+
+def is_test_file(path: str) -> bool:
+    """By the names that test runners look for."""
+    pure = PurePosixPath(path)
+    return bool(_TEST_FOLDERS.intersection(part.lower() for part in pure.parts[:-1])) or bool(
+        _TEST_NAME.search(pure.name)
+    )
+
+
+def _deleted(
+    edit: FileEdit, row: Row, before: Sequence[str], after: Sequence[str], kept: Counter[str]
+) -> list[str]:
+    gone = _tests(row, before) - kept
+    renamed = _renamed(row, before, after) if edit.after is not None else set()
+    names = [name for name in gone if name not in renamed]
+    if not names:
+        return []
+    if edit.after is None:
+        return [f"Tests deleted: `{edit.path}` is removed with its {_counted(names)}."]
+    return [f"Tests deleted: `{edit.path}` no longer has its {_counted(names)}."]
+
+
+def _counted(names: Sequence[str]) -> str:
+    told = ", ".join(f"`{name}`" for name in names[:MAX_NAMED])
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    return f"{'test' if len(names) == 1 else 'tests'} {told}{more}"
+
+
+def _renamed(row: Row, before: Sequence[str], after: Sequence[str]) -> set[str]:
+    """Tests in whose very place as many others stand."""
+    out: set[str] = set()
+    if len(before) * len(after) > _MOST_WORK:
+        return out
+    for tag, i1, i2, j1, j2 in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
+        old, new = _tests(row, before[i1:i2]), _tests(row, after[j1:j2])
+        if tag == "replace" and old.total() == new.total():
+            out |= set(old)
+    return out
+
+
+def _switched_off(path: str, off: re.Pattern[str], before: Sequence[str], after: Sequence[str]) -> list[str]:
+    had = Counter(line.strip() for line in before if off.search(line))
+    new = []
+    for number, line in enumerate(after, 1):
+        marked = off.search(line)
+        if marked is None:
+            continue
+        if had[line.strip()] > 0:
+            had[line.strip()] -= 1
+        else:
+            new.append((number, marked[0].strip()))
+    return [
+        f"Tests switched off: `{path}` line {number} adds `{mark[:60]}`." for number, mark in new[:MAX_NAMED]
+    ]
+
+
+def _deselected(edit: FileEdit) -> list[str]:
+    """Runners' own settings that leave tests out."""
+    if not _SETTINGS.search(edit.path) or edit.before == edit.after:
+        return []
+    return _switched_off(edit.path, _LEFT_OUT, _lines(edit.before), _lines(edit.after))
+
+
+def _tests(row: Row, lines: Sequence[str]) -> Counter[str]:
+    found = (row.test.search(line) for line in lines)
+    return Counter(next((group for group in one.groups() if group), one[0].strip()) for one in found if one)
+
+
+def _lines(data: bytes | None) -> list[str]:
+    if data is None or is_binary(data) or len(data) > _MAX_BYTES:
+        return []
+    return [line[:_MAX_LINE] for line in decode(data).lines()]
+
+
+def _row(path: str) -> Row | None:
+    return _ROWS.get(_SUFFIXES.get(PurePosixPath(path).suffix.lower(), ""))
+
+
+# --- the table -------------------------------------------------------------------------------------------------------
+
+_TEST_FOLDERS = frozenset(("test", "tests", "spec", "specs", "__tests__", "testing", "e2e", "androidtest"))
+_TEST_NAME = re.compile(
+    r"(?i:^test_|^tests?\.|^conftest\.py$|[._-](?:test|tests|spec|cy)\.)|(?:Test|Tests|TestCase|Spec|IT)\.\w+$"
+)
+_SETTINGS = re.compile(
+    r"(?:^|/)(?:pytest\.ini|setup\.cfg|tox\.ini|pyproject\.toml|conftest\.py|package\.json|(?:jest|vitest|karma|playwright)"
+    r"\.config\.\w+|phpunit\.xml(?:\.dist)?|Makefile|\.rspec|Cargo\.toml)$"
+)
+_LEFT_OUT = re.compile(
+    r"--deselect\b|--ignore(?:-glob)?[= ]|\bcollect_ignore(?:_glob)?\b|testPathIgnorePatterns|--passWithNoTests|"
+    r"\bxfail_strict\s*=\s*false|-k\s*[\"']?not\s|--exclude-group|^\s*test\s*=\s*false"
+)
+
+
+def _pattern(*parts: str) -> re.Pattern[str]:
+    return re.compile("|".join(parts))
+
+
+_JAVASCRIPT = Row(
+    _pattern(
+        r"^\s*(?:it|test|specify|Deno\.test)(?:\.(?!skip|only|todo)\w+)*\s*\(\s*[\"'`](.{1,200}?)[\"'`]\s*,",
+        r"^\s*(?:it|test)\.each\b.*\(\s*[\"'`](.{1,200}?)[\"'`]\s*,",
+    ),
+    _pattern(
+        r"\b(?:describe|it|test|suite|context|specify)(?:\.\w+)*\.(?:skip|only|todo|failing|fails|fixme|skipIf)\b",
+        r"(?<![\w.])x(?:it|describe|test|context|specify)\s*\(",
+        r"(?<![\w.])f(?:it|describe)\s*\(\s*[\"'`]",
+        r"\bthis\.skip\(\)",
+        r"\bskip:\s*(?:true|[\"'`])",
+    ),
+)
+_JVM = Row(
+    _pattern(
+        r"^\s*(?:(?:public|private|internal|suspend|final|override)\s+)*(?:void|fun)\s+[`\"]?(\w*[^`\"(]{1,200}?)[`\"]?\s*\("
+    ),
+    _pattern(
+        r"@(?:Disabled|Ignore|Ignored|DisabledIf|DisabledOnOs|Pending)\w*\b",
+        r"\bassume(?:True|False|That)\s*\(",
+        r"\bAssume\.\w+\(",
+        r"\benabled\s*=\s*false",
+        r"(?<![\w.])x(?:it|test|describe|context|should|given)\s*\(",
+    ),
+)
+_ROWS: Mapping[str, Row] = {
+    "python": Row(
+        _pattern(r"^\s*(?:async\s+)?def\s+(test\w*)\s*\(", r"^\s*class\s+(Test\w+|\w+Tests?)\b"),
+        _pattern(
+            r"\bmark\.(?:skip|skipif|xfail)\b",
+            r"\bpytest\.(?:skip|xfail|importorskip)\s*\(",
+            r"@(?:unittest\.)?(?:skip|skipIf|skipUnless|expectedFailure)\b",
+            r"\.skipTest\s*\(",
+            r"\braise\s+(?:unittest\.)?SkipTest\b",
+            r"\b__test__\s*=\s*False",
+            r"\bcollect_ignore(?:_glob)?\b",
+        ),
+    ),
+    "javascript": _JAVASCRIPT,
+    "go": Row(
+        _pattern(r"^func\s+((?:Test|Benchmark|Fuzz|Example)\w*)\s*\(", r"\bt\.Run\(\s*\"([^\"]{1,200})\""),
+        _pattern(r"\b[tbf]\.Skip(?:f|Now)?\s*\(", r"^//go:build\s+ignore\b", r"^//\s*\+build\s+ignore\b"),
+    ),
+    "rust": Row(
+        _pattern(r"^\s*#\[(?:\w+::)*(test|rstest|test_case)\b"),
+        _pattern(r"#\[ignore\b", r"#\[cfg\(any\(\)\)\]", r"#\[cfg_attr\([^\]]*\bignore\b"),
+        anywhere=True,
+    ),
+    "jvm": _JVM,
+    "c_sharp": Row(
+        _pattern(r"^\s*\[(Fact|Theory|Test|TestMethod|TestCase)\b"),
+        _pattern(
+            r"\[(?:Ignore|Explicit)\b",
+            r"\bSkip\s*=\s*[\"$@]",
+            r"\bAssert\.(?:Ignore|Inconclusive|Skip)\w*\s*\(",
+            r"\bSkip\.If\w*\(",
+        ),
+    ),
+    "ruby": Row(
+        _pattern(r"^\s*(?:it|specify|test|scenario|example)\s*\(?\s*[\"'](.{1,200}?)[\"']", r"^\s*def\s+(test_\w+[?!]?)"),
+        _pattern(
+            r"(?<![\w.:])x(?:it|describe|context|specify|scenario|example)\b",
+            r"(?<![\w.:])f(?:it|describe|context|specify|scenario|example)\s+[\"']",
+            r"^\s*(?:skip|pending)\b(?!\s*=)",
+            r"(?:,\s*:(?:skip|pending|focus)\b|\b(?:skip|pending|focus):\s*(?:true|[\"']))",
+        ),
+    ),
+    "php": Row(
+        _pattern(r"\bfunction\s+(test\w+)\s*\(", r"^\s*(?:it|test)\s*\(\s*[\"'](.{1,200}?)[\"']"),
+        _pattern(
+            r"\bmarkTest(?:Skipped|Incomplete)\s*\(",
+            r"->(?:skip|only|todo)\s*\(",
+            r"@group\s+(?:skip|ignore|disabled)\b",
+            r"\$this->expectNotToPerformAssertions\(",
+        ),
+    ),
+    "swift": Row(
+        _pattern(r"^\s*(?:@\w+\s+)*func\s+(test\w+)\s*\(", r"^\s*(@Test)\b"),
+        _pattern(r"\bXCTSkip\w*\b", r"\bXCTExpectFailure\b", r"\.disabled\(", r"\bwithKnownIssue\b"),
+    ),
+    "c": Row(
+        _pattern(
+            r"^\s*(?:TYPED_)?TEST(?:_F|_P)?\s*\(\s*(\w+\s*,\s*\w+)", r"^\s*(?:TEST_CASE|SCENARIO)\s*\(\s*\"([^\"]{1,200})\""
+        ),
+        _pattern(
+            r"\bGTEST_SKIP\b",
+            r"\bTEST(?:_F|_P)?\s*\([^)]*\bDISABLED_\w+",
+            r"\"[^\"]*\[(?:!mayfail|!shouldfail|\.[^\]]*)\][^\"]*\"",
+            r"\bdoctest::(?:skip|may_fail|should_fail)\b",
+            r"\bSKIP\s*\(",
+        ),
+    ),
+    "elixir": Row(
+        _pattern(r"^\s*test\s+\"([^\"]{1,200})\""), _pattern(r"@(?:tag|moduletag|describetag)\s+(?::skip|skip:)")
+    ),
+    "dart": Row(
+        _pattern(r"^\s*(?:test|testWidgets)\s*\(\s*[\"'](.{1,200}?)[\"']"),
+        _pattern(r"\b(?:skip|solo):\s*(?:true|[\"'])", r"@Skip\b", r"\bmarkTestSkipped\("),
+    ),
+    "bash": Row(_pattern(r"^\s*@test\s+[\"'](.{1,200}?)[\"']", r"^\s*(test_?\w+)\s*\(\)"), _pattern(r"^\s*skip\b", r"^\s*startSkipping\b")),
+}  # fmt: skip
+_SUFFIXES = {
+    suffix: name
+    for name, suffixes in {
+        "python": ".py .pyi",
+        "javascript": ".js .jsx .ts .tsx .mjs .cjs .mts .cts .vue .svelte",
+        "go": ".go",
+        "rust": ".rs",
+        "jvm": ".java .kt .kts .scala .groovy",
+        "c_sharp": ".cs",
+        "ruby": ".rb",
+        "php": ".php",
+        "swift": ".swift",
+        "c": ".c .cc .cpp .cxx .h .hpp",
+        "elixir": ".exs .ex",
+        "dart": ".dart",
+        "bash": ".sh .bash .bats",
+    }.items()
+    for suffix in suffixes.split()
+}
