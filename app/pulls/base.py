@@ -12,7 +12,7 @@ from enum import StrEnum
 from app.errors import InvalidError
 from app.nouns import Action, Commit, PullRequest, Rule, Run
 from app.ports import Fence, Recorder, RepositoryReader, RepositoryWriter
-from app.pulls import body, wording
+from app.pulls import body
 from app.pulls.ours import RulesGuard, by_us, obey_rules, our_head, refused
 from app.pulls.sides import touched_by_both
 
@@ -72,13 +72,11 @@ async def update_from_base(
 ) -> Updated | UpToDate | Conflicts:
     """Merges the base branch into our branch, where it has what ours has not.
 
-    A run that is started again finds its merge and takes it. Raises RefusedError (`not_our_pull_request`,
+    The merge carries the run's trailer. Done twice, it is up to date the second time. Raises RefusedError (`not_our_pull_request`,
     `pull_request_closed`, `human_commits`, `branch_protected`, and what `guard` refuses), InvalidError where GitHub's
     rules refuse, SupersededError and StoppedError from the fence.
     """
     head = await our_head(run, pull, reader)
-    if wording.has_trailer(head.message, run.id) and len(head.parents) > 1:
-        return Updated(head.sha, head.verified)
     if pull.state != "open":
         raise refused("pull_request_closed")
     comparison = await reader.compare(pull.base_ref, head.sha)

@@ -12,14 +12,13 @@ from typing import Final
 from uuid import UUID
 
 from app.nouns import Change, CheckRun, ChecksReport, Spending
-from app.pulls.neutralise import BODY_LIMIT, code, cut, length, neutralise, one_line
+from app.pulls.neutralise import BODY_LIMIT, code, cut, first_of, length, neutralise, one_line
 from app.pulls.template import fill
 from app.pulls.wording import commit_name, footer, marker, opened_marker, trailer
 
 TITLE_LIMIT: Final = 256
 SUBJECT_LIMIT: Final = 72
 PATH_SHOWN: Final = 300
-LIST_LIMIT: Final = 8_000
 COMMITS_SHOWN: Final = 20
 
 BLOCK_BEGIN: Final = "<!-- magicode:begin -->"
@@ -142,7 +141,7 @@ def _told(sections: dict[str, str], heading: str) -> list[str]:
 def _about(change: Change) -> list[str]:
     parts = []
     if change.concerns:
-        found = _first([f"- {one_line(concern, 1_000)}" for concern in change.concerns])
+        found = first_of([f"- {one_line(concern, 1_000)}" for concern in change.concerns])
         parts += ["## What a second look found, not mended", found]
     return [*parts, "## Files", _files(change)]
 
@@ -182,7 +181,7 @@ def checks_said(report: ChecksReport | None) -> str:
     if not report.runs:
         because = one_line(report.not_run or "none was found", 500).rstrip(".")
         return f"Checks were not run, because {because}. Your own checks and a review decide."
-    rows = _first([f"| {_command(run)} | {_result(run)} | {run.seconds:.1f} s |" for run in report.runs])
+    rows = first_of([f"| {_command(run)} | {_result(run)} | {run.seconds:.1f} s |" for run in report.runs])
     parts = [_verdict(report), f"| Command | Result | Time |\n|---|---|---|\n{rows}"]
     if report.not_run:
         parts.append(f"Others were not run, because {one_line(report.not_run, 500).rstrip('.')}.")
@@ -232,20 +231,7 @@ def _files(change: Change) -> str:
     ]
     lines = f"{change.added_lines} line(s) added, {change.removed_lines} removed."
     if not change.looked_at:
-        return f"{_first(changed)}\n\n{lines}"
-    looked = _first([f"- {code(path[:PATH_SHOWN])}" for path in change.looked_at])
+        return f"{first_of(changed)}\n\n{lines}"
+    looked = first_of([f"- {code(path[:PATH_SHOWN])}" for path in change.looked_at])
     summary = f"<summary>Files looked at ({len(change.looked_at)})</summary>"
-    return f"{_first(changed)}\n\n{lines}\n\n<details>{summary}\n\n{looked}\n\n</details>"
-
-
-def _first(lines: Sequence[str]) -> str:
-    """As many of the lines as a list may take of the body, and how many more there are."""
-    shown: list[str] = []
-    room = LIST_LIMIT
-    for line in lines:
-        room -= length(line) + 1
-        if room < 0:
-            break
-        shown.append(line)
-    more = len(lines) - len(shown)
-    return "\n".join([*shown, *([f"- … and {more} more"] if more else [])])
+    return f"{first_of(changed)}\n\n{lines}\n\n<details>{summary}\n\n{looked}\n\n</details>"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from typing import Final
 
 INERT: Final = "\u200b"
@@ -16,6 +17,9 @@ INERT: Final = "\u200b"
 BODY_LIMIT: Final = 65_536
 """Characters that GitHub takes in the body of an issue, a pull request or a comment.
 https://github.com/orgs/community/discussions/27190"""
+
+LIST_LIMIT: Final = 8_000
+"""Of them, for one list."""
 
 _COMMENT: Final = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
 _IMAGE: Final = re.compile(r"!\[([^\[\]]*)\](?:\([^()\n]*\)|\[[^\[\]\n]*\])?")
@@ -109,6 +113,18 @@ def cut(text: str, limit: int = BODY_LIMIT, note: str = "(Cut here: GitHub takes
     ending = f"\n\n{note}"
     kept = _shortened(text, limit - length(ending) - 64)
     return with_closed_fence(kept)[: limit - length(ending)] + ending
+
+
+def first_of(lines: Sequence[str], room: int = LIST_LIMIT) -> str:
+    """As many of a list's lines as it may take of a body, and how many more there are."""
+    shown: list[str] = []
+    for line in lines:
+        room -= length(line) + 1
+        if room < 0:
+            break
+        shown.append(line)
+    more = len(lines) - len(shown)
+    return "\n".join([*shown, *([f"- … and {more} more"] if more else [])])
 
 
 def length(text: str) -> int:

@@ -22,7 +22,7 @@ from app.errors import (
 )
 from app.nouns import Checks, Outcome, Plan, Publication, PullRequest, RunState, Spending
 from app.pulls.ci import Diagnosis, Found
-from app.pulls.neutralise import BODY_LIMIT, code, cut, neutralise, one_line
+from app.pulls.neutralise import BODY_LIMIT, code, cut, first_of, neutralise, one_line
 
 TRAILER: Final = "MagiCode-Run"
 
@@ -100,15 +100,16 @@ _ENDS: Final = {
 }
 
 
-_ENDS_WELL: Final = {
+_HEADINGS: Final = {
     "planned": "A plan",
     "question": "A question first",
     "explained": "Explained",
     "undone": "Undone",
     "base_updated": "Brought up to date",
     "base_conflicts": "In conflict with its base",
-    "ci_base": "CI fails, and not because of this change",
-    "ci_infrastructure": "CI fails, and not because of this change",
+    "mended": "Mended, and pushed",
+    "ci_base": "CI fails without this change too",
+    "ci_infrastructure": "CI failed, and I changed nothing",
     "same_failure": "CI still fails",
     "mend_tries": "CI still fails",
     "merged": "Merged",
@@ -121,7 +122,7 @@ _ENDS_WELL: Final = {
 def ended(run_id: UUID | str, outcome: Outcome, spending: Spending | None, ledger_head: str) -> str:
     """The final state: which, why, what it cost, what to do next, and the action log's head."""
     link = f": #{outcome.pull_request}" if outcome.pull_request else ""
-    heading = _ENDS_WELL.get(outcome.reason) or _ENDS.get(outcome.state, "Ended")
+    heading = _HEADINGS.get(outcome.reason) or _ENDS.get(outcome.state, "Ended")
     parts = [f"**{heading}**{link}."]
     if outcome.message:
         message = outcome.message
@@ -181,9 +182,8 @@ def _tokens(spending: Spending) -> str:
 
 # --- plans, questions, explanations ----------------------------------------------------------------------------------
 
-PLAN_BEGIN: Final = "<!-- magicode:plan -->"
+PLAN_BEGIN: Final = "<!-- magicode:plan:{} -->"
 PLAN_END: Final = "<!-- magicode:plan:end -->"
-_ITEMS: Final = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,15 +195,13 @@ class Estimate:
     past: int
 
 
-def plan_text(plan: Plan, estimate: Estimate, mention: str = "magicode") -> Ours:
+def plan_text(plan: Plan, estimate: Estimate, mention: str = "magicode", *, run_id: UUID) -> Ours:
     """Files, steps, risks, what it may cost, and how to start it. What stands between the marks is what is worked on."""
     files = _list(f"{code(path[:300])}: {one_line(what, 500)}" for path, what in plan.files)
-    steps = "\n".join(
-        f"{place}. {one_line(step, 1_000)}" for place, step in enumerate(plan.steps[:_ITEMS], 1)
-    )
+    steps = first_of([f"{place}. {one_line(step, 1_000)}" for place, step in enumerate(plan.steps, 1)])
     risks = _list(one_line(risk, 1_000) for risk in plan.risks)
     parts = [
-        PLAN_BEGIN,
+        PLAN_BEGIN.format(run_id),
         cut(neutralise(plan.summary), 12_000, "(Cut here.)"),
         f"**Files**\n\n{files or '- none named'}",
         f"**Steps**\n\n{steps or '1. none named'}",
@@ -212,7 +210,7 @@ def plan_text(plan: Plan, estimate: Estimate, mention: str = "magicode") -> Ours
         f"**Cost:** {_estimated(estimate)}",
         _how_to_go(mention),
     ]
-    return Ours(cut("\n\n".join(part for part in parts if part), 60_000))
+    return Ours("\n\n".join(part for part in parts if part))
 
 
 def _how_to_go(mention: str) -> str:
@@ -222,12 +220,11 @@ def _how_to_go(mention: str) -> str:
     )
 
 
-def plan_in(body: str, run_id: UUID | str) -> str | None:
-    """The plan in this run's comment, as people have edited it; None where marks are gone or nothing is between them."""
-    _, begin, rest = body.partition(PLAN_BEGIN)
+def plan_in(body: str, run_id: UUID) -> str | None:
+    """The plan of this run in a comment, as people have edited it; None where its marks or the words between are gone."""
+    _, begin, rest = body.partition(PLAN_BEGIN.format(run_id))
     text, end, _ = rest.partition(PLAN_END)
-    whole = marker(run_id) in body and begin and end
-    return text.strip() or None if whole else None
+    return (text.strip() or None) if begin and end else None
 
 
 def question(text: str) -> Outcome:
@@ -257,9 +254,7 @@ def _estimated(estimate: Estimate) -> str:
 
 
 def _list(items: Iterable[str]) -> str:
-    lines = [f"- {item}" for item in items]
-    more = [f"- … and {len(lines) - _ITEMS} more"] if len(lines) > _ITEMS else []
-    return "\n".join([*lines[:_ITEMS], *more])
+    return first_of([f"- {item}" for item in items])
 
 
 # --- failing CI ------------------------------------------------------------------------------------------------------
