@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 
 from app.nouns import FileEdit
@@ -15,7 +16,7 @@ Opcode = tuple[str, int, int, int, int]
 
 
 def unified(edits: Iterable[FileEdit]) -> bytes:
-    """The diff that `git apply` takes, except for binary files, which it names and cannot show."""
+    """The diff that `git apply` takes. Of binary files it names the blobs: git can delete one by that, and cannot make one."""
     return b"".join(_one(edit) for edit in edits)
 
 
@@ -62,11 +63,21 @@ def _one(edit: FileEdit) -> bytes:
     old = b"/dev/null" if edit.before is None else old
     new = b"/dev/null" if edit.after is None else new
     if is_binary(edit.before) or is_binary(edit.after):
+        # git deletes a binary file only by the whole names of its blobs.
+        head += b"index %b..%b\n" % (_blob_name(edit.before), _blob_name(edit.after))
         return head + b"Binary files " + old + b" and " + new + b" differ\n"
     hunks = b"".join(_hunks(_lines(edit.before), _lines(edit.after)))
     # A name with a space in it is ended by a tab, as git does, so that it cannot run into a timestamp.
     old, new = (name + b"\t" if b" " in name else name for name in (old, new))
     return head + (b"--- " + old + b"\n+++ " + new + b"\n" + hunks if hunks else b"")
+
+
+def _blob_name(content: bytes | None) -> bytes:
+    """https://git-scm.com/book/en/v2/Git-Internals-Git-Objects"""
+    if content is None:
+        return b"0" * 40
+    named = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False)
+    return named.hexdigest().encode("ascii")
 
 
 def _hunks(before: Sequence[bytes], after: Sequence[bytes]) -> Iterator[bytes]:

@@ -1,0 +1,1 @@
+"""Where a repository's own commands run: no network, no secrets, limits on everything, killed as a whole."""
