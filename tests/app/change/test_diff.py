@@ -53,6 +53,15 @@ def test_git_creates_and_deletes_by_a_diff(tmp_path: Path, content: bytes) -> No
     assert not (tmp_path / "new.txt").exists()
 
 
+def test_git_deletes_a_binary_file_by_a_diff(tmp_path: Path) -> None:
+    content = b"\x89PNG\0\xff"
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    (tmp_path / "logo.png").write_bytes(content)
+    subprocess.run(["git", "add", "logo.png"], cwd=tmp_path, check=True)
+    git_apply(tmp_path, unified([FileEdit("logo.png", content, None)]), "--index")
+    assert not (tmp_path / "logo.png").exists()
+
+
 def test_a_diff_reads_as_people_know_it() -> None:
     before = b"".join(b"%d\n" % n for n in range(1, 11))
     shown = text([FileEdit("n.txt", before, before.replace(b"5\n", b"five\n").removesuffix(b"\n"))])
