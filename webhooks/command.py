@@ -58,6 +58,9 @@ class Command:
     With the repository's id, the number and the verb it is the request's meaning: two deliveries with the same
     meaning are one request, whatever their headers say.
 
+    `group` names what was submitted as a whole and arrives in several deliveries: `review:<id>` for a review and for each
+    comment that came with it. Where it is set it stands for the occasion in the meaning.
+
     `texts` are what the asker saw when asking (`issue.title`, `issue.body`, `comment.body`), kept only long
     enough to be hashed: the run compares what it fetches later with the hash.
     """
@@ -72,3 +75,4 @@ class Command:
     actor: Actor
     comment_id: int | None
     texts: tuple[tuple[str, str], ...] = ()
+    group: str = ""

@@ -126,10 +126,14 @@ _LOOK_BACK = 64  # characters before a mention in which a greeting is looked for
 _LOOK_AHEAD = 400  # characters after a mention in which politeness, verb and tail are looked for
 
 
-def read(body: str, *, slug: str, plain: Verb = Verb.FIX) -> Ask | None:
+_HELP = Ask(Verb.HELP)
+
+
+def read(body: str, *, slug: str, plain: Verb = Verb.FIX, aside: Ask = _HELP) -> Ask | None:
     """What the comment asks `@slug` for; None when it does not speak to it.
 
-    `plain` is what plain words mean here: FIX on an issue, REVISE on a pull request. Never raises on any text.
+    `plain` is what plain words mean here: FIX on an issue, REVISE on a pull request. `aside` is what a mention asks for
+    that asks for nothing itself. Never raises on any text.
     """
     if f"@{slug}".lower() not in body.lower():
         return None
@@ -141,7 +145,7 @@ def read(body: str, *, slug: str, plain: Verb = Verb.FIX) -> Ask | None:
             best = call
         if best is not None and best.rank is _Rank.VERB:
             break
-    return _ask(best, text.characters, plain) if best else None
+    return _ask(best, text.characters, plain, aside) if best else None
 
 
 # --- which characters are read ---------------------------------------------------------------------------------------
@@ -332,7 +336,7 @@ def _call(text: str, start: int, end: int) -> _Call | None:
     return _Call(_Rank.HELP, end)
 
 
-def _ask(call: _Call, text: str, plain: Verb) -> Ask:
+def _ask(call: _Call, text: str, plain: Verb, aside: Ask) -> Ask:
     words, limit = _words(text[call.end :], after=call.word)
     match call.rank:
         case _Rank.VERB:
@@ -342,7 +346,7 @@ def _ask(call: _Call, text: str, plain: Verb) -> Ask:
         case _Rank.PLAIN if words:
             return Ask(plain, words, limit)
         case _:
-            return Ask(Verb.HELP)
+            return aside
 
 
 def _first_word(ahead: str) -> tuple[str, str, bool]:

@@ -73,10 +73,15 @@ class Comment(Payload):
     performed_via_github_app: App | None = None
 
 
+class ReviewComment(Comment):
+    pull_request_review_id: Id | None = None
+
+
 class Review(Payload):
     id: Id
     body: str | None
     user: Account | None
+    state: str
     performed_via_github_app: App | None = None
 
 
@@ -96,6 +101,10 @@ class Head(Payload):
     ref: Ref
     sha: Sha
     repo: HeadRepository | None = None
+
+
+class ReviewedPullRequest(PullRequestText):
+    head: Head
 
 
 class Base(Payload):
@@ -135,12 +144,12 @@ class IssueCommentEvent(RepositoryEvent):
 
 class ReviewCommentEvent(RepositoryEvent):
     pull_request: PullRequestText
-    comment: Comment
+    comment: ReviewComment
     changes: Changes | None = None
 
 
 class ReviewEvent(RepositoryEvent):
-    pull_request: PullRequestText
+    pull_request: ReviewedPullRequest
     review: Review
     changes: Changes | None = None
 

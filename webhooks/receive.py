@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from pydantic import ValidationError
@@ -23,6 +23,9 @@ LARGEST_BODY = 25 * 1024 * 1024
 """Bytes. GitHub delivers nothing larger: https://docs.github.com/en/webhooks/webhook-events-and-payloads#payload-cap"""
 
 LABEL = "magicode"
+BRANCH_PREFIX = "magicode/"
+"""What the branches that we push to begin with."""
+
 _DEEPEST = 100  # levels; GitHub's own payloads have fewer than twenty
 _ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _GUID = re.compile(r"[0-9A-Za-z-]{1,64}", re.ASCII)
@@ -195,6 +198,7 @@ def _review_comment(payload: Mapping[str, object], installation_id: int, us: _Us
         event.comment.body,
         event.comment.user,
         event.comment.performed_via_github_app,
+        group=_review_group(event.comment.pull_request_review_id),
     )
     return _spoken(
         event, event.changes, words, _reviewed(event.pull_request), installation_id=installation_id, us=us
@@ -204,21 +208,50 @@ def _review_comment(payload: Mapping[str, object], installation_id: int, us: _Us
 def _review(payload: Mapping[str, object], installation_id: int, us: _Us) -> Outcome:
     event = _model(events.ReviewEvent, payload)
     review = event.review
-    words = _Words("review", review.id, review.body or "", review.user, review.performed_via_github_app)
+    words = _Words(
+        "review",
+        review.id,
+        review.body or "",
+        review.user,
+        review.performed_via_github_app,
+        group=_review_group(review.id),
+        asks_by_itself=_asks_us_for_changes(event),
+    )
     return _spoken(
         event, event.changes, words, _reviewed(event.pull_request), installation_id=installation_id, us=us
     )
 
 
+def _asks_us_for_changes(event: events.ReviewEvent) -> bool:
+    """A review that requests changes on a branch of ours is meant for us; a fork's branch of that name is not ours.
+
+    https://docs.github.com/en/webhooks/webhook-events-and-payloads#pull_request_review
+    """
+    head = event.pull_request.head
+    ours = (
+        head.ref.startswith(BRANCH_PREFIX) and head.repo is not None and head.repo.id == event.repository.id
+    )
+    return ours and event.action == "submitted" and event.review.state.lower() == "changes_requested"
+
+
+def _review_group(review_id: int | None) -> str:
+    return "" if review_id is None else f"review:{review_id}"
+
+
 @dataclass(frozen=True, slots=True)
 class _Words:
-    """Something that a person wrote: a comment, a review's body, a comment inside a review."""
+    """Something that a person wrote: a comment, a review's body, a comment inside a review.
+
+    `asks_by_itself`: it is a request to revise although nobody is mentioned in it.
+    """
 
     kind: str
     id: int
     body: str
     author: events.Account | None
     app: events.App | None
+    group: str = ""
+    asks_by_itself: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,15 +280,14 @@ def _spoken(
     refusal = _not_admitted(event.sender, words, us, edited=event.action == "edited")
     if refusal:
         return Ignored(refusal)
-    plain = Verb.REVISE if subject.is_pull_request else Verb.FIX
-    ask = comment.read(words.body, slug=us.slug, plain=plain)
+    ask = _asked(words, words.body, subject, us)
     if ask is None:
         return Ignored("no_command")
     if event.action == "edited":
         before = changes.body.from_ if changes and changes.body else None
         if before is None:
             return Ignored("edit_of_something_else")
-        earlier = comment.read(before, slug=us.slug, plain=plain)
+        earlier = _asked(words, before, subject, us)
         if earlier is not None and earlier.verb is ask.verb:
             # Repository, number, comment and verb are the meaning: this request has been made already.
             return Ignored("edit_adds_no_command")
@@ -267,6 +299,21 @@ def _spoken(
         subject=subject,
         installation_id=installation_id,
     )
+
+
+def _asked(words: _Words, body: str, subject: _Subject, us: _Us) -> Ask | None:
+    """What `body` asks for, as these words or as what stood in their place before an edit."""
+    plain = Verb.REVISE if subject.is_pull_request else Verb.FIX
+    ask: Ask | None
+    if words.asks_by_itself:
+        whole = Ask(plain, " ".join(body.split()))
+        ask = comment.read(body, slug=us.slug, plain=plain, aside=whole) or whole
+    else:
+        ask = comment.read(body, slug=us.slug, plain=plain)
+    if ask is not None and words.group and ask.verb is Verb.FIX:
+        # What came with one review is one request, so all of it has to have one verb.
+        return replace(ask, verb=Verb.REVISE)
+    return ask
 
 
 def _command(
@@ -292,6 +339,7 @@ def _command(
         actor=_actor(event.sender),
         comment_id=words.id if words else None,
         texts=tuple(texts),
+        group=words.group if words else "",
     )
 
 

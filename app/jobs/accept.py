@@ -132,7 +132,8 @@ class _Acceptance:
         return Accepted(Kind.REPEATED, stored) if again is None else Accepted(Kind.AGAIN, again)
 
     def _run(self, command: Command, data_key: bytes) -> Run:
-        parts = (str(command.repository_id), str(command.number), command.occasion, command.ask.verb)
+        occasion = command.group or command.occasion
+        parts = (str(command.repository_id), str(command.number), occasion, command.ask.verb)
         return Run(
             id=self.new_id(),
             installation_id=command.installation_id,
