@@ -168,8 +168,8 @@ async def test_a_token_is_narrowed_and_revoked(key: str) -> None:
         {
             "repository_ids": [22],
             "permissions": {
-                "contents": "read", "issues": "read", "pull_requests": "read", "checks": "read",
-                "statuses": "read", "metadata": "read",
+                "contents": "read", "issues": "read", "pull_requests": "read", "actions": "read",
+                "checks": "read", "statuses": "read", "metadata": "read",
             },
         },
         {"repository_ids": [22], "permissions": {"contents": "write"}},

@@ -18,7 +18,7 @@ import pytest
 from githubkit.webhooks import parse_obj
 
 import infra.simulator
-from infra.simulator import payloads
+from infra.simulator import ci, payloads
 from infra.simulator.serve import installation_for
 
 HERE = "/repos/octo/sample"
@@ -166,6 +166,46 @@ async def drive_checks(hub: Any) -> None:
         must(await hub.bot.get(f"{HERE}/{url}"))
 
 
+async def drive_actions(hub: Any) -> None:
+    def play(code: ci.Code) -> ci.Verdict:
+        if b"never" in code.files["calc.py"]:
+            return ci.StartupFailure()
+        return [
+            ci.passing("lint"),
+            ci.failing("tests", "1 failed"),
+            ci.cancelled("docs"),
+            ci.lost("slow"),
+            ci.skipped("x"),
+        ]
+
+    workflow = hub.running.on_push(play)
+    workflow.hold()
+    await hub.branch("built", {"calc.py": "x = 1\n"})
+    for step in (workflow.begin, workflow.finish, workflow.release):
+        must(await hub.bot.get(f"{HERE}/actions/runs"))
+        run = f"{HERE}/actions/runs/{workflow.runs[-1].id}"
+        for url in (run, f"{run}/jobs"):
+            must(await hub.bot.get(url))
+        await step()
+    must(await hub.wim.post(f"{run}/rerun"))
+    await hub.world.settled()
+    must(await hub.wim.post(f"{run}/rerun-failed-jobs"))
+    await hub.world.settled()
+    must(await hub.bot.get(f"{run}/attempts/2/jobs"))
+    jobs = must(await hub.bot.get(f"{run}/jobs", params={"filter": "all"}))["jobs"]
+    job = f"{HERE}/actions/jobs/{jobs[1]['id']}"
+    must(await hub.wim.post(f"{job}/rerun"))
+    await hub.world.settled()
+    must(await hub.bot.get(job))
+    assert (await hub.bot.get(f"{job}/logs")).status_code == 302
+    must(await hub.bot.get(f"{HERE}/check-runs/{jobs[1]['id']}/annotations"))
+    await hub.branch("built", {"calc.py": "never\n"})
+    await hub.world.settled()
+    must(await hub.bot.get(f"{HERE}/commits/built/check-suites"))
+    must(await hub.bot.get(f"{HERE}/actions/runs", params={"status": "startup_failure"}))
+    hub.world.workflows.clear()
+
+
 async def drive_git(hub: Any) -> None:
     main = await hub.repo.git.branch("main")
     blob = must(await hub.bot.post(f"{HERE}/git/blobs", json={"content": "x", "encoding": "utf-8"}))["sha"]
@@ -297,6 +337,7 @@ async def drive_everything(hub: Any) -> None:
         drive_issues,
         drive_pulls,
         drive_checks,
+        drive_actions,
         drive_git,
         drive_contents,
         drive_rules,
