@@ -248,11 +248,7 @@ def _turns(message: _Message) -> Iterator[Turn]:
         return
     text = "".join(block.text for block in message.content if isinstance(block, _Text))
     if message.role == "assistant":
-        calls = tuple(
-            ToolCall(block.id, block.name, block.input)
-            for block in message.content
-            if isinstance(block, _ToolUse)
-        )
+        calls = tuple(_call(block) for block in message.content if isinstance(block, _ToolUse))
         yield AssistantTurn(text, calls)
         return
     results = tuple(_result(block) for block in message.content if isinstance(block, _ToolResult))
@@ -260,6 +256,14 @@ def _turns(message: _Message) -> Iterator[Turn]:
         yield ToolTurn(results)
     if text:
         yield UserTurn(text)
+
+
+def _call(block: _ToolUse) -> ToolCall:
+    """With what was no JSON object taken out of its wrapping, so that the conversation is the same on both wires."""
+    wrapped = block.input.get("INVALID_JSON")
+    if isinstance(wrapped, str) and len(block.input) == 1:
+        return ToolCall(block.id, block.name, None, raw=wrapped)
+    return ToolCall(block.id, block.name, block.input)
 
 
 def _result(block: _ToolResult) -> ToolResult:
