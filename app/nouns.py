@@ -311,6 +311,7 @@ class Delivery:
 class Request:
     """What the agent is asked to do. Lives in memory for the length of a run and nowhere else.
 
+    `number` is 0 for a request that stands on no issue and no pull request.
     `instructions` come from people who may write to the repository; `untrusted` is quoted as data (an issue's own
     text when its author may not write). `base_ref`/`base_sha` are where the work starts. `threads` are the review threads
     to answer, their comments by people who may write; `failures` excerpts of failing CI (data); `plan` one of ours, approved.

@@ -95,8 +95,9 @@ def asked(request: Request) -> list[str]:
     pull = request.pull_request
     kind = "pull request" if pull is not None and pull.number == request.number else "issue"
     base = json.dumps(clean(request.base_ref))
+    on = f"on {kind} #{request.number} of" if request.number else "on"
     parts = [
-        f"The request, on {kind} #{request.number} of {clean(request.repository.full_name)}.",
+        f"The request, {on} {clean(request.repository.full_name)}.",
         f"The work starts at branch {base}, commit {request.base_sha}.",
     ]
     said = f"{clean(request.title)}\n\n{_said(request.body)}".strip()
