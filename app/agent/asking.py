@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from app.agent.budget import Budget
@@ -36,9 +36,11 @@ class Asking:
         return answer
 
     async def account(self, answer: ModelAnswer) -> None:
-        """Charges one call, before anything that it asked for is done."""
-        self.budget.charge(answer)
-        await self.on_call(answer)
+        """Charges all that was paid for it, one call after the other, before anything that it asked for is done."""
+        for paid in answer.paid_for:
+            one = replace(paid, also_spent=())
+            self.budget.charge(one)
+            await self.on_call(one)
 
 
 async def within(budget: Budget, work: Coroutine[Any, Any, T]) -> T:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from app.agent import prompt
 from app.agent.asking import Asking, watched
 from app.agent.budget import Budget, EndedError, Limits
+from app.agent.chain import edit_form
 from app.agent.cleaning import visible
 from app.agent.draft import Draft
 from app.agent.prompt import Material, Mode
@@ -44,8 +45,8 @@ _MOST_FINDINGS = 40_000
 class Author:
     """One conversation about one request. Its budget is spent by `propose` and `mend` together.
 
-    `fence` is awaited before each model call, and while checks run; `on_call` after each call, before anything that it
-    asked for is done. `checks` None: nothing can be run.
+    `fence` is awaited before each model call, and while checks run; `on_call` for each answer that was paid for, before
+    anything that it asked for is done. `checks` None: nothing can be run.
     """
 
     def __init__(
@@ -68,7 +69,13 @@ class Author:
         self._draft = Draft(workspace)
         checked = None if checks is None else watched(checks, self._budget, fence)
         self._tools = Toolbox(
-            workspace, self._draft, search, mode=mode, checks=checked, threads=request.threads
+            workspace,
+            self._draft,
+            search,
+            mode=mode,
+            checks=checked,
+            threads=request.threads,
+            apply_patch=edit_form(model) == "apply_patch",
         )
         self._tools.saw(prompt.snippet_blocks(material.snippets, workspace)[1])
         self._rules = prompt.rules(mode, with_checks=checks is not None)
@@ -115,7 +122,7 @@ class Author:
                 if answer.usage.input_tokens > self._limits.prompt_tokens:
                     self._turns = shed(self._turns)
         except Ended as end:
-            self._handed_in = end.results
+            self._handed_in = end.results if isinstance(end, Finished) else ()
             return self._patch(end)
 
     def _request(self) -> ModelRequest:
