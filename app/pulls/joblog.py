@@ -55,13 +55,13 @@ _ERROR: Final = re.compile(
 
 _OF_THE_CODE: Final = re.compile(
     r"""
-      ^FAILED\s | ^\s*---\ FAIL | ^FAIL\b | ^=+\ .*\b[1-9]\d*\ (?:failed|error)
+      (?-i:^FAILED\s) | ^\s*---\ FAIL | (?-i:^\s*FAIL\b) | ^=+\ .*\b[1-9]\d*\ (?:failed|error)
     | ^\s*[✕✗✘]\s | ^\s*●\s | ^not\ ok\b
     | \bassert(?:ion)?\ ?(?:error|failed)\b | ^E\s{2,}
     | \berror\ TS\d+ | \berror\[E\d+\] | ^\s*\d+:\d+\s+error\s | ^✖\ \d+\ problem
     | \b[1-9]\d*\ (?:failed|failing)\b | Tests\ run:.*(?:Failures|Errors):\ [1-9]
     | COMPILATION\ ERROR | \bSyntaxError\b | \bcould\ not\ compile\b | \bpanicked\ at\b
-    | ^\S+\.(?:go|c|cc|cpp|h|rs|java|kt|swift|cs):\d+:\d+:\ (?:error\b|\S)
+    | ^\S+\.(?:go|c|cc|cpp|h|rs|java|kt|swift|cs):\d+:\d+:\ (?!warning|note|remark)\S
     | ^\S+\.py:\d+:(?:\d+:)?\ (?:error:|[A-Z]+\d+\b)
     """,
     re.VERBOSE | re.IGNORECASE,
