@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from app.agent import nearest
@@ -95,7 +95,10 @@ def apply_patch(draft: Draft, text: str) -> tuple[Touched, ...]:
     """Changes the draft as the patch says, file after file. Raises ToolError, and has then changed nothing."""
     operations = parse(text)
     with draft.all_or_nothing():
-        return tuple(_carry_out(draft, one) for one in operations)
+        touched = [_carry_out(draft, one) for one in operations]
+    # Lines are told of a file as it is in the end, so only by the last part of the patch that concerns it.
+    last = {path: i for i, one in enumerate(touched) for path in (one.path, one.moved_from)}
+    return tuple(one if last[one.path] == i else replace(one, spans=()) for i, one in enumerate(touched))
 
 
 def _carry_out(draft: Draft, one: Operation) -> Touched:

@@ -222,7 +222,7 @@ def the_one(reading: Reading, found: Found, old: str, name: str) -> Place:
 def _not_found(reading: Reading, old: str, name: str, gave_up: bool) -> str:
     said = f"{name} does not occur in the file"
     if gave_up:
-        said += " as it stands, and the file has too much of this kind to look any further"
+        said += " as it stands, and has too many lines like it to be searched apart from white space"
     if not reading.view:
         return f"{said}: the file is empty. Delete it and `create` it with its text."
     parts = old.strip("\n").split("\n")
