@@ -8,6 +8,7 @@ No workflow file is read and nothing of the repository is run.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import io
 import tarfile
@@ -168,7 +169,7 @@ def table(*rows: Row) -> Ci:
 # --- a workflow, played ------------------------------------------------------------------------------------------------
 
 
-@dataclass
+@dataclass(eq=False)
 class _Play:
     """One attempt of a run, and how its jobs will end. `jobs` pairs them with what became of them so far."""
 
@@ -184,6 +185,7 @@ class _Play:
 class Workflow:
     """A workflow of one repository. `branches` are patterns; `seconds` is how long its jobs are in progress.
 
+    `cancel_in_progress`: a run of a branch cancels the one before it that has not ended, as `concurrency` can say.
     After `hold()` its runs stay queued until `begin()` and `finish()` bring them on, or `release()` lets them go.
     """
 
@@ -196,11 +198,13 @@ class Workflow:
     on: frozenset[str] = frozenset({"push"})
     branches: tuple[str, ...] = ("*",)
     seconds: float = 0.0
+    cancel_in_progress: bool = False
     _held: bool = False
     _queued: list[_Play] = field(default_factory=list)
     _begun: list[_Play] = field(default_factory=list)
     _coming: int = 0  # heard of, and not queued yet
     _arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    _hurried: asyncio.Event = field(default_factory=asyncio.Event)
 
     # by hand
 
@@ -212,21 +216,33 @@ class Workflow:
         while self._coming:
             self._arrived.clear()
             await self._arrived.wait()
-        plays, self._queued = self._queued, []
-        for play in plays:
+        for play in list(self._queued):
             self._begin(play)
-        self._begun += plays
 
     async def finish(self) -> None:
         """What was held back, queued or in progress, completes."""
         await self.begin()
-        plays, self._begun = self._begun, []
-        for play in plays:
+        for play in list(self._begun):
             self._finish(play)
 
     async def release(self) -> None:
         self._held = False
         await self.finish()
+
+    def hurry(self) -> None:
+        """What waits for its `seconds` to pass waits no longer, now and from now on."""
+        self._hurried.set()
+
+    def cancel(self, run: WorkflowRun) -> bool:
+        """Ends an attempt under way, as the button does. False when there is none."""
+        play = next((one for one in (*self._queued, *self._begun) if one.run is run), None)
+        if play is None:
+            return False
+        play.jobs = [(cancelled(end.name), job, check) for end, job, check in play.jobs]
+        if play in self._queued:
+            self._begin(play)
+        self._finish(play)
+        return True
 
     @property
     def runs(self) -> list[WorkflowRun]:
@@ -263,22 +279,27 @@ class Workflow:
     async def _come(self, queueing: Coroutine[Any, Any, _Play | None]) -> None:
         try:
             play = await queueing
-            if play is not None and self._held:
+            if play is not None:
                 self._queued.append(play)
-                return
         finally:
             self._coming -= 1
             self._arrived.set()
-        if play is not None:
-            self._begin(play)
-            if self.seconds:
-                await asyncio.sleep(self.seconds)
+        if play is None or self._held:
+            return
+        self._begin(play)
+        if self.seconds:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._hurried.wait(), self.seconds)
+        if play in self._begun:
             self._finish(play)
 
     async def _triggered(self, event: str, branch: str, sha: str, actor: User) -> _Play | None:
         head = await self.repo.git.commit(sha)
         if head is None or any(word in head.message for word in SKIPS):
             return None
+        if self.cancel_in_progress:
+            for before in [run for run in self.runs if run.head_branch == branch]:
+                self.cancel(before)
         world, now = self.world, self.world.now()
         suite = open_suite(world, self.repo, sha, branch, ACTIONS)
         run = WorkflowRun(
@@ -335,6 +356,8 @@ class Workflow:
         return job, check
 
     def _begin(self, play: _Play) -> None:
+        self._queued.remove(play)
+        self._begun.append(play)
         now = self.world.now()
         play.run.status, play.run.updated_at = "in_progress", now
         for number, (end, job, check) in enumerate(play.jobs, 1):
@@ -345,6 +368,7 @@ class Workflow:
             settle(self.world, self.repo, play.suite)
 
     def _finish(self, play: _Play) -> None:
+        self._begun.remove(play)
         world, repo, now = self.world, self.repo, self.world.now()
         for end, job, check in play.jobs:
             job.steps = _steps(end, job, check)
@@ -434,11 +458,23 @@ def declare(
     on: Sequence[str] = ("push",),
     branches: Sequence[str] = ("*",),
     seconds: float = 0.0,
+    cancel_in_progress: bool = False,
 ) -> Workflow:
     """Raises ValueError for an event that is not played here."""
     if not set(on) <= EVENTS or not on:
         raise ValueError(f"a workflow is on {' or '.join(sorted(EVENTS))}")
-    made = Workflow(world, repo, world.next_id(), name, path, ci, frozenset(on), tuple(branches), seconds)
+    made = Workflow(
+        world,
+        repo,
+        world.next_id(),
+        name,
+        path,
+        ci,
+        on=frozenset(on),
+        branches=tuple(branches),
+        seconds=seconds,
+        cancel_in_progress=cancel_in_progress,
+    )
     world.workflows[made.id] = made
     return made
 

@@ -1,4 +1,4 @@
-"""The control desk under `/_simulator/`: faults, other Apps' checks, the record of requests, the clock, the settings."""
+"""The control desk under `/_simulator/`: faults, CI and other Apps' checks, the record of requests, the clock, the settings."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from infra.simulator import playing
 from infra.simulator.answers import ApiError, bad_request, not_found, unprocessable
 from infra.simulator.faults import Faults, described
 from infra.simulator.limits import Usage
@@ -35,12 +36,21 @@ async def _answer(world: World, faults: Faults, usage: Usage, request: Request) 
     if request.method == "DELETE" and what == "faults":
         faults.waiting.clear()
         return {}
-    if request.method == "GET" and what == "requests":
-        return [_told(record) for record in world.requests]
-    if request.method == "GET" and what == "faults":
-        return [described(fault) for fault in faults.waiting]
-    if request.method == "GET" and what == "settings":
-        return _settings(world)
+    if request.method == "GET":
+        return _told_of(world, faults, what)
+    raise not_found()
+
+
+def _told_of(world: World, faults: Faults, what: str) -> Any:
+    match what:
+        case "requests":
+            return [_told(record) for record in world.requests]
+        case "faults":
+            return [described(fault) for fault in faults.waiting]
+        case "settings":
+            return _settings(world)
+        case "workflows" | "logs":
+            return playing.told(world, what)
     raise not_found()
 
 
@@ -50,6 +60,8 @@ async def _post(world: World, faults: Faults, usage: Usage, what: str, request: 
         return described(faults.add(sent))
     if what == "checks":
         return await report(world, sent)
+    if what in ("workflows", "ci", "logs"):
+        return await playing.post(world, what, sent)
     if what == "clock":
         return _move_clock(world, sent)
     if what == "settings":

@@ -163,12 +163,16 @@ class Running:
         }
 
     async def stop(self) -> None:
-        """Lets the webhooks under way end, then closes the socket."""
+        """Lets CI and the webhooks under way end, then closes the socket. Raises what CI failed with."""
         for client in self._clients:
             await client.aclose()
-        await self.world.settled()
-        self._server.tell_to_stop()
-        await self._task
+        for workflow in self.world.workflows.values():
+            workflow.hurry()
+        try:
+            await self.world.settled()
+        finally:
+            self._server.tell_to_stop()
+            await self._task
 
 
 def new_world(data: Path) -> World:

@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from infra.simulator import logs, shapes_git
 from infra.simulator import shapes_people as people
-from infra.simulator.answers import Redirect, forbidden, gone, not_found
+from infra.simulator.answers import Redirect, conflict, forbidden, gone, not_found
 from infra.simulator.call import Call, endpoint
 from infra.simulator.git import CommitObject
 from infra.simulator.shapes_people import api, web, when
@@ -168,6 +168,15 @@ async def rerun_failed_jobs(call: Call) -> Response:
     return _repeat(call, run, names if ended else None)
 
 
+@endpoint("POST", f"{_RUN}/cancel")
+async def cancel(call: Call) -> Response:
+    repo = call.repo("actions", "write")
+    run = _run(call, repo)
+    if run.status == "completed" or not call.world.workflows[run.workflow_id].cancel(run):
+        raise conflict("Cannot cancel a workflow run that is completed.")
+    return call.answer({}, 202)
+
+
 def _repeat(call: Call, run: WorkflowRun, names: frozenset[str] | None) -> Response:
     if run.status != "completed":
         raise forbidden("This workflow is already running")
@@ -262,6 +271,7 @@ endpoints = [
     get_run,
     rerun,
     rerun_failed_jobs,
+    cancel,
     list_jobs,
     list_attempt_jobs,
     get_job,

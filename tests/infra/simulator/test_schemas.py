@@ -192,6 +192,11 @@ async def drive_actions(hub: Any) -> None:
     must(await hub.wim.post(f"{run}/rerun-failed-jobs"))
     await hub.world.settled()
     must(await hub.bot.get(f"{run}/attempts/2/jobs"))
+    workflow.hold()
+    must(await hub.wim.post(f"{run}/rerun"))
+    await hub.world.settled()
+    must(await hub.wim.post(f"{run}/cancel"), 202)
+    await workflow.release()
     jobs = must(await hub.bot.get(f"{run}/jobs", params={"filter": "all"}))["jobs"]
     job = f"{HERE}/actions/jobs/{jobs[1]['id']}"
     must(await hub.wim.post(f"{job}/rerun"))
