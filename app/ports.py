@@ -400,6 +400,14 @@ class Recorder(Protocol):
     ) -> Entry: ...
 
 
+class Told(Protocol):
+    """Is told each action of a run; a Recorder is one that writes it down."""
+
+    async def __call__(
+        self, action: Action, actor: str = "magicode", **facts: str | int | float | bool | None
+    ) -> object: ...
+
+
 class Appends(Protocol):
     """The action log, written inside a transaction that is already open."""
 
