@@ -27,10 +27,10 @@ log = logging.getLogger(__name__)
 
 _NOBODY = 65534
 _INNER_USER = "1000"
-_SHARED_MEMORY = 256 << 20
+_SMALL_BYTES = 256 << 20
 _READY_SECONDS = 20.0
 _PROBE = RoomLimits(memory_bytes=256 << 20, disk_bytes=1 << 20)
-_TEMPORARY_LINKS = ("/tmp", "/var/tmp")  # noqa: S108 - the room's own, in the one folder whose size is limited
+_SMALL_FOLDERS = ("/dev/shm", "/tmp")  # noqa: S108 - the room's own
 _SYSTEM = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 _PUBLIC_ETC = (
     "/etc/alternatives",
@@ -183,22 +183,22 @@ class BubblewrapSandbox:
         rights = ["--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent", "--new-session"]
         rights += ["--as-pid-1", "--cap-drop", "ALL", "--uid", _INNER_USER, "--gid", _INNER_USER]
         rights += ["--hostname", "sandbox", "--clearenv", "--setenv", "PATH", "/usr/bin:/bin"]
-        seen = [*_system(), *_bound(_PUBLIC_ETC), *_bound(str(path) for path in self._tools)]
+        seen = [*_system(), *_bound(_PUBLIC_ETC)]
         own = ["--proc", "/proc", "--dev", "/dev"]
-        own += ["--size", str(min(_SHARED_MEMORY, limits.disk_bytes)), "--tmpfs", "/dev/shm"]  # noqa: S108
-        own += ["--remount-ro", "/dev", "--dir", "/run", "--dir", "/var"]
+        for folder in _SMALL_FOLDERS:
+            own += ["--size", str(min(_SMALL_BYTES, limits.disk_bytes)), "--perms", "1777", "--tmpfs", folder]
+        own += ["--remount-ro", "/dev", "--dir", "/run", "--dir", "/var", "--symlink", TEMPORARY, "/var/tmp"]  # noqa: S108
         own += ["--size", str(limits.disk_bytes), "--tmpfs", FOLDER]
         for folder in (TREE, HOME, INSTALLED):
             own += ["--dir", folder]
         own += ["--perms", "1777", "--dir", TEMPORARY]
-        for link in _TEMPORARY_LINKS:
-            own += ["--symlink", TEMPORARY, link]
         inherited = []
         for path, content in _OUR_ETC.items():
             inherited.append(_letter(content.encode(), letters))
             own += ["--perms", "0444", "--file", str(inherited[-1]), path]
         inherited.append(_letter(seccomp.program(), letters))
-        own += [*self._covers(), "--remount-ro", "/", "--chdir", TREE, "--seccomp", str(inherited[-1])]
+        own += [*_bound(str(path) for path in self._tools), *self._covers()]
+        own += ["--remount-ro", "/", "--chdir", TREE, "--seccomp", str(inherited[-1])]
         return [*rights, *seen, *own], inherited
 
     def _covers(self) -> list[str]:

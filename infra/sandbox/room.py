@@ -31,7 +31,7 @@ FOLDER = "/room"
 TREE = f"{FOLDER}/tree"
 HOME = f"{FOLDER}/home"
 INSTALLED = f"{FOLDER}/installed"
-TEMPORARY = f"{FOLDER}/tmp"  # noqa: S108 - the room's own
+TEMPORARY = f"{FOLDER}/temporary"
 PROXY_PORT = 3128
 _INSIDE = Path(__file__).with_name("inside.py")
 _LOOK_SECONDS = 0.1
@@ -173,10 +173,23 @@ class BubblewrapRoom:
         finally:
             os.close(told)
             await self._end(process)
-        ended, code = _how(running.ended, status)
-        if ended == "exited" and code != 0 and self._watch.full():
-            ended, code = "disk", None
+        if running.ended is not None:
+            ended, code = running.ended, None
+        else:
+            ended, code = self._how(json.loads(status) if status else {})
         return Finished(ended, code, time.monotonic() - begun, running.kept.text())
+
+    def _how(self, told: Mapping[str, int]) -> tuple[str, int | None]:
+        """The end of what nobody ended, in words, and its exit code where it has one. A command that came to a limit
+        between two looks of the watch fails by itself, and is told by what it leaves."""
+        code = told.get("exit")
+        if code == 0:
+            return "exited", 0
+        if told.get("left", 0) > self._limits.processes:
+            return "processes", None
+        if told.get("signal") == signal.SIGXFSZ or self._watch.full():
+            return "disk", None
+        return ("killed", None) if code is None else ("exited", code)
 
     async def _until_it_ends(self, running: _Running, seconds: float) -> None:
         reading = asyncio.create_task(self._read(running))
@@ -327,16 +340,6 @@ def _terminate(process: asyncio.subprocess.Process) -> None:
 
 async def _gone(process: asyncio.subprocess.Process) -> None:
     await process.wait()
-
-
-def _how(ended: str | None, status: bytes) -> tuple[str, int | None]:
-    """The end in words, and the exit code where the command ended by itself."""
-    if ended is not None:
-        return ended, None
-    told = json.loads(status) if status else {}
-    if "exit" in told:
-        return "exited", int(told["exit"])
-    return ("disk" if told.get("signal") == signal.SIGXFSZ else "killed"), None
 
 
 def _proxies() -> dict[str, str]:
