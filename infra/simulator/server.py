@@ -32,6 +32,7 @@ ROUTES = (
     "actions",
     "apps",
     "checks",
+    "compare",
     "contents",
     "gitdata",
     "graphql",

@@ -190,6 +190,7 @@ class _Execution:
         self.world = call.world
         self._variables = variables
         self._errors: list[Json] = []
+        self._readable: dict[tuple[int, str], bool] = {}
 
     async def run(self, operation: Operation) -> Json:
         root = {"query": "Query", "mutation": "Mutation"}[operation.kind]
@@ -249,11 +250,15 @@ class _Execution:
     # what the caller may see
 
     def reads(self, repo: Repo, permission: str) -> bool:
-        try:
-            self.call.require(repo, permission, "read")
-        except ApiError:
-            return False
-        return True
+        """Asked once of each repository, so that the request's record says once what was needed."""
+        key = (repo.id, permission)
+        if key not in self._readable:
+            try:
+                self.call.require(repo, permission, "read")
+                self._readable[key] = True
+            except ApiError:
+                self._readable[key] = False
+        return self._readable[key]
 
     def node(self, wanted: str) -> Any:
         """What has this global id, as far as the caller may see it. Raises NOT_FOUND."""

@@ -25,7 +25,7 @@ async def merge(call: Call) -> Response:
     repo = call.repo("contents", "write")
     body = await call.body()
     base, head = body.string("base"), body.string("head")
-    message = body.string_or("commit_message", f"Merge {head} into {base}")
+    message = body.string_or("commit_message", "") or f"Merge {head} into {base}"
     await filled(repo)
     tip = await repo.git.branch(base)
     if tip is None:

@@ -184,7 +184,7 @@ def _opened(call: Call, repo: Repo, sides: _Sides, title: str, text: str | None,
 async def _sides(call: Call, repo: Repo, head: str, base: str) -> _Sides:
     """Raises 422 naming the side whose branch there is not."""
     owner, colon, branch = head.partition(":")
-    source = _source(call.world, repo, owner) if colon else repo
+    source = network_member(call.world, repo, owner) if colon else repo
     head_ref = branch if colon else head
     base_sha = await repo.git.branch(base)
     head_sha = await source.git.branch(head_ref) if source is not None and call.caller.sees(source) else None
@@ -202,7 +202,7 @@ async def _sides(call: Call, repo: Repo, head: str, base: str) -> _Sides:
     return _Sides(source, head_ref, head_sha, base, base_sha)
 
 
-def _source(world: World, repo: Repo, owner: str) -> Repo | None:
+def network_member(world: World, repo: Repo, owner: str) -> Repo | None:
     """The repository of this network that `owner` has."""
     if repo.owner.lower() == owner.lower():
         return repo

@@ -1,4 +1,4 @@
-"""Repositories, their branches, commits, comparisons, archives and collaborators.
+"""Repositories, their branches, commits, archives and collaborators.
 
 https://docs.github.com/rest/repos · https://docs.github.com/rest/branches · https://docs.github.com/rest/commits
 """
@@ -20,7 +20,6 @@ from infra.simulator.routes.gitdata import filled
 from infra.simulator.shapes_people import api, diff_entry, user, web
 from infra.simulator.state import ROLES, Protection, Repo, User, stamp
 
-_COMPARED_AT_MOST = 250
 _FILES_AT_MOST = 300
 
 
@@ -201,7 +200,7 @@ async def list_commits(call: Call) -> Response:
         shas = [sha for sha in shas if (one := await repo.git.commit(sha)) is not None and _wanted(call, one)]
     part, headers = call.cut(shas)
     return call.answer(
-        [shapes_git.commit(call.world, repo, await _known(repo, sha)) for sha in part], headers=headers
+        [shapes_git.commit(call.world, repo, await known(repo, sha)) for sha in part], headers=headers
     )
 
 
@@ -224,7 +223,7 @@ def _time(call: Call, name: str) -> datetime | None:
     return moment.astimezone() if moment else None
 
 
-async def _known(repo: Repo, sha: str) -> CommitObject:
+async def known(repo: Repo, sha: str) -> CommitObject:
     found = await repo.git.commit(sha)
     assert found is not None
     return found
@@ -240,7 +239,7 @@ async def get_commit(call: Call) -> Response:
     accept = call.request.headers.get("accept", "")
     if "sha" in accept:
         return Response(sha, media_type="application/vnd.github.sha")
-    one = await _known(repo, sha)
+    one = await known(repo, sha)
     before = one.parents[0] if one.parents else EMPTY_TREE
     if "diff" in accept:
         return Response(await repo.git.diff(before, sha), media_type="application/vnd.github.diff")
@@ -249,51 +248,6 @@ async def get_commit(call: Call) -> Response:
     shape = shapes_git.commit_with_files(call.world, repo, one, files)
     shape["files"] = [diff_entry(call.world, repo, file, sha) for file in part]
     return call.answer(shape, headers=headers)
-
-
-@endpoint("GET", "/repos/{owner}/{repo}/compare/{basehead}")
-async def compare(call: Call) -> Response:
-    repo = await filled(call.repo("contents"))
-    base_name, dots, head_name = call.text("basehead").partition("...")
-    if not dots:
-        raise not_found()
-    base, head = await repo.git.resolve(base_name), await repo.git.resolve(head_name.rpartition(":")[2])
-    if base is None or head is None:
-        raise not_found()
-    start = await repo.git.merge_base(base, head)
-    if start is None:
-        raise ApiError(404, f"No common ancestor between {base_name} and {head_name}.")
-    if "diff" in call.request.headers.get("accept", ""):
-        return Response(await repo.git.diff(start, head), media_type="application/vnd.github.diff")
-    ahead = list(reversed(await repo.git.commits(head, f"^{base}")))
-    behind = await repo.git.commits(base, f"^{head}")
-    status = {
-        (True, True): "diverged",
-        (True, False): "ahead",
-        (False, True): "behind",
-        (False, False): "identical",
-    }
-    part, headers = call.cut(ahead, _COMPARED_AT_MOST)
-    files = await repo.git.changes(start, head) if call.query("page", "1") == "1" else []
-    url, page = f"{api(call.world, repo)}/compare/{base_name}...{head_name}", web(call.world, repo)
-    return call.answer(
-        {
-            "url": url,
-            "html_url": f"{page}/compare/{base_name}...{head_name}",
-            "permalink_url": f"{page}/compare/{repo.owner}:{base[:7]}...{repo.owner}:{head[:7]}",
-            "diff_url": f"{page}/compare/{base_name}...{head_name}.diff",
-            "patch_url": f"{page}/compare/{base_name}...{head_name}.patch",
-            "base_commit": shapes_git.commit(call.world, repo, await _known(repo, base)),
-            "merge_base_commit": shapes_git.commit(call.world, repo, await _known(repo, start)),
-            "status": status[bool(ahead), bool(behind)],
-            "ahead_by": len(ahead),
-            "behind_by": len(behind),
-            "total_commits": len(ahead),
-            "commits": [shapes_git.commit(call.world, repo, await _known(repo, sha)) for sha in part],
-            "files": [diff_entry(call.world, repo, file, head) for file in files[:_FILES_AT_MOST]],
-        },
-        headers=headers,
-    )
 
 
 # --- archives --------------------------------------------------------------------------------------------------------
@@ -432,7 +386,6 @@ endpoints = [
     list_tags,
     list_commits,
     get_commit,
-    compare,
     tarball,
     tarball_of_default,
     codeload,

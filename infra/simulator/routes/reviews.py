@@ -446,7 +446,10 @@ async def delete_review_comment(call: Call) -> Response:
     repo, one, made = find_review_comment(call, "write", role="write")
     pull = pull_of(one)
     del pull.review_comments[made.id]
-    pull.threads[made.thread_id or 0].comment_ids.remove(made.id)
+    thread = pull.threads[made.thread_id or 0]
+    thread.comment_ids.remove(made.id)
+    if not thread.comment_ids:
+        del pull.threads[thread.id]
     _announce(call, repo, one, made, "deleted")
     return call.nothing()
 
