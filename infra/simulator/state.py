@@ -623,6 +623,7 @@ class World:
     log_requests: list[LogRequest] = field(default_factory=list)
     _ids: Iterator[int] = field(default_factory=lambda: itertools.count(1_000_001))
     _under_way: set[asyncio.Task[None]] = field(default_factory=set)
+    _failures: list[Exception] = field(default_factory=list)
 
     def now(self) -> datetime:
         return datetime.now(UTC) + self.clock_offset
@@ -690,11 +691,19 @@ class World:
     def background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._under_way.discard(task)
+        failed = None if task.cancelled() else task.exception()
+        if isinstance(failed, Exception):
+            self._failures.append(failed)
 
     async def settled(self) -> None:
-        """Waits until no webhook and no run of CI is under way. Raises what one of them failed with."""
+        """Waits until no webhook and no run of CI is under way. Raises what one of them failed with, once."""
         while self._under_way:
-            for ended in await asyncio.gather(*list(self._under_way), return_exceptions=True):
-                if isinstance(ended, Exception):
-                    raise ended
+            await asyncio.gather(*list(self._under_way), return_exceptions=True)
+        if self._failures:
+            failed = self._failures[0]
+            self._failures.clear()
+            raise failed
