@@ -105,9 +105,11 @@ class _Checks:
 
     async def __call__(self, edits: Sequence[FileEdit]) -> ChecksReport:
         async with self._turn:
-            if self._last is None or list(self._last[0]) != list(edits):
-                self._last = (tuple(edits), await self._report(edits))
-            return self._last[1]
+            if self._last is not None and list(self._last[0]) == list(edits):
+                return self._last[1]
+            report = await self._report(edits)
+            self._last = (tuple(edits), report) if report.runs else None
+            return report
 
     async def close(self) -> None:
         self._room = None

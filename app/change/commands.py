@@ -151,7 +151,7 @@ def _tox(files: _Files) -> list[Found]:
     https://tox.wiki/en/latest/config.html#commands
     """
     lines = files.ini("tox.ini").get("testenv", "commands", fallback="") if "tox.ini" in files else ""
-    joined = re.sub(r"\\\n\s*", " ", lines)
+    joined = re.sub(r"\s*\\\n\s*", " ", lines)
     found = []
     for line in joined.splitlines():
         command = re.sub(r"\{posargs(?::[^{}]*)?\}", "", line).strip().lstrip("-@! ")
@@ -163,7 +163,7 @@ def _tox(files: _Files) -> list[Found]:
 def _install_python(files: _Files) -> list[Found]:
     requirements = [path for path in files.paths() if _REQUIREMENTS.fullmatch(path)]
     project = files.toml("pyproject.toml")
-    packaged = bool(_table(project, "project") or _table(project, "build-system")) or "setup.py" in files
+    packaged = "project" in project or "build-system" in project or "setup.py" in files
     commands = _python(files)
     if not (requirements or packaged or commands):
         return []
