@@ -17,7 +17,7 @@ from app.nouns import FileEdit
 
 MAX_NAMED = 5
 _MAX_LINE = 400
-_MAX_BYTES = 2_000_000
+_MAX_BYTES = 400_000
 _MOST_WORK = 4_000_000  # lines before times lines after; beyond it a renamed test counts as deleted
 
 
@@ -33,21 +33,21 @@ class Row:
 
 def weakened_tests(edits: Sequence[FileEdit]) -> tuple[str, ...]:
     """A sentence for each thing found, in the order of the edits."""
-    kept = Counter[str]()
+    moved: Counter[str] = Counter()
     for edit in edits:
-        row = _row(edit.path)
-        if row is not None:
-            kept.update(_tests(row, _lines(edit.after)))
+        if (row := _row(edit.path)) is not None:
+            moved += _tests(row, _lines(edit.after)) - _tests(row, _lines(edit.before))
     found: list[str] = []
     for edit in edits:
-        found += _deselected(edit)
-        row = _row(edit.path)
-        if row is None or edit.before == edit.after:
+        if edit.before == edit.after:
             continue
         before, after = _lines(edit.before), _lines(edit.after)
-        if row.anywhere or is_test_file(edit.path):
-            found += _deleted(edit, row, before, after, kept)
+        row = _row(edit.path)
+        if row is not None and (row.anywhere or is_test_file(edit.path)):
+            found += _deleted(edit, row, before, after, moved)
             found += _switched_off(edit.path, row.off, before, after)
+        if _SETTINGS.search(edit.path):
+            found += _switched_off(edit.path, _LEFT_OUT, before, after)
     return tuple(found)
 
 
@@ -60,11 +60,16 @@ def is_test_file(path: str) -> bool:
 
 
 def _deleted(
-    edit: FileEdit, row: Row, before: Sequence[str], after: Sequence[str], kept: Counter[str]
+    edit: FileEdit, row: Row, before: Sequence[str], after: Sequence[str], moved: Counter[str]
 ) -> list[str]:
-    gone = _tests(row, before) - kept
+    """What the file no longer has and `moved`, from which this takes its part, does not hold either."""
     renamed = _renamed(row, before, after) if edit.after is not None else set()
-    names = [name for name in gone if name not in renamed]
+    names: list[str] = []
+    for name in (_tests(row, before) - _tests(row, after)).elements():
+        if moved[name] > 0:
+            moved[name] -= 1
+        elif name not in renamed:
+            names.append(name)
     if not names:
         return []
     if edit.after is None:
@@ -84,7 +89,8 @@ def _renamed(row: Row, before: Sequence[str], after: Sequence[str]) -> set[str]:
     if len(before) * len(after) > _MOST_WORK:
         return out
     for tag, i1, i2, j1, j2 in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
-        old, new = _tests(row, before[i1:i2]), _tests(row, after[j1:j2])
+        # What marks a test may stand on the lines above its name.
+        old, new = _tests(row, before[max(0, i1 - 3) : i2]), _tests(row, after[max(0, j1 - 3) : j2])
         if tag == "replace" and old.total() == new.total():
             out |= set(old)
     return out
@@ -106,16 +112,9 @@ def _switched_off(path: str, off: re.Pattern[str], before: Sequence[str], after:
     ]
 
 
-def _deselected(edit: FileEdit) -> list[str]:
-    """Runners' own settings that leave tests out."""
-    if not _SETTINGS.search(edit.path) or edit.before == edit.after:
-        return []
-    return _switched_off(edit.path, _LEFT_OUT, _lines(edit.before), _lines(edit.after))
-
-
 def _tests(row: Row, lines: Sequence[str]) -> Counter[str]:
-    found = (row.test.search(line) for line in lines)
-    return Counter(next((group for group in one.groups() if group), one[0].strip()) for one in found if one)
+    found = row.test.finditer("\n".join(lines))
+    return Counter(next(group for group in one.groups() if group) for one in found)
 
 
 def _lines(data: bytes | None) -> list[str]:
@@ -140,18 +139,23 @@ _SETTINGS = re.compile(
 )
 _LEFT_OUT = re.compile(
     r"--deselect\b|--ignore(?:-glob)?[= ]|\bcollect_ignore(?:_glob)?\b|testPathIgnorePatterns|--passWithNoTests|"
-    r"\bxfail_strict\s*=\s*false|-k\s*[\"']?not\s|--exclude-group|^\s*test\s*=\s*false"
+    r"\bxfail_strict\s*=\s*false|-k\s*[\"']?not\s|--exclude-group|^[ \t]*test\s*=\s*false"
 )
 
 
 def _pattern(*parts: str) -> re.Pattern[str]:
-    return re.compile("|".join(parts))
+    return re.compile("|".join(parts), re.MULTILINE)
+
+
+def _below(mark: str, name: str) -> str:
+    """A name that stands below a mark, with other marks and comments between them. Bounded, since files are strangers'."""
+    return rf"^[ \t]*{mark}[^\n]*\n(?:[ \t]*(?:[@#\[]|//)[^\n]*\n){{0,4}}[ \t]*[^\n(]{{0,200}}?{name}"
 
 
 _JAVASCRIPT = Row(
     _pattern(
-        r"^\s*(?:it|test|specify|Deno\.test)(?:\.(?!skip|only|todo)\w+)*\s*\(\s*[\"'`](.{1,200}?)[\"'`]\s*,",
-        r"^\s*(?:it|test)\.each\b.*\(\s*[\"'`](.{1,200}?)[\"'`]\s*,",
+        r"^[ \t]*(?:it|test|specify|Deno\.test)(?:\.(?!skip|only|todo)\w+)*\s*\(\s*[\"'`](.{1,200}?)[\"'`]\s*,",
+        r"^[ \t]*(?:it|test)\.each\b.*\(\s*[\"'`](.{1,200}?)[\"'`]\s*,",
     ),
     _pattern(
         r"\b(?:describe|it|test|suite|context|specify)(?:\.\w+)*\.(?:skip|only|todo|failing|fails|fixme|skipIf)\b",
@@ -163,7 +167,12 @@ _JAVASCRIPT = Row(
 )
 _JVM = Row(
     _pattern(
-        r"^\s*(?:(?:public|private|internal|suspend|final|override)\s+)*(?:void|fun)\s+[`\"]?(\w*[^`\"(]{1,200}?)[`\"]?\s*\("
+        _below(
+            r"@(?:\w+\.){0,4}(?:Test|ParameterizedTest|RepeatedTest|Property)\b",
+            r"(?:\b(\w+)|`([^`\n]{1,200})`)[ \t]*\(",
+        ),
+        r"^[ \t]*(?:public )?void (test\w+)\(\)",
+        r"^[ \t]*(?:test|it|should|property|def)[ (]{1,2}\"([^\"\n]{1,200})\"",
     ),
     _pattern(
         r"@(?:Disabled|Ignore|Ignored|DisabledIf|DisabledOnOs|Pending)\w*\b",
@@ -175,7 +184,7 @@ _JVM = Row(
 )
 _ROWS: Mapping[str, Row] = {
     "python": Row(
-        _pattern(r"^\s*(?:async\s+)?def\s+(test\w*)\s*\(", r"^\s*class\s+(Test\w+|\w+Tests?)\b"),
+        _pattern(r"^[ \t]*(?:async\s+)?def\s+(test\w*)\s*\(", r"^[ \t]*class\s+(Test\w+|\w+Tests?)\b"),
         _pattern(
             r"\bmark\.(?:skip|skipif|xfail)\b",
             r"\bpytest\.(?:skip|xfail|importorskip)\s*\(",
@@ -183,7 +192,6 @@ _ROWS: Mapping[str, Row] = {
             r"\.skipTest\s*\(",
             r"\braise\s+(?:unittest\.)?SkipTest\b",
             r"\b__test__\s*=\s*False",
-            r"\bcollect_ignore(?:_glob)?\b",
         ),
     ),
     "javascript": _JAVASCRIPT,
@@ -192,13 +200,13 @@ _ROWS: Mapping[str, Row] = {
         _pattern(r"\b[tbf]\.Skip(?:f|Now)?\s*\(", r"^//go:build\s+ignore\b", r"^//\s*\+build\s+ignore\b"),
     ),
     "rust": Row(
-        _pattern(r"^\s*#\[(?:\w+::)*(test|rstest|test_case)\b"),
+        _pattern(_below(r"#\[(?:\w+::){0,4}(?:test|rstest|test_case|quickcheck)\b", r"\bfn (\w+)")),
         _pattern(r"#\[ignore\b", r"#\[cfg\(any\(\)\)\]", r"#\[cfg_attr\([^\]]*\bignore\b"),
         anywhere=True,
     ),
     "jvm": _JVM,
     "c_sharp": Row(
-        _pattern(r"^\s*\[(Fact|Theory|Test|TestMethod|TestCase)\b"),
+        _pattern(_below(r"\[(?:Fact|Theory|Test|TestMethod|TestCase)\b", r"\b(\w+)(?:<\w+>)?\(")),
         _pattern(
             r"\[(?:Ignore|Explicit)\b",
             r"\bSkip\s*=\s*[\"$@]",
@@ -207,16 +215,16 @@ _ROWS: Mapping[str, Row] = {
         ),
     ),
     "ruby": Row(
-        _pattern(r"^\s*(?:it|specify|test|scenario|example)\s*\(?\s*[\"'](.{1,200}?)[\"']", r"^\s*def\s+(test_\w+[?!]?)"),
+        _pattern(r"^[ \t]*(?:it|specify|test|scenario|example)\s*\(?\s*[\"'](.{1,200}?)[\"']", r"^[ \t]*def\s+(test_\w+[?!]?)"),
         _pattern(
             r"(?<![\w.:])x(?:it|describe|context|specify|scenario|example)\b",
             r"(?<![\w.:])f(?:it|describe|context|specify|scenario|example)\s+[\"']",
-            r"^\s*(?:skip|pending)\b(?!\s*=)",
+            r"^[ \t]*(?:skip|pending)\b(?!\s*=)",
             r"(?:,\s*:(?:skip|pending|focus)\b|\b(?:skip|pending|focus):\s*(?:true|[\"']))",
         ),
     ),
     "php": Row(
-        _pattern(r"\bfunction\s+(test\w+)\s*\(", r"^\s*(?:it|test)\s*\(\s*[\"'](.{1,200}?)[\"']"),
+        _pattern(r"\bfunction\s+(test\w+)\s*\(", r"^[ \t]*(?:it|test)\s*\(\s*[\"'](.{1,200}?)[\"']"),
         _pattern(
             r"\bmarkTest(?:Skipped|Incomplete)\s*\(",
             r"->(?:skip|only|todo)\s*\(",
@@ -225,12 +233,12 @@ _ROWS: Mapping[str, Row] = {
         ),
     ),
     "swift": Row(
-        _pattern(r"^\s*(?:@\w+\s+)*func\s+(test\w+)\s*\(", r"^\s*(@Test)\b"),
+        _pattern(r"^[ \t]*(?:@\w+\s+)*func\s+(test\w+)\s*\(", _below(r"@Test\b", r"\bfunc (\w+)")),
         _pattern(r"\bXCTSkip\w*\b", r"\bXCTExpectFailure\b", r"\.disabled\(", r"\bwithKnownIssue\b"),
     ),
     "c": Row(
         _pattern(
-            r"^\s*(?:TYPED_)?TEST(?:_F|_P)?\s*\(\s*(\w+\s*,\s*\w+)", r"^\s*(?:TEST_CASE|SCENARIO)\s*\(\s*\"([^\"]{1,200})\""
+            r"^[ \t]*(?:TYPED_)?TEST(?:_F|_P)?\s*\(\s*(\w+\s*,\s*\w+)", r"^[ \t]*(?:TEST_CASE|SCENARIO)\s*\(\s*\"([^\"]{1,200})\""
         ),
         _pattern(
             r"\bGTEST_SKIP\b",
@@ -241,13 +249,13 @@ _ROWS: Mapping[str, Row] = {
         ),
     ),
     "elixir": Row(
-        _pattern(r"^\s*test\s+\"([^\"]{1,200})\""), _pattern(r"@(?:tag|moduletag|describetag)\s+(?::skip|skip:)")
+        _pattern(r"^[ \t]*test\s+\"([^\"]{1,200})\""), _pattern(r"@(?:tag|moduletag|describetag)\s+(?::skip|skip:)")
     ),
     "dart": Row(
-        _pattern(r"^\s*(?:test|testWidgets)\s*\(\s*[\"'](.{1,200}?)[\"']"),
+        _pattern(r"^[ \t]*(?:test|testWidgets)\s*\(\s*[\"'](.{1,200}?)[\"']"),
         _pattern(r"\b(?:skip|solo):\s*(?:true|[\"'])", r"@Skip\b", r"\bmarkTestSkipped\("),
     ),
-    "bash": Row(_pattern(r"^\s*@test\s+[\"'](.{1,200}?)[\"']", r"^\s*(test_?\w+)\s*\(\)"), _pattern(r"^\s*skip\b", r"^\s*startSkipping\b")),
+    "bash": Row(_pattern(r"^[ \t]*@test\s+[\"'](.{1,200}?)[\"']", r"^[ \t]*(test_?\w+)\s*\(\)"), _pattern(r"^[ \t]*skip\b", r"^[ \t]*startSkipping\b")),
 }  # fmt: skip
 _SUFFIXES = {
     suffix: name
