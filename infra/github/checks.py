@@ -13,7 +13,7 @@ import httpx
 from githubkit.exception import RequestError
 from githubkit_schemas.v2026_03_10.rest import RestNamespace
 
-from app.errors import GoneError, InvalidError, MissingError, TransientError
+from app.errors import DefectError, GoneError, InvalidError, MissingError, TransientError
 from app.nouns import FailedCheck
 from infra.github.calls import Calls, objects
 
@@ -55,7 +55,16 @@ class FailedChecks:
         """Check runs, oldest first; workflow runs that ended badly without one; statuses.
 
         Of a workflow that ran more than once for one event (a re-run stays in its suite) the newest run counts.
+        Raises DefectError for answers that are not of the documented form.
         """
+        try:
+            return await self._found()
+        except (AttributeError, KeyError, TypeError, ValueError):
+            raise DefectError(
+                "GitHub's answer did not have the documented form.", reason="github_answer_unreadable"
+            ) from None
+
+    async def _found(self) -> Sequence[FailedCheck]:
         found = await self._workflow_runs()
         newest = _newest(found, lambda run: (run.get("workflow_id"), run.get("event")))
         superseded = {run.get("check_suite_id") for run in found} - {

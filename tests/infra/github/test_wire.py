@@ -24,6 +24,7 @@ from app.errors import (
     TransientError,
 )
 from app.nouns import Checks, PullRequest
+from infra.github import checks
 from infra.github.app import GitHubApp
 from infra.github.pace import Pace
 from infra.simulator.auth import new_private_key
@@ -205,6 +206,157 @@ async def test_the_token_does_not_follow_an_archive_to_another_host(key: str) ->
     assert "Authorization" not in second.headers
 
 
+LOG = "".join(f"2026-11-20T23:00:{n % 60:02}.1234567Z line {n} \u00e4\n" for n in range(300)).encode()
+
+
+class LogHost:
+    """Redirects to another host, which sends `log` in pieces, as `headers` say, and `broken` before its end."""
+
+    def __init__(
+        self, log: bytes = LOG, *, status: int = 200, told: bool = True, broken: bool = False
+    ) -> None:
+        self.log = log
+        self.status = status
+        self.told = told
+        self.broken = broken
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        if request.url.host == "api.example":
+            return httpx.Response(302, headers={"location": "https://logs.example/job.txt?sig=x"})
+        headers = {"content-length": str(len(self.log))} if self.told else {}
+        return httpx.Response(self.status, headers=headers, content=self._pieces())
+
+    async def _pieces(self) -> AsyncIterator[bytes]:
+        for start in range(0, len(self.log), 1_000):
+            yield self.log[start : start + 1_000]
+        if self.broken:
+            raise httpx.ReadError("gone")
+
+
+@pytest.mark.usefixtures("at_home")
+@pytest.mark.parametrize("last_bytes", [1, 20, 43, 44, 45, 1_000, 1_001, 9_999, 1_000_000])
+async def test_the_end_of_a_log_is_whole_lines_without_their_times(key: str, last_bytes: int) -> None:
+    wire = Wire(LogHost(told=False))
+    async with app_on(key, wire) as app, app.reader(1, 2) as reader:
+        end = await reader.job_log(7, last_bytes=last_bytes)
+    whole = "".join(f"line {n} \u00e4\n" for n in range(300))
+    assert whole.endswith(end)
+    assert len(end.encode()) <= last_bytes
+    assert not end or last_bytes < 44 or end.startswith("line ")
+    assert end == whole or len(LOG) > last_bytes
+    asked, fetched = wire.seen
+    assert "Authorization" in asked.headers
+    assert "Authorization" not in fetched.headers
+    assert fetched.headers["accept-encoding"] == "identity"
+
+
+@pytest.mark.usefixtures("at_home")
+async def test_a_host_of_logs_that_knows_no_ranges_is_read_to_its_end(
+    key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checks, "WHOLE_LOG", 1_000)
+    wire = Wire(LogHost())
+    async with app_on(key, wire) as app, app.reader(1, 2) as reader:
+        end = await reader.job_log(7, last_bytes=100)
+    assert end.endswith("line 299 \u00e4\n")
+    assert len(end) < 100
+    assert wire.seen[-1].headers["range"] == f"bytes={len(LOG) - 101}-"
+
+
+@pytest.mark.usefixtures("at_home")
+async def test_a_log_without_end_is_not_read_without_end(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "LONGEST_LOG", 5_000)
+    async with app_on(key, Wire(LogHost(told=False))) as app, app.reader(1, 2) as reader:
+        with pytest.raises(InvalidError) as long:
+            await reader.job_log(7, last_bytes=100)
+    assert long.value.reason == "log_too_large"
+
+
+@pytest.mark.usefixtures("at_home")
+@pytest.mark.parametrize(
+    ("host", "error", "reason"),
+    [
+        (LogHost(told=False, broken=True), TransientError, "network"),
+        (LogHost(status=503), TransientError, "github_unavailable"),
+        (LogHost(status=404), MissingError, "missing"),
+        (LogHost(status=410), MissingError, "log_expired"),
+        (LogHost(status=403), DeniedError, "denied"),
+    ],
+)
+async def test_a_log_that_cannot_be_had_is_named(
+    key: str, host: LogHost, error: type[MagicodeError], reason: str
+) -> None:
+    async with app_on(key, Wire(host)) as app, app.reader(1, 2) as reader:
+        with pytest.raises(error) as refused:
+            await reader.job_log(7, last_bytes=100)
+    assert refused.value.reason == reason
+    assert "line" not in refused.value.message
+
+
+@pytest.mark.usefixtures("at_home")
+@pytest.mark.parametrize(
+    ("which", "listed"),
+    [
+        *((name, "a secret sentence") for name in ("workflow_runs", "check_runs", "jobs", "statuses")),
+        ("workflow_runs", [{"id": "a secret sentence"}]),
+        ("workflow_runs", [{"id": 1, "check_suite_id": ["a secret sentence"]}]),
+        (
+            "check_runs",
+            [{"id": 7, "status": "completed", "conclusion": "failure", "app": "a secret sentence"}],
+        ),
+        ("check_runs", [{"id": 7, "check_suite": "a secret sentence"}]),
+        (
+            "jobs",
+            [{"check_run_url": "https://api.example/check-runs/7", "steps": ["a secret sentence"], "id": 7}],
+        ),
+    ],
+)
+async def test_checks_in_another_form_are_a_defect_and_never_quoted(
+    key: str, which: str, listed: Any
+) -> None:
+    suite, app = {"id": 5}, {"slug": "github-actions"}
+    run = {"id": 9, "check_suite_id": 5, "workflow_id": 1, "event": "push"}
+    check = {
+        "id": 7,
+        "name": "t",
+        "status": "completed",
+        "conclusion": "failure",
+        "check_suite": suite,
+        "app": app,
+    }
+    answers: dict[str, Any] = {"workflow_runs": [run], "check_runs": [check], "jobs": [], "statuses": []}
+    answers[which] = listed
+    wire = Wire(lambda _: httpx.Response(200, json=answers))
+    async with app_on(key, wire) as github, github.reader(1, 2) as reader:
+        with pytest.raises(DefectError) as unreadable:
+            await reader.failed_checks("0" * 40)
+    assert unreadable.value.reason == "github_answer_unreadable"
+    assert "secret" not in str(unreadable.value)
+
+
+@pytest.mark.usefixtures("at_home")
+async def test_a_conclusion_that_is_not_known_yet_is_no_failure_and_no_error(key: str) -> None:
+    check = {
+        "id": 7,
+        "name": "t",
+        "status": "completed",
+        "conclusion": "exploded",
+        "check_suite": None,
+        "app": None,
+    }
+    answers: dict[str, Any] = {
+        "workflow_runs": [],
+        "check_runs": [check, {**check, "id": 8, "conclusion": "stale"}],
+        "statuses": [],
+    }
+    wire = Wire(lambda _: httpx.Response(200, json=answers))
+    async with app_on(key, wire) as app, app.reader(1, 2) as reader:
+        [one] = await reader.failed_checks("0" * 40)
+        assert (one.conclusion, one.job_id, one.said) == ("stale", None, "")
+        answers["check_runs"].append({**check, "id": 9})
+        assert await reader.failed_checks("0" * 40) == []  # the newest of the name
+
+
 @pytest.mark.usefixtures("at_home")
 @pytest.mark.parametrize("status", [301, 302])
 async def test_a_write_that_is_redirected_does_not_become_a_read(key: str, status: int) -> None:
@@ -366,3 +518,187 @@ async def test_the_writers_of_one_installation_share_their_pace(key: str) -> Non
                 with pytest.raises(MissingError):
                     await writer.create_comment(3, "x")
     assert slept == [5.0]
+
+
+# --- GraphQL, and what REST describes wrongly ------------------------------------------------------------------------
+
+
+def _page(subject: str, connection: str, nodes: Any, after: str | None = None) -> Any:
+    info = {"hasNextPage": after is not None, "endCursor": after}
+    return {"data": {"repository": {subject: {connection: {"pageInfo": info, "nodes": nodes}}}}}
+
+
+def _row(first: int, **more: Any) -> dict[str, Any]:
+    said = {"fullDatabaseId": str(first), "replyTo": None}
+    thread = {"id": f"PRRT_{first}", "isResolved": False, "isOutdated": False, "path": "a.py", "line": 1}
+    return {**thread, "comments": {"nodes": [said]}, **more}
+
+
+def _on_line(number: int, **more: Any) -> dict[str, Any]:
+    who = {"id": 3, "login": "mona", "type": "User"}
+    at = "2026-11-20T12:00:00Z"
+    said = {
+        "id": number,
+        "body": "why?",
+        "user": who,
+        "html_url": "https://h/x",
+        "created_at": at,
+        "updated_at": at,
+    }
+    return {**said, "path": "a.py", "line": 1, "pull_request_review_id": 50, **more}
+
+
+def _graphql(rest: Any, *answers: Any) -> Wire:
+    """Answers GraphQL in turn, the last answer again and again, and REST always alike."""
+    left = list(answers)
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/graphql"):
+            said = left.pop(0) if len(left) > 1 else left[0]
+            return said if isinstance(said, httpx.Response) else httpx.Response(200, json=said)
+        return httpx.Response(200, json=rest)
+
+    return Wire(answer)
+
+
+@pytest.mark.usefixtures("at_home")
+async def test_threads_are_joined_with_their_comments_page_after_page(key: str) -> None:
+    rest = [
+        _on_line(2**33),
+        _on_line(8),
+        _on_line(9, in_reply_to_id=2**33, user=None),
+        _on_line(12, in_reply_to_id=11),
+    ]
+    deleted = {"fullDatabaseId": "12", "replyTo": {"fullDatabaseId": "11"}}
+    first = _page(
+        "pullRequest", "reviewThreads", [_row(2**33), None, _row(4, comments={"nodes": []})], after="Y3"
+    )
+    second = _page(
+        "pullRequest",
+        "reviewThreads",
+        [_row(8, line=None), _row(11, comments={"nodes": [deleted]}), _row(99)],
+    )
+    wire = _graphql(rest, first, second)
+    async with app_on(key, wire) as app, app.reader(1, 2) as reader:
+        threads = await reader.review_threads(5)
+    assert [[one.id for one in thread.comments] for thread in threads] == [[2**33, 9], [8], [12]]
+    assert (threads[0].node_id, threads[0].line, threads[1].line) == (f"PRRT_{2**33}", 1, None)
+    assert threads[0].comments[1].author.login == "ghost"
+    asked = [json.loads(one.content)["variables"]["after"] for one in wire.seen if one.method == "POST"]
+    assert asked == [None, "Y3"]
+
+
+@pytest.mark.usefixtures("at_home")
+async def test_a_query_is_asked_again_where_github_failed(key: str) -> None:
+    failed = {"errors": [{"message": "Something went wrong while executing your query on 2026-11-20."}]}
+    good = _page("pullRequest", "reviewThreads", [])
+    wire = _graphql([], httpx.Response(502), failed, good)
+    async with app_on(key, wire) as app, app.reader(1, 2) as reader:
+        assert await reader.review_threads(5) == []
+    assert len(wire.seen) == 3
+    wire = _graphql([], failed)
+    async with app_on(key, wire) as app, app.reader(1, 2) as reader:
+        with pytest.raises(TransientError) as away:
+            await reader.review_threads(5)
+    assert (away.value.reason, len(wire.seen)) == ("github_unavailable", 3)
+
+
+@pytest.mark.usefixtures("at_home")
+async def test_a_refused_query_is_not_asked_again_and_is_told_with_its_status(key: str) -> None:
+    told: list[tuple[str, str, int]] = []
+    wire = _graphql([], {"data": None, "errors": [{"type": "NOT_FOUND", "message": "Could not resolve"}]})
+    async with (
+        app_on(key, wire, on_request=lambda *request: told.append(request)) as app,
+        app.reader(1, 2) as reader,
+    ):
+        with pytest.raises(MissingError):
+            await reader.closing_pull_requests(5)
+    assert len(wire.seen) == 1
+    assert ("POST", "/graphql", 200) in told
+
+
+@pytest.mark.usefixtures("at_home")
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"data": {"repository": None}},
+        {"data": {"repository": {"pullRequest": {"reviewThreads": {"nodes": []}}}}},
+        _page("pullRequest", "reviewThreads", 5),
+        _page("pullRequest", "reviewThreads", [{"id": "a secret"}]),
+        _page("pullRequest", "reviewThreads", [_row(1, comments={"nodes": [{"replyTo": None}]})]),
+        _page(
+            "pullRequest",
+            "reviewThreads",
+            [_row(1, comments={"nodes": [{"fullDatabaseId": "x", "replyTo": None}]})],
+        ),
+        {"data": 5},
+        "text",
+    ],
+)
+async def test_an_unreadable_query_is_our_own_error(key: str, answer: Any) -> None:
+    wire = _graphql([_on_line(1)], answer)
+    async with app_on(key, wire) as app, app.reader(1, 2) as reader:
+        with pytest.raises(DefectError) as unreadable:
+            await reader.review_threads(5)
+    assert unreadable.value.reason == "github_answer_unreadable"
+    assert "secret" not in str(unreadable.value)
+
+
+@pytest.mark.usefixtures("at_home")
+async def test_only_open_pull_requests_of_this_repository_close_an_issue(key: str) -> None:
+    here, elsewhere = {"databaseId": 2}, {"databaseId": 3}
+    nodes = [
+        {"number": 7, "state": "MERGED", "repository": here},
+        None,
+        {"number": 8, "state": "OPEN", "repository": elsewhere},
+    ]
+    wire = _graphql([], _page("issue", "closedByPullRequestsReferences", nodes))
+    async with app_on(key, wire) as app, app.reader(1, 2) as reader:
+        assert await reader.closing_pull_requests(5) == []
+    assert len(wire.seen) == 1
+
+
+@pytest.mark.usefixtures("at_home")
+async def test_an_outdated_comment_is_read_though_the_description_forbids_its_nulls(key: str) -> None:
+    sent = _on_line(1, line=None, position=None, original_line=4)
+    async with app_on(key, Wire(_says(200, sent))) as app, app.reader(1, 2) as reader:
+        found = await reader.review_comment(1)
+    assert (found.line, found.path, found.review_id, found.reply_to) == (None, "a.py", 50, None)
+    for broken in ({"id": "a secret"}, [], None):
+        async with app_on(key, Wire(_says(200, broken))) as app, app.reader(1, 2) as reader:
+            with pytest.raises(DefectError) as unreadable:
+                await reader.review_comment(1)
+        assert "secret" not in str(unreadable.value)
+
+
+@pytest.mark.usefixtures("at_home")
+async def test_a_merge_is_sent_once_and_nothing_to_merge_is_no_commit(key: str) -> None:
+    wire = Wire(lambda _: httpx.Response(204))
+    async with app_on(key, wire) as app, app.writer(1, 2, {}) as writer:
+        assert await writer.merge("magicode/issue-1", "f" * 40, "Bring main in") is None
+    (request,) = wire.seen
+    assert request.url.path.endswith("/repos/octo/sample/merges")
+    assert json.loads(request.content) == {
+        "base": "magicode/issue-1",
+        "head": "f" * 40,
+        "commit_message": "Bring main in",
+    }
+    for status, said, reason in (
+        (409, "Merge conflict", "merge_conflict"),
+        (409, "Repository rule violations found", "branch_rules"),
+        (502, "Bad gateway", "github_unavailable"),
+    ):
+        wire = Wire(_says(status, {"message": said}))
+        async with app_on(key, wire) as app, app.writer(1, 2, {}) as writer:
+            with pytest.raises((InvalidError, TransientError)) as refused:
+                await writer.merge("magicode/issue-1", "f" * 40, "Bring main in")
+        assert (refused.value.reason, len(wire.seen)) == (reason, 1)
+
+
+@pytest.mark.usefixtures("at_home")
+async def test_the_names_in_a_comparison_do_not_end_the_path(key: str) -> None:
+    wire = Wire(_says(404, {"message": "Not Found"}))
+    async with app_on(key, wire) as app, app.reader(1, 2) as reader:
+        with pytest.raises(MissingError):
+            await reader.compare("release/1", "a?b#c")
+    assert wire.seen[0].url.raw_path == b"/api/v3/repos/octo/sample/compare/release/1...a%3Fb%23c?per_page=1"
