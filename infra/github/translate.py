@@ -28,6 +28,10 @@ RATE_LIMIT_WAIT: Final = timedelta(seconds=60)
 """What to wait when GitHub names no time: "at least one minute".
 https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api#exceeding-the-rate-limit"""
 
+_TIMED_OUT: Final = "something went wrong while executing your query"
+"""What GraphQL says of its own mistakes and timeouts, with the status of success and without a type.
+https://docs.github.com/en/graphql/overview/rate-limits-and-node-limits-for-the-graphql-api#timeouts"""
+
 _Reasons = Sequence[tuple[str, str]]
 
 _DENIED: Final[_Reasons] = (
@@ -137,7 +141,7 @@ def _from_graphql(error: GraphQLFailed) -> MagicodeError:
         return MissingError(said, reason="missing")
     if "FORBIDDEN" in kinds:
         return DeniedError(said, reason=_reason(said.lower(), _DENIED) or "denied")
-    if "SERVICE_UNAVAILABLE" in kinds:
+    if "SERVICE_UNAVAILABLE" in kinds or _TIMED_OUT in said.lower():
         return TransientError(said, reason="github_unavailable")
     return InvalidError(said, reason="invalid")
 

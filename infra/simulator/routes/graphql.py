@@ -292,9 +292,11 @@ class _Execution:
         found = next((each for each in made if reviews.published(self.call, on.pull, each)), None)
         return None if found is None else _Said(on, found)
 
-    def repository(self, owner: str, name: str) -> Repo:
-        full_name = f"{owner}/{name}"
-        repo = self.world.repository(full_name) or self.world.renamed(full_name)
+    def repository(self, sent: Mapping[str, Any]) -> Repo:
+        full_name = f"{sent['owner']}/{sent['name']}"
+        repo = self.world.repository(full_name)
+        if repo is None and sent.get("followRenames", True):
+            repo = self.world.renamed(full_name)
         if repo is None or not self.call.caller.sees(repo):
             raise _FieldError(f"Could not resolve to a Repository with the name '{full_name}'.", "NOT_FOUND")
         return repo
@@ -626,7 +628,7 @@ _CONNECTION: Mapping[str, _Resolver] = _all(
 _FIELDS: Mapping[str, Mapping[str, _Resolver]] = {
     "Query": {
         "viewer": lambda run, _, _sent: run.call.actor,
-        "repository": lambda run, _, sent: run.repository(sent["owner"], sent["name"]),
+        "repository": lambda run, _, sent: run.repository(sent),
         "node": lambda run, _, sent: run.node(sent["id"]),
     },
     "Mutation": {
