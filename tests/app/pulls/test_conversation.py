@@ -10,9 +10,10 @@ from uuid import UUID
 import pytest
 
 from app.errors import DeniedError, GoneError, SupersededError
-from app.nouns import Account, Action, Comment
+from app.nouns import Account, Action, Comment, Outcome, Publication, PullRequest
 from app.pulls.conversation import Conversation, acknowledge
-from app.pulls.wording import Stage, marker, working
+from app.pulls.wording import Stage, ci_key, ended, marker, working
+from app.pulls.wording import mended as said_mended
 
 
 @pytest.fixture
@@ -20,11 +21,11 @@ def talk(github: Any, recorded: Any, clock: Any, run: Callable[..., Any]) -> Cal
     async def fence() -> None:
         return None
 
-    def make(**changes: Any) -> Conversation:
+    def make(*, key: str | None = None, **changes: Any) -> Conversation:
         asked = {"fence": fence, **{k: changes.pop(k) for k in ("fence",) if k in changes}}
         return Conversation(
             run(**changes), reader=github, writer=github, record=recorded, clock=clock,
-            bot_login="magicode[bot]", **asked,
+            bot_login="magicode[bot]", key=key, **asked,
         )  # fmt: skip
 
     return make
@@ -133,3 +134,27 @@ async def test_the_runs_id_tells_two_runs_comments_apart(talk: Any, github: Any)
     other = UUID(int=2)
     assert await talk(id=other).say(working(other, Stage.READING)) != first
     assert replace(github.comments[first]).body == working(RUN, Stage.READING)
+
+
+async def test_runs_that_share_a_key_edit_one_comment(talk: Any, github: Any) -> None:
+    key = ci_key(7)
+    first = await talk(key=key).say(ended(key, mended(1), None, "h"), final=True)
+    other = talk(key=key, id=UUID(int=2))
+    assert other.key == key
+    assert await other.say(working(key, Stage.READING)) == first
+    assert await other.say(ended(key, mended(2), None, "h"), final=True) == first
+    assert "Try 2 of 3" in github.comments[first].body
+    assert await talk(key=ci_key(8)).say(working(ci_key(8), Stage.READING)) != first
+
+
+async def test_a_shared_key_that_a_person_copied_is_not_ours(talk: Any, github: Any, clock: Any) -> None:
+    key = ci_key(7)
+    theirs = Comment(5, f"{marker(key)}\nhaha", Account(3, "rita", "User"), "u", clock(), clock())
+    github.comments[5] = theirs
+    assert await talk(key=key).say(working(key, Stage.READING)) != 5
+    assert github.comments[5] == theirs
+
+
+def mended(attempt: int) -> Outcome:
+    pull = PullRequest(7, "n", "t", "", "open", False, False, "h", "s", 7, "main", "b", "u")
+    return said_mended(Publication(pull, "h", "c" * 40, True, created=False), attempt, 3)

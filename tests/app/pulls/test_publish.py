@@ -17,8 +17,8 @@ from app.errors import (
     SupersededError,
     TransientError,
 )
-from app.nouns import Action, Publication, Rule
-from app.pulls import wording
+from app.nouns import Action, ChecksReport, Publication, Rule
+from app.pulls import body, wording
 from app.pulls.publish import choose_branch, publish
 
 EFFECTS = 7  # two blobs, tree, commit, ref, pull request, ready
@@ -355,3 +355,27 @@ async def test_a_refusal_by_githubs_rules_is_final_and_leaves_no_pull_request(de
     with pytest.raises(InvalidError):
         await desk.publish()
     assert not desk.github.pulls
+
+
+async def test_a_runs_own_update_from_the_base_is_no_change_of_its(desk: Desk) -> None:
+    first = await desk.publish()
+    run = desk.run(id=UUID(int=2))
+    desk.github.write("main", "ada", "Elsewhere", other_py="x")
+    message = body.merge_message(run.id, "main", first.branch)
+    merged = await desk.github.merge(first.branch, desk.github.refs["main"], message)
+    second = await desk.publish(run=run, request=desk.request_(base_sha=merged.sha))
+    assert second.commit_sha != merged.sha
+    assert desk.github.commits[second.commit_sha].parents == (merged.sha,)
+    assert await desk.publish(run=run, request=desk.request_(base_sha=merged.sha)) == second
+
+
+async def test_the_body_names_each_commit_of_ours(desk: Desk) -> None:
+    first = await desk.publish()
+    request = desk.request_(base_sha=first.commit_sha)
+    again = desk.change(title="Count @ada's items", checks=ChecksReport(not_run="there is no sandbox here"))
+    second = await desk.publish(run=desk.run(id=UUID(int=2)), request=request, change=again)
+    said = second.pull_request.body
+    one, two = first.commit_sha[:10], second.commit_sha[:10]
+    assert f"## Commits\n\n- {one}: Count the last item too\n- {two}: Count @\u200bada's items" in said
+    assert "Checks were not run, because there is no sandbox here." in said
+    assert "What the newest commit changed" in said

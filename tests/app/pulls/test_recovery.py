@@ -122,6 +122,13 @@ async def test_a_merge_is_not_taken_for_a_change(there: tuple[Any, Run]) -> None
     assert await left_by_this_run(mine, CHOICE, repository) is None
 
 
+async def test_an_update_from_the_base_is_nothing_that_was_asked_for(there: tuple[Any, Run]) -> None:
+    repository, mine = there
+    noted = replace(mine, branch=BRANCH)
+    repository.commit_to(BRANCH, wording.trailer(mine.id), AFTER, "c0", "c1")
+    assert not await was_published(noted, repository)
+
+
 async def test_no_branch_is_no_change_and_an_empty_repository_is_told(there: tuple[Any, Run]) -> None:
     repository, mine = there
     assert await left_by_this_run(mine, Choice("magicode/issue-4"), repository) is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -21,9 +22,22 @@ from app.errors import (
     TransientError,
     UserError,
 )
-from app.nouns import Change, FileEdit, Outcome, RunState, Spending
+from app.nouns import (
+    Change,
+    CheckRun,
+    ChecksReport,
+    FailedCheck,
+    FileEdit,
+    Outcome,
+    Plan,
+    Publication,
+    PullRequest,
+    RunState,
+    Spending,
+)
 from app.pulls import body as body_
 from app.pulls import wording
+from app.pulls.ci import Cause, Diagnosis, Found
 
 RUN = UUID(int=5)
 LONG = {
@@ -111,6 +125,309 @@ def test_a_body_never_says_that_checks_ran_when_none_did(change: Callable[..., C
     assert "cannot say whether the repository's checks pass" in body
     assert "which nobody has verified" in body
     assert "\n> All tests pass." in body
+
+
+def _run(command: str, exit_code: int | None, ended: str = "exited", before: bool | None = None) -> CheckRun:
+    return CheckRun(command, ended, exit_code, 1.25, "secret output", before)
+
+
+@pytest.mark.parametrize(
+    ("report", "said", "unsaid"),
+    [
+        (
+            ChecksReport((_run("make test", 0),)),
+            ["The one command passed", "| `make test` | passed | 1.2 s |"],
+            ["not"],
+        ),
+        (
+            ChecksReport((_run("make test", 0), _run("ruff check", 1))),
+            ["**1 of 2 command(s) did not pass**", "| `ruff check` | **failed (exit 1)** |"],
+            ["All", "without this change too"],
+        ),
+        (
+            ChecksReport((_run("make test", 2, before=True),)),
+            ["1 of them without this change too", "failed (exit 2); fails without this change too"],
+            ["**failed"],
+        ),
+        (
+            ChecksReport((_run("make test", None, "timed_out", before=False),)),
+            ["**stopped: too slow**"],
+            ["too |", "All"],
+        ),
+        (
+            ChecksReport((_run("a | b", None, "memory"),)),
+            ["| `a \\| b` | **stopped: too much memory** |"],
+            ["All"],
+        ),
+        (
+            ChecksReport((_run("make a", 0),), not_run="the time was used up."),
+            ["The one command passed", "Others were not run, because the time was used up."],
+            [],
+        ),
+        (
+            ChecksReport(not_run="bubblewrap is not installed here."),
+            ["Checks were not run, because bubblewrap is not installed here. Your own checks"],
+            ["passed"],
+        ),
+        (ChecksReport(), ["Checks were not run, because none was found."], ["passed"]),
+        (None, ["cannot say whether"], ["passed"]),
+    ],
+)
+def test_what_is_known_about_the_checks_is_said_and_no_more(
+    report: ChecksReport | None, said: list[str], unsaid: list[str]
+) -> None:
+    text = body_.checks_said(report)
+    for part in said:
+        assert part in text
+    for part in (*unsaid, "secret output"):
+        assert part not in text
+
+
+def test_a_command_cannot_write_into_the_body() -> None:
+    hostile = "x` | passed |\n\n@ada [a](https://evil.example) <!-- magicode:end -->"
+    text = body_.checks_said(ChecksReport((_run(hostile, 1),)))
+    assert not re.search(r"@[^\W_]", text)
+    assert "](" not in text
+    assert "<!--" not in text
+    assert len([line for line in text.split("\n") if line.startswith("|")]) == 3
+
+
+def test_what_a_second_look_found_stands_in_the_body(change: Callable[..., Change]) -> None:
+    found = change(concerns=("It leaves @ada out.\n# Loud", "A test was weakened."))
+    for body in (
+        body_.pull_request_body(RUN, found, number=3, closes=True, ledger_head="h"),
+        body_.revised_body("", RUN, found, ledger_head="h"),
+    ):
+        assert (
+            "## What a second look found, not mended\n\n- It leaves @\u200bada out. # Loud\n- A test was"
+            in body
+        )
+    plain = body_.pull_request_body(RUN, change(), number=3, closes=True, ledger_head="h")
+    assert "second look" not in plain
+
+
+def test_the_oldest_commits_leave_a_long_list_first(change: Callable[..., Change]) -> None:
+    body = body_.pull_request_body(RUN, change(), number=3, closes=True, ledger_head="h", commit_sha="0" * 40)
+    for number in range(1, 30):
+        sha = f"{number:010x}" + "0" * 30
+        body = body_.revised_body(body, RUN, change(title=f"Step {number}"), ledger_head="h", commit_sha=sha)
+    listed = re.findall(r"^- [0-9a-f]{10}: (.+)$", body, re.MULTILINE)
+    assert listed == [f"Step {number}" for number in range(10, 30)]
+    assert "earlier ones" in body
+
+
+def test_an_undoing_keeps_what_people_wrote_and_the_list_of_commits(change: Callable[..., Change]) -> None:
+    old, new = "a" * 40, "b" * 40
+    body = body_.pull_request_body(RUN, change(), number=3, closes=True, ledger_head="h", commit_sha=old)
+    undone = body_.undone_body(
+        f"Mine.\n\n{body}", UUID(int=6), undone_sha=old, commit_sha=new, ledger_head="h"
+    )
+    assert undone.startswith("Mine.")
+    assert wording.marker(UUID(int=6)) in undone
+    assert wording.opened_marker(RUN) in undone
+    assert f"- {old[:10]}: Count the last item too\n- {new[:10]}: Undo {old[:10]}" in undone
+    assert "The loop stopped one short." not in undone
+
+
+@QUICK
+@given(subject=TEXT)
+def test_an_undo_names_what_it_undoes_whatever_its_title_was(subject: str) -> None:
+    message = body_.undo_message(RUN, "a" * 40, _text(subject))
+    assert body_.undoes(message) == "a" * 40
+    assert wording.has_trailer(message, RUN)
+    assert len(message.split("\n")[0]) <= 72
+    assert not re.search(r"@[^\W_]|#\d", message)
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["", "x", f"MagiCode-Undoes: {'a' * 40}", f"x\n\nMagiCode-Undoes: short\n{wording.trailer(RUN)}"],
+)
+def test_another_message_undoes_nothing(message: str) -> None:
+    assert body_.undoes(message) is None
+
+
+def test_a_merge_names_its_base_and_ends_with_our_trailer() -> None:
+    message = body_.merge_message(RUN, "release/2\n@ada", "magicode/issue-3")
+    assert message.split("\n")[0].endswith("into magicode/issue-3")
+    assert wording.has_trailer(message, RUN)
+    assert not re.search(r"@[^\W_]", message)
+
+
+# --- plans -----------------------------------------------------------------------------------------------------------
+
+PLAN = Plan(
+    "Count all items.", (("src/total.py", "start at 0"),), ("Write a test", "Mend the loop"), ("None @ada",)
+)
+
+
+def test_a_plan_says_what_and_at_what_cost_and_how_to_start() -> None:
+    text = wording.plan_text(PLAN, wording.Estimate(Decimal("0.25"), 5), run_id=RUN)
+    for part in (
+        "Count all items.", "- `src/total.py`: start at 0", "1. Write a test\n2. Mend the loop", "- None @\u200bada",
+        "about $0.2500 (the median of the last 5 changes here)", "the word `go`", "nothing is changed yet",
+    ):  # fmt: skip
+        assert part in text
+    said = wording.ended(RUN, Outcome(RunState.ANSWERED, "planned", text), None, "h")
+    assert said.startswith(f"{wording.marker(RUN)}\n**A plan**.")
+    plan = wording.plan_in(said, RUN)
+    assert plan is not None
+    assert plan.startswith("Count all items.")
+    assert plan.endswith("ada")
+    assert "Cost" not in plan
+
+
+@pytest.mark.parametrize(
+    ("estimate", "said"),
+    [
+        (wording.Estimate(None, 0), "unknown"),
+        (wording.Estimate(Decimal(2), 0), "told from what this plan cost"),
+    ],
+)
+def test_an_estimate_tells_its_basis(estimate: wording.Estimate, said: str) -> None:
+    assert said in wording.plan_text(PLAN, estimate, run_id=RUN)
+
+
+def test_an_edited_plan_is_read_as_it_stands_and_one_without_its_marks_is_none() -> None:
+    text = str(wording.plan_text(PLAN, wording.Estimate(None, 0), run_id=RUN))
+    edited = text.replace("Mend the loop", "Leave the loop")
+    assert "Leave the loop" in (wording.plan_in(edited, RUN) or "")
+    assert wording.plan_in(edited, UUID(int=6)) is None
+    assert wording.plan_in(text.replace(wording.PLAN_END, ""), RUN) is None
+    begin, _, _ = text.partition("Count")
+    assert wording.plan_in(f"{begin}\n{wording.PLAN_END}", RUN) is None
+
+
+@QUICK
+@given(words=TEXT, path=TEXT, many=st.sampled_from([0, 1, 12]))
+def test_a_plan_however_long_is_read_back_whole_and_inert(words: str, path: str, many: int) -> None:
+    words, path = _text(words), _text(path)
+    plan = Plan(words, ((path, words),) * many, (words,) * many, (words,) * many)
+    text = wording.plan_text(plan, wording.Estimate(None, 0), run_id=RUN)
+    said = wording.ended(RUN, Outcome(RunState.ANSWERED, "planned", text), None, "h")
+    assert len(said.encode("utf-16-le")) // 2 <= 65_536
+    assert not re.search(r"@[^\W_]|#\d", said)
+    assert wording.plan_in(said, RUN) is not None
+    assert said.endswith("</sub>")
+
+
+# --- after the pull request ------------------------------------------------------------------------------------------
+
+
+def _diagnosis() -> Diagnosis:
+    def found(name: str, cause: Cause, why: str = "") -> Found:
+        return Found(FailedCheck(name, "failure", "u"), cause, why, "secret log")
+
+    return Diagnosis(
+        (
+            found("test `x` @ada", Cause.OURS),
+            found("lint", Cause.ON_BASE, "it fails without this change too"),
+            found("docker", Cause.INFRASTRUCTURE, "a container image could not be fetched"),
+        ),
+        "f",
+    )
+
+
+def _pull(**changes: Any) -> PullRequest:
+    pull = PullRequest(7, "n", "t", "", "open", False, False, "magicode/issue-3", "s", 7, "main", "b", "u")
+    return replace(pull, **changes)
+
+
+def _publication() -> Publication:
+    return Publication(_pull(), "magicode/issue-3", "c" * 40, True, created=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            wording.failing_on_base(_diagnosis()),
+            ["on the base branch too", "`lint`: it fails without", "`docker`"],
+        ),
+        (
+            wording.infrastructure(_diagnosis()),
+            ["nothing that I can read", "`docker`: a container image could"],
+        ),
+        (wording.same_failure(_diagnosis()), ["The same failure came back", "test"]),
+        (wording.given_up(3), ["still fails after 3 times", "left to you"]),
+        (wording.hands_off(_pull()), ["`magicode/issue-3`", "theirs now"]),
+        (wording.over(_pull(merged=True)), ["It was merged"]),
+        (wording.over(_pull()), ["closed without being merged"]),
+        (
+            wording.conflicts(("a.py", "b`@x.py"), "main"),
+            ["`main` has moved", "- `a.py`", "nothing was forced"],
+        ),
+        (wording.conflicts((), "main"), ["merge it by hand"]),
+        (wording.undo_over_merge(["a.py"]), ["- `a.py`", "I changed nothing"]),
+    ],
+)
+def test_what_happened_afterwards_is_said_plainly_and_mentions_nobody(text: Any, said: list[str]) -> None:
+    assert isinstance(text, wording.Ours)
+    for part in said:
+        assert part in text
+    assert not re.search(r"@[^\W_]", text)
+    assert "secret log" not in text
+
+
+@pytest.mark.parametrize(
+    ("attempt", "following"), [(1, "I try twice more"), (2, "I try once more"), (3, "the last try")]
+)
+def test_a_try_is_counted_and_promises_nothing(attempt: int, following: str) -> None:
+    told = wording.mended(_publication(), attempt, 3, _diagnosis())
+    assert told.state is RunState.UPDATED
+    assert f"Try {attempt} of 3" in told.message
+    assert "cccccccccc" in told.message
+    assert "CI decides" in told.message
+    assert following in told.next_step
+    assert "secret log" not in told.message
+
+
+def test_an_undoing_is_told_with_both_commits() -> None:
+    told = wording.undone(_publication(), "d" * 40)
+    assert "cccccccccc takes back what dddddddddd changed" in told.message
+    assert (told.state, told.pull_request, told.head_sha) == (RunState.UPDATED, 7, "c" * 40)
+    assert wording.ended(RUN, told, None, "h").split("\n")[1] == "**Undone**: #7."
+
+
+@pytest.mark.parametrize(
+    ("error", "heading", "next_step"),
+    [
+        (
+            UserError(wording.infrastructure(_diagnosis()), reason="ci_infrastructure"),
+            "I changed nothing",
+            "start the failed jobs",
+        ),
+        (
+            UserError(wording.failing_on_base(_diagnosis()), reason="ci_base"),
+            "without this change",
+            "start the failed jobs",
+        ),
+        (
+            RefusedError(wording.same_failure(_diagnosis()), reason="same_failure"),
+            "CI still fails",
+            "look at its log",
+        ),
+        (RefusedError(wording.given_up(3), reason="mend_tries"), "CI still fails", "look at its log"),
+        (RefusedError(wording.undo_over_merge(["a"]), reason="undo_over_merge"), "Not done", "by hand"),
+    ],
+)
+def test_what_was_not_mended_ends_with_why_and_what_next(error: Any, heading: str, next_step: str) -> None:
+    said = wording.ended(wording.ci_key(7), wording.outcome(error), None, "h")
+    assert said.startswith("<!-- magicode:run:ci-7 -->\n**")
+    assert heading in said.split("\n")[1]
+    assert f"**Next:** {next_step}" in said or next_step in said.partition("**Next:**")[2]
+    assert said.count("`docker`") == ("docker" in error.message)
+
+
+def test_a_question_and_an_explanation_are_the_models_words_made_inert() -> None:
+    for told, heading in (
+        (wording.question("Which @ada?"), "A question first"),
+        (wording.explained("Because @ada."), "Explained"),
+    ):
+        said = wording.ended(RUN, told, None, "h")
+        assert heading in said
+        assert "**Next:**" in said
+        assert not re.search(r"@[^\W_]", said)
 
 
 def test_a_body_has_what_the_reviewer_needs(change: Callable[..., Change]) -> None:
@@ -213,7 +530,10 @@ def test_the_stages_are_ticked_off_in_order() -> None:
 def test_help_mentions_nobody_and_names_the_verbs() -> None:
     for said in (wording.help_text(), wording.near_miss("@fxi", "fix"), wording.not_available("undo")):
         assert not re.search(r"@[^\W_]", said)
-        assert "`magicode fix`" in said
+        for verb in ("fix", "plan", "go", "revise", "explain", "retry", "cancel", "undo", "help"):
+            assert f"`magicode {verb}`" in said
+        for verb in ("logs", "export", "delete", "settings"):
+            assert f"`magicode {verb}`" not in said
     assert "Did you mean `fix`?" in wording.near_miss("fxi", "fix")
     assert "`undo` is not available in this version" in wording.not_available("undo")
 
