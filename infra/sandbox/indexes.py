@@ -19,6 +19,8 @@ _HEAD_SECONDS = 10
 _CONNECT_SECONDS = 20
 _CHUNK = 1 << 16
 _AT_ONCE = 64
+_TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")
+_TRANSLATED_LOCALLY = ipaddress.IPv6Network("64:ff9b:1::/48")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +95,7 @@ class _Proxy:
         try:
             async with asyncio.timeout(_HEAD_SECONDS):
                 index = self._asked_for(await reader.readuntil(b"\r\n\r\n"))
-            address = await _address(index)
-            try:
-                async with asyncio.timeout(_CONNECT_SECONDS):
-                    far_reader, far_writer = await asyncio.open_connection(address, index.port)
-            except (OSError, TimeoutError):
-                raise _Refused("502 The index could not be reached") from None
+            far_reader, far_writer = await _reached(await _addresses(index), index.port)
         except _Refused as refused:
             writer.write(f"HTTP/1.1 {refused}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
             await writer.drain()
@@ -137,15 +134,36 @@ class _Proxy:
             target.write_eof()
 
 
-async def _address(index: Index) -> str:
-    """An address that may be connected to; the name is not looked up again. Raises _Refused."""
+async def _addresses(index: Index) -> list[str]:
+    """What may be connected to; the name is not looked up again. Raises _Refused."""
     loop = asyncio.get_running_loop()
     try:
         found = await loop.getaddrinfo(index.host, index.port, type=socket.SOCK_STREAM)
     except OSError:
         raise _Refused("502 The index has no address") from None
-    for *_, target in found:
-        address = str(target[0])
-        if index.private or ipaddress.ip_address(address.partition("%")[0]).is_global:
-            return address
-    raise _Refused("403 The index has no public address")
+    addresses = [str(target[0]) for *_, target in found]
+    allowed = [address for address in addresses if index.private or _public(address)]
+    if not allowed:
+        raise _Refused("403 The index has no public address")
+    return allowed
+
+
+def _public(address: str) -> bool:
+    """Whether it is an address of the public network, also one of IPv4 in the clothes of IPv6 (RFC 6052, RFC 3056)."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        if ip in _TRANSLATED_LOCALLY:
+            return False
+        inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in _TRANSLATED else None
+        ip = ip.ipv4_mapped or ip.sixtofour or inner or ip
+    return ip.is_global and not ip.is_multicast
+
+
+async def _reached(addresses: Sequence[str], port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """The first that answers, since a name has IPv6 addresses on machines that have no IPv6 too. Raises _Refused."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_CONNECT_SECONDS):
+            for address in addresses:
+                with suppress(OSError):
+                    return await asyncio.open_connection(address, port)
+    raise _Refused("502 The index could not be reached")
