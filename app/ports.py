@@ -247,7 +247,8 @@ class RunChecks(Protocol):
 class Room(Protocol):
     """One sandbox, empty at first: a tree in memory, and commands run on it one after another, with no network.
 
-    What a command leaves running dies with the command. Raises DefectError after the room was closed.
+    What a command leaves running dies with the command. `$VIRTUAL_ENV` names a folder beside the tree, empty at first,
+    whose `bin` is first on the path. Raises DefectError (`sandbox_closed`) once the room has gone.
     """
 
     async def lay(self, modes: Mapping[str, str], read: Callable[[str], bytes]) -> None:

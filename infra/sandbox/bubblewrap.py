@@ -25,6 +25,8 @@ from infra.sandbox.watch import Watch
 
 log = logging.getLogger(__name__)
 
+_UNUSABLE = "sandbox_unusable"
+_NO_COMMANDS = "commands cannot be started in the sandbox where MagiCode runs"
 _NOBODY = 65534
 _INNER_USER = "1000"
 _SMALL_BYTES = 256 << 20
@@ -78,17 +80,15 @@ class BubblewrapSandbox:
         self._tools = tuple(path.resolve() for path in tools)
         self._hidden = tuple(path.resolve() for path in hidden)
         self._executable = executable
-        self._probed = False
-        self._why_not: str | None = None
+        self._works = False
         self._turn = asyncio.Lock()
 
     async def why_not(self) -> str | None:
-        """Makes one room to see, the first time that it is asked."""
+        """Makes one room to see, each time that it is asked until it has worked once."""
         async with self._turn:
-            if not self._probed:
-                self._why_not = await self._probe()
-                self._probed = True
-        return self._why_not
+            why_not = None if self._works else await self._probe()
+            self._works = why_not is None
+            return why_not
 
     @asynccontextmanager
     async def open(self, limits: RoomLimits) -> AsyncIterator[BubblewrapRoom]:
@@ -109,10 +109,8 @@ class BubblewrapSandbox:
             async with self.open(_PROBE) as room:
                 finished = await room.run("true", seconds=_READY_SECONDS)
         except DefectError as error:
-            return error.message
-        if finished.ended == "exited" and finished.exit_code == 0:
-            return None
-        return "commands cannot be started in the sandbox where MagiCode runs"
+            return error.message if error.reason == _UNUSABLE else _NO_COMMANDS
+        return None if finished.exit_code == 0 else _NO_COMMANDS
 
     async def _make(self, limits: RoomLimits) -> BubblewrapRoom:
         uid = _NOBODY if os.geteuid() == 0 else None
@@ -167,14 +165,17 @@ class BubblewrapSandbox:
             ready = b""
         if ready != b"ready\n":
             raise await _why(process)
-        pid = int(json.loads(os.read(told, 4096))["child-pid"])
-        first = os.pidfd_open(pid)
         with ExitStack() as undo:
-            undo.callback(os.close, first)
-            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-            processes = os.open(f"/proc/{pid}/root/proc", flags)
-            undo.callback(os.close, processes)
-            disk = os.open(f"/proc/{pid}/root{FOLDER}", flags)
+            try:
+                pid = int(json.loads(os.read(told, 4096))["child-pid"])
+                first = os.pidfd_open(pid)
+                undo.callback(os.close, first)
+                flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+                processes = os.open(f"/proc/{pid}/root/proc", flags)
+                undo.callback(os.close, processes)
+                disk = os.open(f"/proc/{pid}/root{FOLDER}", flags)
+            except (OSError, ValueError, KeyError) as error:
+                raise _unusable("a sandbox cannot be looked into where MagiCode runs") from error
             undo.pop_all()
         return Held(process, first, Watch(processes, disk, limits), uid, environ)
 
@@ -286,4 +287,4 @@ async def _why(process: asyncio.subprocess.Process) -> DefectError:
 
 
 def _unusable(why: str) -> DefectError:
-    return DefectError(why, reason="sandbox_unusable")
+    return DefectError(why, reason=_UNUSABLE)

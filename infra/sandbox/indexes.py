@@ -118,7 +118,9 @@ class _Proxy:
         if len(words) != 3 or words[0] != "CONNECT":
             raise _Refused("405 Only CONNECT is answered here")
         host, _, port = words[1].rpartition(":")
-        index = self._indexes.get((host.lower().rstrip("."), int(port) if port.isdecimal() else -1))
+        index = self._indexes.get(
+            (host.lower().rstrip("."), int(port) if port.isdecimal() and len(port) <= 5 else -1)
+        )
         if index is None:
             raise _Refused("403 Not on the list of package indexes")
         return index

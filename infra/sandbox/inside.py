@@ -40,6 +40,7 @@ _EVERY_NAMESPACE = (
 _PR_SET_PDEATHSIG, _PR_SET_SECCOMP, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 1, 22, 24, 38
 _SECCOMP_MODE_FILTER = 2
 _LAST_CAPABILITY = 63
+_NICE = 10  # the service answers first
 FULL = 28  # the exit status that says that what was to be laid did not fit
 
 
@@ -128,6 +129,7 @@ def _command(plan: dict[str, Any], libc: ctypes.CDLL) -> NoReturn:
         for number in (signal.SIGTERM, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
         os.setsid()
+        os.nice(_NICE)
         nothing = os.open(os.devnull, os.O_RDONLY)
         os.dup2(nothing, 0)
         os.closerange(3, 1 << 20)

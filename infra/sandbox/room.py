@@ -147,6 +147,7 @@ class BubblewrapRoom:
     async def _run(self, command: str, seconds: float, environ: Mapping[str, str]) -> Finished:
         begun = time.monotonic()
         told, tell = os.pipe()
+        os.set_blocking(told, False)
         try:
             process = await self._enter(
                 {
@@ -166,10 +167,12 @@ class BubblewrapRoom:
             raise
         finally:
             os.close(tell)
+        status = b""
         running = _Running(process, kept=Kept(self._limits.kept_output))
         try:
             await self._until_it_ends(running, seconds)
-            status = os.read(told, 256)
+            with suppress(BlockingIOError):
+                status = os.read(told, 256)
         finally:
             os.close(told)
             await self._end(process)
@@ -288,6 +291,8 @@ class BubblewrapRoom:
                 pass_fds=(letter, self._held.first, *inherit),
                 start_new_session=True,
             )
+        except OSError as error:
+            raise DefectError("The sandbox cannot be entered.", reason="sandbox_enter") from error
         finally:
             os.close(letter)
 
