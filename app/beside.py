@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from app.ending import AS_DRAFT, end, ready, say
+from app.ending import end
 from app.errors import GoneError, MissingError, RefusedError
 from app.house import House
 from app.jobs import states
-from app.nouns import Action, Outcome, Run, RunState
+from app.nouns import Outcome, Run, RunState
 from app.pulls import wording
-from app.pulls.branch import issue_of
-from app.pulls.publish import PERMISSIONS
 from app.reading import require_permission
 from app.scene import Scene, open_scene
 from webhooks.command import Verb
-
-ANSWERED = frozenset(verb.value for verb in Verb) - {Verb.FIX, Verb.REVISE, Verb.RETRY}
 
 
 async def answer(scene: Scene) -> Outcome:
@@ -56,38 +52,6 @@ async def turn_away(house: House, run: Run) -> None:
         except RefusedError as error:
             outcome = wording.outcome(error)
         await end(scene, outcome)
-
-
-async def settle(house: House, run: Run) -> None:
-    """Mark a pull request that waited for its checks as ready, once none is pending. A person's draft stays a draft."""
-    opener = await _opener(house, run)
-    if opener is None or opener.pull_request is None:
-        return
-    async with open_scene(house, opener, fence=_after_the_end) as scene:
-        pull = await scene.reader.pull_request(opener.pull_request)
-        checks = await scene.reader.checks(pull.head_sha)
-        if pull.state != "open" or not pull.draft or checks.pending or not checks.total:
-            return
-        async with scene.writer("ready", PERMISSIONS) as writer:
-            await writer.mark_ready(pull)
-        await scene.record(Action.PULL_REQUEST_UPDATED, number=pull.number, ready=True)
-        await say(scene, ready(pull.number, pull.head_sha, wording.checks_ended(checks)))
-    async with house.store.transaction(run.installation_id) as transaction:
-        await transaction.update_run(opener.id, reason=RunState.OPENED.value)
-
-
-async def _after_the_end() -> None:
-    """The run has ended, and one look more at what it opened disturbs nobody."""
-
-
-async def _opener(house: House, run: Run) -> Run | None:
-    """The run that opened the pull request of this one's branch as a draft: others may have revised it since."""
-    number = issue_of(run.branch or "")
-    if number is None:
-        return None
-    async with house.store.transaction(run.installation_id) as transaction:
-        runs = await transaction.runs(repository_id=run.repository_id, number=number)
-    return next((one for one in runs if one.branch == run.branch and one.reason == AS_DRAFT), None)
 
 
 async def _link_to(scene: Scene, run_id: UUID | None) -> str | None:

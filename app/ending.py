@@ -8,9 +8,10 @@ from app.errors import DefectError, MagicodeError, RefusedError, StoppedError, T
 from app.house import House
 from app.jobs import states
 from app.jobs.tasks import Task
-from app.nouns import Action, Outcome, Run, RunState, Spending
+from app.nouns import BESIDE_VERBS, Action, Outcome, PullRequest, Run, RunState, Spending
 from app.ports import Transaction
 from app.pulls import wording
+from app.pulls.publish import require_ours
 from app.pulls.recovery import was_published
 from app.scene import Scene, open_scene
 
@@ -35,8 +36,18 @@ async def give_up(house: House, run: Run, error: BaseException) -> None:
 
 
 async def stopped(scene: Scene, error: StoppedError) -> Outcome:
-    """A cancelled run's end, which names what was published before: nothing is left behind without a word."""
+    """A cancelled run's end, which names what was published before: nothing is left behind without a word.
+
+    What a person's commit, a merge or a closing stopped says so.
+    """
     outcome, run = wording.outcome(error), await scene.current()
+    if run.is_pull_request:
+        pull = await scene.reader.pull_request(run.number)
+        try:
+            require_open(pull)
+            await require_ours(pull.head_ref, scene.reader)
+        except (RefusedError, UserError) as why:
+            return wording.outcome(why)
     if run.branch is None or not await was_published(run, scene.reader):
         return outcome
     mark = wording.opened_marker(run.id)
@@ -45,12 +56,19 @@ async def stopped(scene: Scene, error: StoppedError) -> Outcome:
     return replace(outcome, message=wording.stopped_late(run.branch, number), pull_request=number)
 
 
+def require_open(pull: PullRequest) -> None:
+    """Raises UserError (`pull_request_closed`)."""
+    if pull.state != "open":
+        raise UserError(wording.why("pull_request_closed")[0], reason="pull_request_closed")
+
+
 async def say(scene: Scene, outcome: Outcome) -> Run:
     """What the status comment ends with; the run's row as it is now."""
     run = await scene.current()
     head = await scene.house.ledger.head(run.installation_id)
     spending = Spending(run.input_tokens, run.cached_tokens, run.output_tokens, run.cost_usd)
-    await scene.last_words(wording.ended(run.id, outcome, spending, str(head)))
+    said = replace(outcome, message=wording.with_remarks(outcome.message, scene.remarks))
+    await scene.last_words(wording.ended(scene.conversation.key, said, spending, str(head)))
     return run
 
 
@@ -69,8 +87,9 @@ async def _finish(house: House, run: Run, outcome: Outcome, **facts: str | bool)
     """The row, its entry in the log and, for a draft that waits, one more look at its checks: all of them or none."""
 
     async def also(transaction: Transaction) -> None:
-        if outcome.reason == AS_DRAFT:
-            # Checks that ended between the publisher's look and this commit were told to nobody.
+        if outcome.reason == AS_DRAFT or (run.is_pull_request and run.verb not in BESIDE_VERBS):
+            # Checks that ended between the publisher's look and this commit were told to nobody, and those that ended
+            # while a run was at work here were left to it.
             await transaction.defer(Task.SETTLE, installation_id=run.installation_id, run_id=run.id)
         told = {
             "state": outcome.state.value,

@@ -10,7 +10,7 @@ from uuid import UUID
 from app.actionlog.ledger import Ledger
 from app.agent.budget import Limits
 from app.custody.keys import Keys
-from app.ports import Clock, GitHub, Model, Store
+from app.ports import Clock, GitHub, Model, Sandbox, Store
 from embeddings.repository import RepositoryIndex
 from webhooks.signature import Secrets
 
@@ -38,6 +38,7 @@ class House:
     app_id: int
     limits: Limits
     workspace_root: Path
+    sandbox: Sandbox | None
     ready_after_seconds: float
     index_seconds: float
     service_url: str

@@ -1,4 +1,4 @@
-"""THE LINE: one run, from a durable row to a visible end. The stations meet here and nowhere else.
+"""THE LINE: one run, from a durable row to a visible end. The stations meet here and in `making`, and nowhere else.
 
     Run → Request → Workspace → Snippets → Patch → Change → Publication → Outcome
 
@@ -7,17 +7,16 @@ Refuses to know how any station works.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import partial
 
-from app.agent import instructions
 from app.agent.budget import Limits
-from app.agent.loop import propose
-from app.beside import ANSWERED, answer
-from app.change.check import verify, verify_publication
-from app.change.policy import Policy
+from app.agent.loop import Mode
+from app.beside import answer
+from app.change.check import verify_publication
 from app.ending import AS_DRAFT, end, ready, stopped
 from app.errors import (
     DefectError,
@@ -26,10 +25,14 @@ from app.errors import (
     StoppedError,
     SupersededError,
     TransientError,
+    UserError,
 )
 from app.house import House
 from app.jobs import states
+from app.making import Desk, make
+from app.mending import read_failures
 from app.nouns import (
+    MEND,
     Action,
     Change,
     ModelAnswer,
@@ -39,48 +42,98 @@ from app.nouns import (
     Publication,
     Run,
     RunState,
-    Snippet,
     Spending,
 )
-from app.ports import Model, Search, Workspace
+from app.planning import planned, plans_first, read_plan
+from app.ports import Model
 from app.pulls import template, wording
 from app.pulls.publish import PERMISSIONS, PublishSettings, publish
 from app.pulls.recovery import left_by_this_run
+from app.pulls.undo import undo as take_back
 from app.pulls.wording import Stage
 from app.reading import Asked, read_request, require_permission
-from app.repofile import PATH, RepoFile
+from app.refreshing import refreshed
+from app.repofile import RepoFile
+from app.retrying import what_is_retried
 from app.scene import Scene, open_scene
+from app.threads import answer_threads
 from app.workspace.open import open_workspace
 from app.workspace.tree import SnapshotWorkspace
-
-SNIPPETS = 8
-
+from webhooks.command import Verb
 
 # --- the line --------------------------------------------------------------------------------------------------------
 
 
-async def fix(scene: Scene) -> Outcome:
+async def fix(scene: Scene, read: Callable[[Scene], Awaitable[Asked]] = read_request) -> Outcome:
     """The whole line: a request becomes a pull request, or an answer that says why not."""
     async with scene.at(Stage.READING):
-        asked = await read_request(scene)
+        asked = await read(scene)
         # What an earlier attempt of this very run put on GitHub is adopted, and no model is asked again.
         change = await left_by_this_run(scene.run, asked.target, scene.reader)
     if asked.target.settled and asked.target.pull_request is not None:
         return Outcome(RunState.OPENED, "opened", "", pull_request=asked.target.pull_request.number)
+    if change is None and plans_first(scene, asked):
+        return await _discuss(scene, asked, Mode.PLAN)
     if change is None:
-        async with AsyncExitStack() as rooms:
-            async with scene.at(Stage.FETCHING):
-                workspace = await rooms.enter_async_context(_workspace(scene, asked))
-            async with scene.at(Stage.SEARCHING):
-                search, snippets = await _look(scene, asked, workspace)
-            async with scene.at(Stage.WRITING):
-                patch = await _propose(scene, asked, workspace, search, snippets)
-            if patch.answer is not None:
-                return Outcome(RunState.ANSWERED, "answered", patch.answer)
-            async with scene.at(Stage.CHECKING):
-                change = await _verify(scene, asked, workspace, patch)
+        asked = await refreshed(scene, asked)
+        async with _workspace(scene, asked) as workspace:
+            made = await make(await _desk(scene, asked, workspace))
+        if isinstance(made, Patch):
+            return _answered(made)
+        change = made
     async with scene.at(Stage.PUBLISHING):
-        return _published(await _publish(scene, asked, change), asked.repofile)
+        scene.replies = change.replies
+        publication = await _publish(scene, asked, change)
+    return scene.told(publication) if scene.told else _published(publication, asked.repofile)
+
+
+async def plan(scene: Scene) -> Outcome:
+    """A plan, in the status comment; work begins when somebody with write access says `go`."""
+    async with scene.at(Stage.READING):
+        asked = await read_request(scene)
+    return await _discuss(scene, asked, Mode.PLAN)
+
+
+async def explain(scene: Scene) -> Outcome:
+    """An answer about the code, and nothing else."""
+    async with scene.at(Stage.READING):
+        asked = await read_request(scene, changes=False)
+    return await _discuss(scene, asked, Mode.EXPLAIN)
+
+
+async def undo(scene: Scene) -> Outcome:
+    """Our last change on the branch, taken back by a new commit."""
+    async with scene.at(Stage.READING):
+        asked = await read_request(scene)
+        pull = asked.target.pull_request
+        if pull is None:
+            raise UserError(wording.why("nothing_to_undo")[0], reason="nothing_to_undo")
+        head = await scene.house.ledger.head(scene.run.installation_id)
+    await states.note(scene.house.store, scene.run, branch=pull.head_ref)
+    async with scene.at(Stage.PUBLISHING), scene.writer("undo", PERMISSIONS) as writer:
+        done = await take_back(
+            scene.run,
+            pull,
+            reader=scene.reader,
+            writer=writer,
+            fence=scene.fence,
+            record=scene.record,
+            guard=verify_publication,
+            ledger_head=str(head),
+        )
+    return wording.undone(done.publication, done.undone_sha)
+
+
+PLAYS: Mapping[str, Callable[[Scene], Awaitable[Outcome]]] = {
+    Verb.FIX: fix,
+    Verb.REVISE: fix,
+    Verb.GO: partial(fix, read=read_plan),
+    MEND: partial(fix, read=read_failures),
+    Verb.PLAN: plan,
+    Verb.EXPLAIN: explain,
+    Verb.UNDO: undo,
+}
+"""The other verbs are answered beside the line. `retry` is what is retried."""
 
 
 async def play(house: House, run: Run) -> None:
@@ -92,74 +145,69 @@ async def play(house: House, run: Run) -> None:
     async with open_scene(house, run) as scene:
         await scene.record(Action.RUN_STARTED, verb=run.verb, number=run.number, attempt=run.attempt)
         try:
-            outcome = await (answer if run.verb in ANSWERED else fix)(scene)
+            verb = await what_is_retried(scene) if run.verb == Verb.RETRY else run.verb
+            outcome = await PLAYS.get(verb, answer)(scene)
         except (SupersededError, TransientError, DefectError):
             raise
         except StoppedError as error:
             outcome = await stopped(scene, error)
         except MagicodeError as error:
             outcome = wording.outcome(error)
+        await answer_threads(scene, outcome)
         await end(scene, outcome)
 
 
 # --- the stations, as a run uses them --------------------------------------------------------------------------------
 
 
+async def _discuss(scene: Scene, asked: Asked, mode: Mode) -> Outcome:
+    """A plan or an explanation: the line without its end, which writes nothing but the status comment."""
+    async with _workspace(scene, asked) as workspace:
+        patch = await make(await _desk(scene, asked, workspace), mode)
+    if isinstance(patch, Change):
+        raise DefectError(reason="unasked_change")
+    if patch.plan is not None:
+        return await planned(scene, patch.plan, patch.spending)
+    return wording.explained(patch.answer or "") if mode is Mode.EXPLAIN else _answered(patch)
+
+
+def _answered(patch: Patch) -> Outcome:
+    if patch.asks:
+        return wording.question(patch.answer or "")
+    return Outcome(RunState.ANSWERED, "answered", patch.answer or "")
+
+
 @asynccontextmanager
 async def _workspace(scene: Scene, asked: Asked) -> AsyncIterator[SnapshotWorkspace]:
-    async with open_workspace(
-        scene.reader, asked.request.base_sha, root=scene.house.workspace_root, run_id=str(scene.run.id)
-    ) as workspace:
-        await scene.record(
-            Action.CODE_FETCHED,
-            sha=asked.request.base_sha,
-            files=workspace.files,
-            bytes=workspace.bytes,
-            left_out=len(workspace.left_out),
-        )
+    async with AsyncExitStack() as rooms:
+        async with scene.at(Stage.FETCHING):
+            workspace = await rooms.enter_async_context(
+                open_workspace(
+                    scene.reader,
+                    asked.request.base_sha,
+                    root=scene.house.workspace_root,
+                    run_id=str(scene.run.id),
+                )
+            )
+            await scene.record(
+                Action.CODE_FETCHED,
+                sha=asked.request.base_sha,
+                files=workspace.files,
+                bytes=workspace.bytes,
+                left_out=len(workspace.left_out),
+            )
         yield workspace
 
 
-async def _look(scene: Scene, asked: Asked, workspace: Workspace) -> tuple[Search, Sequence[Snippet]]:
-    """Workspace → Snippets, and the search that the agent goes on with."""
-    request = asked.request
-    index = scene.house.index(scene.key, scene.run.installation_id, scene.run.repository_id)
-    described = "\n".join((request.title, request.body, *request.instructions, *request.untrusted))
-    report = await index.update(
-        workspace,
-        prune=not request.is_revision,
-        within_seconds=scene.house.index_seconds,
-        question=described,
-    )
-    await scene.record(
-        Action.INDEX_UPDATED,
-        files=report.files,
-        chunks=report.chunks,
-        embedded=report.embedded,
-        reused=report.reused,
-        removed=report.removed,
-        pending=report.pending,
-        left_out=sum(report.left_out.values()),
-    )
-
-    async def search(question: str, limit: int) -> Sequence[Snippet]:
-        found = await index.search(workspace, question, limit)
-        await scene.record(Action.INDEX_SEARCHED, found=len(found))
-        return [Snippet(one.path, one.start_line, one.end_line, one.symbol, one.score) for one in found]
-
-    return search, await search(described, SNIPPETS)
-
-
-async def _propose(
-    scene: Scene, asked: Asked, workspace: Workspace, search: Search, snippets: Sequence[Snippet]
-) -> Patch:
-    """Snippets → Patch. Each call of the model is charged and written down before what it asked for is done."""
-    model = _Watched(scene.house.model(asked.repofile.model), scene)
+async def _desk(scene: Scene, asked: Asked, workspace: SnapshotWorkspace) -> Desk:
+    """Each call of the model is charged and written down before what it asked for is done."""
+    house, run = scene.house, scene.run
+    model = _Watched(house.model(asked.repofile.model), scene)
 
     async def on_call(answer: ModelAnswer) -> None:
         usage, cost = answer.usage, answer.cost_usd
         spending = Spending(usage.input_tokens, usage.cached_tokens, usage.output_tokens, cost or Decimal(0))
-        await states.charge(scene.house.store, scene.run, spending)
+        await states.charge(house.store, run, spending)
         await scene.record(
             Action.MODEL_CALLED,
             provider=model.provider,
@@ -170,17 +218,24 @@ async def _propose(
             cost_usd=None if cost is None else str(cost),
         )
 
-    return await propose(
-        asked.request,
-        workspace,
-        snippets,
+    return Desk(
+        request=asked.request,
+        workspace=workspace,
+        repofile=asked.repofile,
+        base_tree=asked.base_tree,
+        rules=await scene.reader.rules(asked.choice.branch) if asked.choice else (),
+        index=house.index(scene.key, run.installation_id, run.repository_id),
         model=model,
-        search=search,
         limits=_limits(scene, asked),
-        instructions=_instructions(asked, workspace),
+        sandbox=house.sandbox,
+        record=scene.record,
         fence=scene.fence,
         on_call=on_call,
-        monotonic=scene.house.monotonic,
+        index_seconds=house.index_seconds,
+        prune=not asked.request.is_revision and asked.request.base_sha == asked.base_tip,
+        at=scene.at,
+        waiting=scene.unless_stopped,
+        monotonic=house.monotonic,
     )
 
 
@@ -211,33 +266,6 @@ def _limits(scene: Scene, asked: Asked) -> Limits:
     if left <= 0:
         raise RefusedError(wording.why("budget")[0], reason="budget_dollars")
     return replace(limits, dollars=left)
-
-
-def _instructions(asked: Asked, workspace: Workspace) -> Sequence[tuple[str, str]]:
-    """The base branch's alone: a file that our own branch changed instructs nobody."""
-    base = {entry.path: entry.sha for entry in asked.base_tree.entries}
-    told = []
-    for path, text in instructions.collect(workspace):
-        entry = workspace.entry(path)
-        if entry is not None and base.get(path) == entry.sha:
-            told.append((path, text))
-    if asked.repofile.instructions:
-        told.append((PATH, asked.repofile.instructions))
-    return told
-
-
-async def _verify(scene: Scene, asked: Asked, workspace: Workspace, patch: Patch) -> Change:
-    """Patch → Change: every guard, and a refusal written down."""
-    policy = Policy(repofile=asked.repofile, rules=await scene.reader.rules(asked.target.branch))
-    try:
-        change = verify(patch, workspace, policy)
-    except RefusedError as error:
-        await scene.record(Action.PATCH_REFUSED, reason=error.reason, files=len(patch.edits))
-        raise
-    await scene.record(
-        Action.PATCH_CHECKED, files=len(change.edits), added=change.added_lines, removed=change.removed_lines
-    )
-    return change
 
 
 async def _publish(scene: Scene, asked: Asked, change: Change) -> Publication:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -12,12 +12,12 @@ from app.errors import StoppedError, SupersededError, TransientError
 from app.house import House
 from app.jobs import states
 from app.jobs.fence import RunFence
-from app.nouns import MEND, Action, Comment, Reply, ReviewThread, Run
+from app.nouns import MEND, Action, Comment, Outcome, Publication, Reply, ReviewThread, Run
 from app.ports import Fence, Recorder, RepositoryReader, RepositoryWriter
 from app.pulls import wording
 from app.pulls.conversation import Conversation
 from app.pulls.conversation import acknowledge as eyes
-from app.pulls.wording import Ours, Stage
+from app.pulls.wording import Ours, Stage, ci_key
 from webhooks import comment as grammar
 from webhooks.command import Ask, Verb
 
@@ -36,7 +36,7 @@ class Scene:
 
     `origin` is the run whose words are worked on: this one, or the one that a `retry` is about. `threads` are the review
     threads that it is about (`every_thread`: each of them is answered), `replies` what the model says in them, `remarks`
-    what people are told beside the outcome.
+    what people are told beside the outcome, `told` how a publication is told where nobody asked for it in words.
     """
 
     house: House
@@ -54,13 +54,14 @@ class Scene:
     every_thread: bool = False
     replies: tuple[Reply, ...] = ()
     remarks: list[Ours] = field(default_factory=list)
+    told: Callable[[Publication], Outcome] | None = None
 
     @asynccontextmanager
     async def at(self, stage: Stage) -> AsyncIterator[None]:
         """Says where the run is, and measures how long it is there."""
         started = self.house.monotonic()
         await self.fence()
-        status = await self.conversation.say(wording.working(self.run.id, stage))
+        status = await self.conversation.say(wording.working(self.conversation.key, stage))
         if status is not None and status != self.run.status_comment_id:
             self.run = await states.note(self.house.store, self.run, status_comment_id=status)
         try:
@@ -143,8 +144,10 @@ async def open_scene(house: House, run: Run, *, fence: Fence | None = None) -> A
     ):
 
         def conversation(fenced_by: Fence) -> Conversation:
+            # All tries to mend one pull request speak in one comment.
             return Conversation(
                 run,
+                key=ci_key(run.number) if run.verb == MEND else run.id,
                 reader=reader,
                 writer=voice,
                 fence=fenced_by,

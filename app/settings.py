@@ -43,6 +43,7 @@ class Settings(BaseModel):
     port: int = 8646
     worker: bool = True
     concurrency: int = 2
+    sandbox: bool = True
     max_turns: int = 40
     max_tokens: int = 2_000_000
     max_cost_usd: Decimal = Decimal(5)

@@ -33,6 +33,7 @@ from infra.postgres.errors import translated
 from infra.postgres.migrate import migrate, require_current, require_service_role
 from infra.postgres.store import PostgresStore
 from infra.qdrant import QdrantPoints
+from infra.sandbox.bubblewrap import BubblewrapSandbox
 from infra.secrets import FileMasterKey
 from webhooks.errors import MissingSecretError
 from webhooks.signature import Secrets
@@ -89,6 +90,7 @@ async def open_house(
                 seconds=float(read.max_seconds),
             ),
             workspace_root=_workspace_root(read),
+            sandbox=BubblewrapSandbox(hidden=[read.data_dir]) if read.sandbox else None,
             ready_after_seconds=read.ready_after_seconds,
             index_seconds=read.index_seconds,
             service_url=records.service_url,

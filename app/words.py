@@ -10,6 +10,7 @@ from app.errors import GoneError, MissingError
 from app.jobs import permission
 from app.nouns import Comment, Issue, Run
 from app.scene import Scene
+from app.threads import read_threads
 from webhooks.command import Verb
 
 AUTHORS_ASKED_ABOUT = 20
@@ -47,6 +48,7 @@ async def read_words(scene: Scene, issue: Issue) -> Words:
     ]
     if said := await _said(scene, asking):
         instructions.append(_place(asking) + said)
+    await read_threads(scene, writers.include)
     if await writers.include(about.author.login):
         return Words(about.title, about.body, tuple(instructions), ())
     return Words("", "", tuple(instructions), (f"{about.title}\n\n{about.body}".strip(),))

@@ -18,7 +18,7 @@ import uvicorn
 
 from app.actionlog.export import Format
 from app.actionlog.export import export as written_out
-from app.beside import settle, turn_away
+from app.beside import turn_away
 from app.ending import give_up
 from app.errors import MagicodeError, RefusedError, SupersededError, UserError
 from app.following import follow
@@ -30,8 +30,10 @@ from app.jobs.tasks import Task
 from app.line import play
 from app.main import create
 from app.nouns import Action, Run
+from app.refreshing import refresh
 from app.scene import acknowledge
 from app.settings import Settings
+from app.settling import settle
 from app.wiring import open_house, open_records
 from infra.postgres.queue import WorkerLimits
 from infra.postgres.queue import work as work_queue
@@ -186,6 +188,10 @@ def tasks(house: House) -> Mapping[str, Callable[..., Awaitable[None]]]:
         if (run := await _run(house, installation_id, run_id)) is not None:
             await settle(house, run)
 
+    async def on_refresh(installation_id: int, run_id: UUID) -> None:
+        if (run := await _run(house, installation_id, run_id)) is not None:
+            await refresh(house, run)
+
     async def on_follow(installation_id: int, repository_id: int) -> None:
         await follow(house, installation_id, repository_id)
 
@@ -195,6 +201,7 @@ def tasks(house: House) -> Mapping[str, Callable[..., Awaitable[None]]]:
         Task.BLOCKED.value: on_blocked,
         Task.SETTLE.value: on_settle,
         Task.FOLLOW.value: on_follow,
+        Task.REFRESH.value: on_refresh,
     }
 
 

@@ -42,6 +42,7 @@ def verify(patch: Patch, workspace: Workspace, policy: Policy) -> Change:
         added_lines=sum(added for added, _ in counts),
         removed_lines=sum(removed for _, removed in counts),
         spending=patch.spending,
+        replies=patch.replies,
     )
 
 

@@ -34,8 +34,24 @@ def scenario(*turns: dict[str, Any], when: str | None = None) -> dict[str, Any]:
     return said | ({"when": {"contains": when}} if when else {})
 
 
+def verdict(**found: list[str]) -> dict[str, Any]:
+    """A second look's: without arguments it finds nothing wrong."""
+    words = {"missing": [], "unasked": [], "risky": [], "tests_weakened": []} | found
+    words |= {"does_what_was_asked": not words["missing"]}  # type: ignore[dict-item]
+    return {"calls": [{"tool": "verdict", "arguments": words}]}
+
+
+def approving() -> dict[str, Any]:
+    """The scenario of a second look that finds nothing wrong."""
+    said = {"name": "a second look", "when": {"system_contains": "You take a second look"}}
+    return said | {"turns": [verdict()]}
+
+
 def playbook(*scenarios: dict[str, Any]) -> Playbook:
-    return Playbook.model_validate({"scenarios": list(scenarios)})
+    """The first scenario that fits; a second look finds nothing wrong unless one of them says otherwise."""
+    second = approving()
+    looks_again = any(one.get("when") == second["when"] for one in scenarios)
+    return Playbook.model_validate({"scenarios": [*([] if looks_again else [second]), *scenarios]})
 
 
 def notes(path: str = "NOTES.md") -> Playbook:
@@ -123,7 +139,7 @@ async def ended_well_told(stage: Stage, run: Run, number: int | None = None) -> 
     assert (end["state"], end["reason"]) == (run.state.value, run.reason)
     said = [one for one in await ours(stage, number or run.number) if str(run.id) in one.split("\n", 1)[0]]
     assert len(said) == 1, said
-    heading = {
+    heading = {"human_commits": "Yours now", "question": "A question first"}.get(run.reason or "") or {
         "opened": "Pull request opened",
         "updated": "Pull request updated",
         "answered": "Answered",

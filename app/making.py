@@ -1,0 +1,260 @@
+"""The middle of the line, which needs no GitHub: a request and a commit's tree become a verified change or an answer.
+
+    Request + Workspace → Snippets → Patch → Change
+
+A change is checked twice before anybody else sees it: by the repository's own checks, in the sandbox, and by a second look
+with fresh eyes. What they find goes back to its author once; what remains is said and never hidden.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeVar
+
+from app.agent import instructions
+from app.agent.budget import EndedError, Limits
+from app.agent.loop import Author, Material, Mode
+from app.agent.second_look import look_again
+from app.change.check import verify
+from app.change.checks import open_checks
+from app.change.policy import Policy
+from app.errors import RefusedError
+from app.nouns import (
+    Action,
+    Change,
+    ChecksReport,
+    ModelAnswer,
+    Patch,
+    Request,
+    Rule,
+    Snippet,
+    Tree,
+)
+from app.ports import Fence, Model, RunChecks, Sandbox, Search, Told, Workspace
+from app.pulls.wording import Stage
+from app.repofile import PATH, RepoFile
+from embeddings.outline import outline
+from embeddings.repository import RepositoryIndex
+
+T = TypeVar("T")
+
+SNIPPETS = 8
+RANKED = 40
+"""How many places the map of the repository is ranked by."""
+
+MAP_CHARACTERS = 16_000
+
+
+def unsaid(_stage: Stage) -> AbstractAsyncContextManager[None]:
+    """Nobody is told where the work is."""
+    return nullcontext()
+
+
+class Waiting(Protocol):
+    """Waits for work, as long as it is wanted."""
+
+    async def __call__(self, work: Coroutine[Any, Any, T], /) -> T: ...
+
+
+async def straight(work: Coroutine[Any, Any, T], /) -> T:
+    """To the end, whatever happens."""
+    return await work
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """Everything that a change is made with. `base_tree` is the base branch's, whose instruction files alone count;
+    `limits` are what this request may still use. `sandbox` None: there is none here. `prune` forgets what the index holds
+    beside this tree: for the default branch alone. `waiting` breaks off what takes long once nobody wants it any longer.
+    """
+
+    request: Request
+    workspace: Workspace
+    repofile: RepoFile
+    base_tree: Tree
+    rules: Sequence[Rule]
+    index: RepositoryIndex
+    model: Model
+    limits: Limits
+    sandbox: Sandbox | None
+    record: Told
+    fence: Fence
+    on_call: Callable[[ModelAnswer], Awaitable[None]]
+    index_seconds: float | None = None
+    prune: bool = False
+    at: Callable[[Stage], AbstractAsyncContextManager[None]] = unsaid
+    waiting: Waiting = straight
+    monotonic: Callable[[], float] = time.monotonic
+
+
+async def make(desk: Desk, mode: Mode = Mode.CHANGE) -> Change | Patch:
+    """A checked change; or the patch that holds an answer or a plan in place of one.
+
+    Raises RefusedError where a guard or a budget says no, and what the model, the fence and the index raise.
+    """
+    async with desk.at(Stage.SEARCHING):
+        search, snippets, drawn = await _look(desk)
+    material = Material(desk.request, desk.workspace, snippets, _instructions(desk), drawn)
+    async with _checks(desk, mode) as checks:
+        author = Author(
+            material,
+            model=desk.model,
+            search=search,
+            limits=desk.limits,
+            fence=desk.fence,
+            on_call=desk.on_call,
+            mode=mode,
+            checks=checks,
+            monotonic=desk.monotonic,
+        )
+        async with desk.at(Stage.WRITING):
+            patch = await author.propose()
+        if patch.answer is not None or patch.plan is not None:
+            return patch
+        async with desk.at(Stage.CHECKING):
+            first = await _examine(desk, author, await _verify(desk, patch), checks)
+        if not first.problems:
+            return first.change
+        return await _mended(desk, author, first, checks)
+
+
+@dataclass(frozen=True, slots=True)
+class _Examined:
+    """A change with what is known about it, and what its author is to be told."""
+
+    change: Change
+    problems: tuple[str, ...]
+
+
+async def _mended(desk: Desk, author: Author, first: _Examined, checks: RunChecks | None) -> Change:
+    """The change after its author was told, once, what is wrong with it. Where nothing better comes of it, the first one
+    stands, with what was found about it."""
+    try:
+        async with desk.at(Stage.WRITING):
+            patch = await author.mend(first.problems)
+        if patch.answer is None:
+            async with desk.at(Stage.CHECKING):
+                return (await _examine(desk, author, await _verify(desk, patch), checks)).change
+    except RefusedError:
+        # A spent budget, or a second patch that the guards refuse: the first has passed them.
+        pass
+    return replace(first.change, spending=author.spending)
+
+
+# --- the stations ----------------------------------------------------------------------------------------------------
+
+
+async def _look(desk: Desk) -> tuple[Search, Sequence[Snippet], str]:
+    """Workspace → Snippets, the search that the agent goes on with, and the map of the repository."""
+    request = desk.request
+    described = "\n".join(
+        (request.title, request.body, *request.instructions, *request.untrusted, *request.failures)
+    )
+    report = await desk.waiting(
+        desk.index.update(
+            desk.workspace, prune=desk.prune, within_seconds=desk.index_seconds, question=described
+        )
+    )
+    await desk.record(
+        Action.INDEX_UPDATED,
+        files=report.files,
+        chunks=report.chunks,
+        embedded=report.embedded,
+        reused=report.reused,
+        removed=report.removed,
+        pending=report.pending,
+        left_out=sum(report.left_out.values()),
+    )
+
+    async def search(question: str, limit: int) -> Sequence[Snippet]:
+        found = await desk.index.search(desk.workspace, question, limit)
+        await desk.record(Action.INDEX_SEARCHED, found=len(found))
+        return [Snippet(one.path, one.start_line, one.end_line, one.symbol, one.score) for one in found]
+
+    found = await search(described, RANKED)
+    ranked = list(dict.fromkeys(one.path for one in found))
+    return search, found[:SNIPPETS], await outline(desk.workspace, ranked, MAP_CHARACTERS)
+
+
+def _instructions(desk: Desk) -> Sequence[tuple[str, str]]:
+    """The base branch's alone: a file that our own branch changed instructs nobody."""
+    base = {entry.path: entry.sha for entry in desk.base_tree.entries}
+    told = []
+    for path, text in instructions.collect(desk.workspace):
+        entry = desk.workspace.entry(path)
+        if entry is not None and base.get(path) == entry.sha:
+            told.append((path, text))
+    if desk.repofile.instructions:
+        told.append((PATH, desk.repofile.instructions))
+    return told
+
+
+async def _verify(desk: Desk, patch: Patch) -> Change:
+    """Patch → Change: every guard, and a refusal written down."""
+    try:
+        change = verify(patch, desk.workspace, Policy(repofile=desk.repofile, rules=desk.rules))
+    except RefusedError as error:
+        await desk.record(Action.PATCH_REFUSED, reason=error.reason, files=len(patch.edits))
+        raise
+    await desk.record(
+        Action.PATCH_CHECKED, files=len(change.edits), added=change.added_lines, removed=change.removed_lines
+    )
+    return change
+
+
+@asynccontextmanager
+async def _checks(desk: Desk, mode: Mode) -> AsyncIterator[RunChecks | None]:
+    """The repository's own checks, for a change alone; None where nothing can be run here."""
+    if mode is not Mode.CHANGE or desk.sandbox is None:
+        yield None
+        return
+    async with open_checks(desk.workspace, repofile=desk.repofile, sandbox=desk.sandbox) as checks:
+        yield None if await desk.sandbox.why_not() or desk.repofile.checks == () else checks
+
+
+async def _report(desk: Desk, checks: RunChecks | None, change: Change) -> ChecksReport:
+    if checks is not None:
+        return await desk.waiting(checks(change.edits))
+    if desk.repofile.checks == ():
+        return ChecksReport(not_run=f"`{PATH}` switches them off")
+    why = "there is no sandbox here" if desk.sandbox is None else await desk.sandbox.why_not()
+    return ChecksReport(not_run=why)
+
+
+async def _examine(desk: Desk, author: Author, change: Change, checks: RunChecks | None) -> _Examined:
+    """What the repository's own checks and a second look say about the change."""
+    report = await _report(desk, checks, change)
+    await desk.record(
+        Action.CHECKS_RUN,
+        commands=len(report.runs),
+        passed=sum(one.passed for one in report.runs),
+        failed_before=sum(bool(one.failed_before) for one in report.runs),
+        seconds=round(sum(one.seconds for one in report.runs), 1),
+    )
+    concerns = await _second_look(desk, author, change, report) if desk.repofile.second_look else ()
+    failing = [f"`{one.command}` does not pass with this change:\n{one.output}" for one in report.broken]
+    checked = replace(change, checks=report, concerns=concerns, spending=author.spending)
+    return _Examined(checked, (*failing, *concerns))
+
+
+async def _second_look(desk: Desk, author: Author, change: Change, report: ChecksReport) -> tuple[str, ...]:
+    """What it found, a sentence each. Where the budget does not reach for it, that is said instead of nothing."""
+    try:
+        verdict = await look_again(
+            desk.request,
+            change.edits,
+            report,
+            model=desk.model,
+            limits=author.left(),
+            fence=desk.fence,
+            on_call=author.account,
+            monotonic=desk.monotonic,
+        )
+    except EndedError as error:
+        return (f"There was no second look: {error.message}",)
+    if not verdict.does_what_was_asked and not verdict.problems:
+        return ("It does not do all that was asked.",)
+    return verdict.problems

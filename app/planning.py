@@ -1,0 +1,80 @@
+"""Plans: posted in the status comment, kept there alone, and worked on when somebody with write access says `go`.
+
+The text that is worked on is what stands in the comment then: GitHub lets nobody edit it who may not write here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+from statistics import median
+
+from app.errors import GoneError, MissingError, UserError
+from app.nouns import Outcome, Plan, Run, RunState, Spending
+from app.pulls import wording
+from app.reading import Asked, read_request
+from app.scene import Scene
+from webhooks.command import Verb
+
+PLANNED = "planned"
+"""The reason of a run that ended with a plan."""
+
+AS_MUCH_AGAIN = 4
+"""What a change costs, in plans of the same request, where this repository has no past to tell by."""
+
+ENOUGH = 3
+"""Past changes of a repository that make a median."""
+
+
+async def planned(scene: Scene, plan: Plan, spending: Spending) -> Outcome:
+    """The plan as people see it, with what the change may cost."""
+    estimate = await _estimate(scene, spending)
+    said = wording.plan_text(plan, estimate, scene.house.slug, run_id=scene.run.id)
+    return Outcome(RunState.ANSWERED, PLANNED, said)
+
+
+async def _estimate(scene: Scene, spending: Spending) -> wording.Estimate:
+    """What the change will cost: the median of this repository's last ones, else a multiple of what its plan cost."""
+    run = scene.run
+    async with scene.house.store.transaction(run.installation_id) as transaction:
+        runs = await transaction.runs(repository_id=run.repository_id)
+    past = [one.cost_usd for one in runs if one.state is RunState.OPENED and one.cost_usd]
+    if len(past) >= ENOUGH:
+        return wording.Estimate(Decimal(median(past)), past=len(past))
+    known = not spending.unpriced_calls
+    return wording.Estimate(spending.cost_usd * AS_MUCH_AGAIN if known else None, past=0)
+
+
+async def read_plan(scene: Scene) -> Asked:
+    """The request with the plan that stands in our comment now. Raises UserError (`no_plan`) where there is none."""
+    asked = await read_request(scene)
+    plan = await _newest(scene)
+    if plan is None or plan.status_comment_id is None:
+        raise _none()
+    try:
+        comment = await scene.reader.issue_comment(plan.status_comment_id)
+    except (MissingError, GoneError):
+        raise _none() from None
+    text = wording.plan_in(comment.body, plan.id)
+    if comment.author.login != f"{scene.house.slug}[bot]" or not text:
+        raise _none()
+    return replace(asked, request=replace(asked.request, plan=text))
+
+
+async def _newest(scene: Scene) -> Run | None:
+    run = scene.run
+    async with scene.house.store.transaction(run.installation_id) as transaction:
+        runs = await transaction.runs(repository_id=run.repository_id, number=run.number)
+    return next((one for one in runs if one.reason == PLANNED), None)
+
+
+def _none() -> UserError:
+    return UserError(
+        "There is no plan of mine here to go on. Ask for one with `plan`, or for the change with `fix`.",
+        reason="no_plan",
+    )
+
+
+def plans_first(scene: Scene, asked: Asked) -> bool:
+    """Whether the repository's rule is that a plan comes before a change, and this is where one begins."""
+    return asked.repofile.plan_first and scene.origin.verb == Verb.FIX and asked.target.pull_request is None

@@ -1,0 +1,81 @@
+"""Keeps a pull request of ours on top of its base, without force, and says which files are in conflict."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+
+from app.change.check import verify_publication
+from app.ending import ready, say
+from app.errors import GoneError, MissingError, RefusedError
+from app.house import House
+from app.nouns import PullRequest, Run
+from app.pulls import wording
+from app.pulls.base import Conflicts, Updated, UpToDate, needed, update_from_base
+from app.pulls.publish import PERMISSIONS, require_ours
+from app.reading import Asked
+from app.scene import Scene, open_scene
+from app.settling import after_the_end, opener_of
+
+
+async def refreshed(scene: Scene, asked: Asked) -> Asked:
+    """A revision works on the branch with its base merged in. Where the two are in conflict, it works on and says so."""
+    pull = asked.target.pull_request
+    if pull is None or not asked.request.is_revision:
+        return asked
+    opener = await opener_of(scene.house, replace(scene.run, branch=pull.head_ref))
+    if opener is None:
+        return asked
+    result = await _update(scene, opener, pull)
+    if isinstance(result, Conflicts):
+        scene.remarks.append(wording.conflicts(result.paths, pull.base_ref))
+    if not isinstance(result, Updated):
+        return asked
+    moved = replace(pull, head_sha=result.commit_sha)
+    request = replace(asked.request, pull_request=moved, base_sha=result.commit_sha)
+    return replace(asked, request=request, choice=replace(asked.target, pull_request=moved))
+
+
+async def refresh(house: House, opener: Run) -> None:
+    """After a push to the base: only where GitHub or the same files make it needed, and only while nobody works there."""
+    if opener.pull_request is None or await _is_worked_on(house, opener):
+        return
+    async with open_scene(house, opener, fence=after_the_end) as scene:
+        pull = await scene.reader.pull_request(opener.pull_request)
+        if pull.state != "open" or not await needed(pull, scene.reader):
+            return
+        with suppress(RefusedError):  # a person's branch by now, or rules that let nobody update it so
+            await require_ours(pull.head_ref, scene.reader)
+            result = await _update(scene, opener, pull)
+            if isinstance(result, Conflicts):
+                await _say_once(scene, pull, result)
+
+
+async def _update(scene: Scene, opener: Run, pull: PullRequest) -> Updated | UpToDate | Conflicts:
+    """The merge commit names the run that opened the pull request, so that none is taken for a change that was asked for."""
+    async with scene.writer("update", PERMISSIONS) as writer:
+        return await update_from_base(
+            opener,
+            pull,
+            reader=scene.reader,
+            writer=writer,
+            fence=scene.fence,
+            record=scene.record,
+            guard=verify_publication,
+        )
+
+
+async def _is_worked_on(house: House, opener: Run) -> bool:
+    async with house.store.transaction(opener.installation_id) as transaction:
+        return await transaction.active_run(opener.repository_id, opener.about) is not None
+
+
+async def _say_once(scene: Scene, pull: PullRequest, found: Conflicts) -> None:
+    said = wording.conflicts(found.paths, pull.base_ref)
+    status = scene.run.status_comment_id
+    if status is not None:
+        with suppress(MissingError, GoneError):
+            if said in (await scene.reader.issue_comment(status)).body:
+                return
+    told = ready(pull.number, pull.head_sha, "")
+    await say(scene, replace(told, reason=scene.run.reason or told.reason, message=said))

@@ -1,0 +1,183 @@
+"""Looks at a pull request of ours again once its checks ended or somebody changed it: ready, mended, left alone, or over.
+
+It writes no code; where failing checks are ours to mend, it puts a run on the queue that does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from decimal import Decimal
+
+from app.ending import AS_DRAFT, ready, say
+from app.errors import RefusedError
+from app.house import House
+from app.jobs import states
+from app.jobs.freeze import keyed_hash
+from app.jobs.tasks import Task, lock_of
+from app.nouns import MEND, Action, Outcome, PullRequest, Run, RunState
+from app.pulls import wording
+from app.pulls.publish import PERMISSIONS, require_ours
+from app.scene import Scene, open_scene
+
+OVER = frozenset({"merged", "closed_unmerged"})
+"""The reasons of a run whose pull request is no longer open; one with commits of other people has `human_commits`."""
+
+
+async def settle(house: House, run: Run) -> None:
+    """Does nothing where no run of ours opened the branch's pull request, or where it was seen closed already."""
+    opener = await opener_of(house, run)
+    if opener is None or opener.pull_request is None or opener.reason in OVER:
+        return
+    async with open_scene(house, opener, fence=after_the_end) as scene:
+        pull = await scene.reader.pull_request(opener.pull_request)
+        if pull.state != "open":
+            await _over(scene, pull)
+        elif not await _is_ours(scene, pull):
+            await _hands_off(scene, pull)
+        else:
+            await _checked(scene, pull)
+
+
+async def after_the_end() -> None:
+    """The run has ended, and one look more at what it opened disturbs nobody."""
+
+
+async def opener_of(house: House, run: Run) -> Run | None:
+    """The run that opened the pull request that this one is about: others may have revised it since."""
+    async with house.store.transaction(run.installation_id) as transaction:
+        runs = await transaction.runs(repository_id=run.repository_id, about=run.about)
+    number = run.number if run.is_pull_request else None
+    openers = (one for one in runs if one.state is RunState.OPENED and one.pull_request is not None)
+    return next((one for one in openers if one.pull_request == number or one.branch == run.branch), None)
+
+
+# --- what became of it -----------------------------------------------------------------------------------------------
+
+
+async def _over(scene: Scene, pull: PullRequest) -> None:
+    """Merged or closed: whatever is at work on it stops, and nothing begins there again."""
+    reason = "merged" if pull.merged else "closed_unmerged"
+    await _stop(scene, pull)
+    await say(scene, Outcome(RunState.OPENED, reason, wording.over(pull), pull_request=pull.number))
+    await _note(scene, reason)
+
+
+async def _is_ours(scene: Scene, pull: PullRequest) -> bool:
+    try:
+        await require_ours(pull.head_ref, scene.reader)
+    except RefusedError:
+        return False
+    return True
+
+
+async def _hands_off(scene: Scene, pull: PullRequest) -> None:
+    """A person's commit makes the branch theirs: said once."""
+    if scene.run.reason == "human_commits":
+        return
+    await _stop(scene, pull)
+    said = wording.hands_off(pull)
+    await say(scene, Outcome(RunState.OPENED, "human_commits", said, pull_request=pull.number))
+    await _note(scene, "human_commits")
+
+
+async def _checked(scene: Scene, pull: PullRequest) -> None:
+    checks = await scene.reader.checks(pull.head_sha)
+    if checks.pending or not checks.total:
+        return
+    if checks.failed and await _is_being_mended(scene, pull):
+        return
+    if not pull.draft or scene.run.reason != AS_DRAFT:
+        return
+    async with scene.writer("ready", PERMISSIONS) as writer:
+        await writer.mark_ready(pull)
+    await scene.record(Action.PULL_REQUEST_UPDATED, number=pull.number, ready=True)
+    await say(scene, ready(pull.number, pull.head_sha, wording.checks_ended(checks)))
+    await _note(scene, RunState.OPENED.value)
+
+
+async def _note(scene: Scene, reason: str) -> None:
+    async with scene.house.store.transaction(scene.run.installation_id) as transaction:
+        await transaction.update_run(scene.run.id, reason=reason)
+
+
+async def _stop(scene: Scene, pull: PullRequest) -> None:
+    """Only what was asked on the pull request itself: a request on the issue may be about the next one."""
+    opener = scene.run
+    async with scene.house.store.transaction(opener.installation_id) as transaction:
+        active = await transaction.active_run(opener.repository_id, opener.about)
+    if active is not None and active.number == pull.number:
+        await states.request_cancel(
+            scene.house.store, opener.installation_id, opener.repository_id, pull.number
+        )
+
+
+# --- a run that mends ------------------------------------------------------------------------------------------------
+
+
+async def _is_being_mended(scene: Scene, pull: PullRequest) -> bool:
+    """Whether a run is at work on this head, or one was put on the queue for it now. One head is tried once."""
+    house, opener = scene.house, scene.run
+    async with house.store.transaction(opener.installation_id) as transaction:
+        if await transaction.active_run(opener.repository_id, opener.about) is not None:
+            return True
+        about = await transaction.runs(repository_id=opener.repository_id, about=opener.about)
+        wanted = _run(scene, pull, _left(opener, about))
+        run = await transaction.add_run(wanted)
+        if run.id != wanted.id:
+            return not run.state.ended
+        if run.blocked_by is not None:
+            await transaction.update_run(
+                run.id, state=RunState.CANCELLED, reason="busy", ended_at=house.clock()
+            )
+            return True
+        await transaction.defer(
+            Task.WORK, lock=lock_of(run), installation_id=run.installation_id, run_id=run.id
+        )
+        return True
+
+
+def _left(opener: Run, about: Sequence[Run]) -> Decimal | None:
+    """What is left of the `up to $…` that the pull request was asked for with: it holds for its mending too."""
+    if opener.cost_limit_usd is None:
+        return None
+    mended = (run for run in about if run.verb == MEND and run.branch == opener.branch)
+    return max(opener.cost_limit_usd - opener.cost_usd - sum(run.cost_usd for run in mended), Decimal(0))
+
+
+def _run(scene: Scene, pull: PullRequest, cost_limit_usd: Decimal | None) -> Run:
+    """In the name of the person who asked for the pull request, whose permission is looked up anew."""
+    opener = scene.run
+    occasion = f"checks:{pull.head_sha}"
+    parts = (str(opener.repository_id), str(pull.number), occasion, MEND)
+    return replace(
+        opener,
+        id=scene.house.new_id(),
+        number=pull.number,
+        is_pull_request=True,
+        verb=MEND,
+        occasion=occasion,
+        comment_id=None,
+        meaning=keyed_hash(scene.key, b"meaning", parts),
+        input_hash=keyed_hash(scene.key, b"input", parts),
+        cost_limit_usd=cost_limit_usd,
+        state=RunState.QUEUED,
+        attempt=0,
+        blocked_by=None,
+        cancel_requested=False,
+        reason=None,
+        status_comment_id=None,
+        branch=pull.head_ref,
+        base_sha=None,
+        head_sha=None,
+        pull_request=pull.number,
+        input_tokens=0,
+        cached_tokens=0,
+        output_tokens=0,
+        cost_usd=Decimal(0),
+        created_at=scene.house.clock(),
+        started_at=None,
+        ended_at=None,
+        subject=opener.about,
+        fingerprint=None,
+    )
