@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from uuid import UUID
@@ -24,6 +25,7 @@ from app.actionlog.export import Format
 from app.actionlog.verify import Anchor, verify_text
 from app.errors import MagicodeError
 from app.settings import Settings, UnknownSettingError
+from infra.git_folder import NotARepositoryError
 from infra.telemetry import set_up
 
 if TYPE_CHECKING:
@@ -138,6 +140,69 @@ def search_folder(
         # A name may hold what a terminal would obey.
         place = ascii(f"{one.path}:{one.start_line}-{one.end_line}  {one.symbol}")[1:-1]
         typer.echo(f"{one.score:.3f}  {place}")
+
+
+def _dollars(text: str) -> Decimal:
+    try:
+        amount = Decimal(text.strip().removeprefix("$"))
+    except InvalidOperation:
+        raise typer.BadParameter(f"{text}: dollars are given as a number, such as 1.50") from None
+    if not amount.is_finite() or amount <= 0:
+        raise typer.BadParameter(f"{text}: a cost limit is more than nothing")
+    return amount
+
+
+@cli.command("run")
+def run_request(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", exists=True, file_okay=False, help="A git repository.")
+    ],
+    request: Annotated[
+        str, typer.Argument(help="What is to be done, in plain words; - reads standard input.")
+    ],
+    *,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Write the change into the files instead of printing it.")
+    ] = False,
+    model: Annotated[
+        str, typer.Option(help="anthropic:NAME or openai:NAME, or several with commas between.")
+    ] = "",
+    up_to: Annotated[
+        Decimal | None, typer.Option(metavar="DOLLARS", parser=_dollars, help="Stop at this cost.")
+    ] = None,
+    checks: Annotated[
+        bool, typer.Option("--checks/--no-checks", help="Run the repository's own checks, in a sandbox.")
+    ] = True,
+    as_json: Json = False,
+) -> None:
+    """Do what a request asks, on HEAD of a local repository, and print the patch (`git apply` takes it) or an answer.
+
+    No service and no GitHub is needed; the code that matters is sent to the model.
+    """
+    text = sys.stdin.read() if request == "-" else request
+    if not text.strip():
+        raise typer.BadParameter("the request is empty")
+    read = _settings()
+    from app import local_run, local_said  # noqa: PLC0415 (the model is not loaded by the other commands)
+
+    tally = local_run.Tally()
+    asked = local_run.Asked(folder, text, model=model, up_to=up_to, checks=checks)
+    try:
+        made = _run(local_run.run(read, os.environ, asked, tell=_tell, tally=tally), interrupted=130)
+    except NotARepositoryError as error:
+        raise typer.BadParameter(error.message) from None
+    except MagicodeError as error:
+        _tell(f"Spent: {local_run.said(tally.spending)}.")
+        if not as_json:
+            raise
+        _print({**local_said.why_not(error), "spending": local_said.spending_document(tally.spending)})
+        raise typer.Exit(1) from None
+    if as_json:
+        code = local_said.hand_over_document(made, tally.spending, apply=apply, tell=_print)
+    else:
+        code = local_said.hand_over(made, tally.spending, apply=apply, say=_tell, out=sys.stdout.buffer)
+        sys.stdout.flush()
+    raise typer.Exit(code)
 
 
 @actions.command("export")
@@ -258,8 +323,13 @@ def _print(document: Any) -> None:
     sys.stdout.flush()
 
 
-def _run(work: Coroutine[Any, Any, T]) -> T:
-    """Runs it to its end, or until SIGTERM or SIGINT: then it is cancelled, tidies up, and that is no failure.
+def _tell(line: str) -> None:
+    """Progress, for people."""
+    typer.echo(line, err=True)
+
+
+def _run(work: Coroutine[Any, Any, T], *, interrupted: int = 0) -> T:
+    """Runs it to its end, or until SIGTERM or SIGINT: then it is cancelled, tidies up, and exits with `interrupted`.
 
     A second SIGINT does not wait for the tidying up.
     """
@@ -279,7 +349,7 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
     try:
         return asyncio.run(whole())
     except asyncio.CancelledError:
-        raise typer.Exit(0) from None
+        raise typer.Exit(interrupted) from None
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
 

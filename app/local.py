@@ -58,21 +58,27 @@ async def search(
 
 
 @asynccontextmanager
+async def folder_index(
+    read: Settings, root: Path, encoder: Encoder | None = None
+) -> AsyncIterator[RepositoryIndex]:
+    """The index of the folder `root`, under its own key. Raises infra.qdrant.FolderInUseError when it is first used."""
+    key = _key(FileMasterKey(read.data_dir / "master.key"), root)
+    points = QdrantPoints(path=read.data_dir / "local" / hashlib.sha256(b"name" + key).hexdigest()[:32])
+    try:
+        yield RepositoryIndex(
+            points, encoder or BundledEncoder(read.embedding_model, shipped=SHIPPED), key, NOBODY, NOBODY
+        )
+    finally:
+        await points.close()
+
+
+@asynccontextmanager
 async def _opened(
     read: Settings, folder: Path, encoder: Encoder | None
 ) -> AsyncIterator[tuple[RepositoryIndex, FolderTree]]:
     tree = await asyncio.to_thread(FolderTree, folder, without=[read.data_dir])
-    key = _key(FileMasterKey(read.data_dir / "master.key"), tree.root)
-    points = QdrantPoints(path=read.data_dir / "local" / hashlib.sha256(b"name" + key).hexdigest()[:32])
-    try:
-        yield (
-            RepositoryIndex(
-                points, encoder or BundledEncoder(read.embedding_model, shipped=SHIPPED), key, NOBODY, NOBODY
-            ),
-            tree,
-        )
-    finally:
-        await points.close()
+    async with folder_index(read, tree.root, encoder) as places:
+        yield places, tree
 
 
 def _key(master: FileMasterKey, root: Path) -> bytes:
