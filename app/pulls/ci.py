@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
-from app.errors import DeniedError, GoneError, MissingError
+from app.errors import DeniedError, GoneError, InvalidError, MissingError
 from app.nouns import FailedCheck
 from app.ports import RepositoryReader
 from app.pulls.joblog import GAP, Reading, masked, read, says_nothing
@@ -85,7 +85,7 @@ class Diagnosis:
 async def diagnose(reader: RepositoryReader, head_sha: str, base_sha: str, key: bytes) -> Diagnosis:
     """Reads what failed on the head, and on the base where the same checks failed there too.
 
-    `key` is the installation's. Raises what the reader raises but for logs that are gone or not shown to us.
+    `key` is the installation's. Raises what the reader raises but for logs that are gone, too long or not shown to us.
     """
     failed = sorted(await reader.failed_checks(head_sha), key=lambda one: one.name)
     before = {one.name: one for one in await reader.failed_checks(base_sha)} if failed else {}
@@ -113,11 +113,11 @@ def judge(check: FailedCheck, reading: Reading) -> tuple[Cause, str]:
     """Ours or the machine's, from the check's own conclusion and from what its log says."""
     if check.conclusion in _NOT_RUN:
         return Cause.INFRASTRUCTURE, reading.trouble or _NOT_RUN[check.conclusion]
-    if check.conclusion == "timed_out" and not check.steps:
-        return Cause.INFRASTRUCTURE, reading.trouble or "it took longer than it is given"
+    if check.conclusion == "timed_out" and not reading.of_the_code:
+        return Cause.INFRASTRUCTURE, "it took longer than it is given"
     if reading.trouble is not None:
         return Cause.INFRASTRUCTURE, reading.trouble
-    if not reading.excerpt:
+    if not reading.excerpt or (check.job_id is None and not reading.errors):
         return Cause.INFRASTRUCTURE, "nothing that says why can be read from here"
     return Cause.OURS, ""
 
@@ -150,7 +150,7 @@ async def _read(reader: RepositoryReader, check: FailedCheck) -> Reading:
         return said
     try:
         log = await reader.job_log(check.job_id, last_bytes=LOG_BYTES)
-    except (MissingError, GoneError, DeniedError):
+    except (MissingError, GoneError, DeniedError, InvalidError):
         return said
     reading = read(log, limit=JOB_LIMIT)
     if not reading.excerpt:

@@ -176,12 +176,12 @@ class Reading:
 def read(log: str, *, limit: int) -> Reading:
     """The log of a job that failed, or what a check says of itself; at most `limit` characters of it."""
     lines = _failing_part(plain(log).split("\n"))
-    marked = [number for number, line in enumerate(lines) if _ERROR.search(line)]
-    of_the_code = any(_OF_THE_CODE.search(line) for line in lines)
+    of_the_code = {number for number, line in enumerate(lines) if _OF_THE_CODE.search(line)}
+    marked = sorted(of_the_code | {number for number, line in enumerate(lines) if _ERROR.search(line)})
     return Reading(
         excerpt=_excerpt(lines, marked, limit),
         errors=frozenset(normal(lines[number]) for number in marked[-ERRORS_LIMIT:]),
-        of_the_code=of_the_code,
+        of_the_code=bool(of_the_code),
         trouble=None if of_the_code else _trouble(lines),
     )
 

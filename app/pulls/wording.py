@@ -105,15 +105,13 @@ _HEADINGS: Final = {
     "question": "A question first",
     "explained": "Explained",
     "undone": "Undone",
-    "base_updated": "Brought up to date",
-    "base_conflicts": "In conflict with its base",
     "mended": "Mended, and pushed",
     "ci_base": "CI fails without this change too",
     "ci_infrastructure": "CI failed, and I changed nothing",
     "same_failure": "CI still fails",
     "mend_tries": "CI still fails",
     "merged": "Merged",
-    "closed": "Closed",
+    "closed_unmerged": "Closed",
     "human_commits": "Yours now",
 }
 """Headings by the reason of an end, where the state alone says too little."""
@@ -265,13 +263,6 @@ def ci_key(pull_request: int) -> str:
     return f"ci-{pull_request}"
 
 
-def mending(attempt: int, tries: int, head_sha: str) -> Ours:
-    """What a try begins with."""
-    return Ours(
-        f"CI failed on {commit_name(head_sha)}. Try {attempt} of {tries}: reading what failed, and mending it."
-    )
-
-
 def mended(publication: Publication, attempt: int, tries: int, diagnosis: Diagnosis | None = None) -> Outcome:
     """A try was pushed; what comes of it is not known yet."""
     what = f" after {_names(diagnosis.ours)} failed" if diagnosis and diagnosis.ours else ""
@@ -348,12 +339,6 @@ def _times(count: int) -> str:
 
 
 # --- the base branch, undoing, threads -------------------------------------------------------------------------------
-
-
-def updated_from_base(base_ref: str, commit_sha: str) -> Ours:
-    return Ours(
-        f"Merged {code(base_ref)} into the branch with {commit_name(commit_sha)}; nothing was forced."
-    )
 
 
 def conflicts(paths: Sequence[str], base_ref: str) -> Ours:
@@ -499,14 +484,6 @@ _WHY: Final[dict[str, tuple[str, str]]] = {
     "nothing_to_undo": (
         "There is no change of mine on this pull request that is not undone already.",
         "close the pull request if nothing of it is wanted.",
-    ),
-    "nothing_to_retry": (
-        "No request of mine here has failed, so there is nothing to start again.",
-        "ask for what you want with `fix` or `revise`.",
-    ),
-    "no_pull_request": (
-        "There is no open pull request of mine here.",
-        "ask for a change with `fix` first.",
     ),
     "pull_request_closed": ("This pull request is closed.", "reopen it, or ask again on the issue."),
     "branch_rules": (

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.errors import DeniedError, MissingError
+from app.errors import DeniedError, InvalidError, MissingError
 from app.nouns import FailedCheck
 from app.pulls import joblog
 from app.pulls.ci import ALL_LIMIT, JOB_LIMIT, Cause, Diagnosis, diagnose
@@ -363,7 +363,9 @@ async def test_a_runner_that_was_lost_leaves_no_log_but_its_check_says_so(github
     assert "stopped or lost" in said.infrastructure[0].why
 
 
-@pytest.mark.parametrize("words", ["", "Process completed with exit code 1."])
+@pytest.mark.parametrize(
+    "words", ["", "Process completed with exit code 1.", "Build failed", "Contributor agreement not signed"]
+)
 async def test_what_nobody_can_read_is_not_worked_on(github: Any, words: str) -> None:
     said = await of(github, failed(job_id=None, said=words))
     assert "nothing that says why" in said.infrastructure[0].why
@@ -374,7 +376,7 @@ async def test_a_check_without_a_job_is_read_by_what_it_says_itself(github: Any)
     assert "F401" in said.excerpts[0]
 
 
-@pytest.mark.parametrize("error", [MissingError(), DeniedError()])
+@pytest.mark.parametrize("error", [MissingError(), DeniedError(), InvalidError(reason="log_too_large")])
 async def test_a_log_that_is_gone_is_replaced_by_what_the_check_says(github: Any, error: Exception) -> None:
     async def gone(job_id: int, *, last_bytes: int) -> str:
         raise error
