@@ -14,8 +14,10 @@ from app.errors import RefusedError, TransientError
 from app.nouns import AssistantTurn, ModelAnswer, ModelRequest, Stop, Turn
 from app.ports import Model
 
-# What waiting cannot cure and another model can: the adapters' reasons for an account, a key or a name.
-_CURED_BY_ANOTHER = frozenset({"model_quota_exhausted", "model_key_refused", "model_unknown"})
+# What waiting cannot cure and another model can: the adapters' reasons for an account, a key, a name, an outage.
+_CURED_BY_ANOTHER = frozenset(
+    {"model_quota_exhausted", "model_key_refused", "model_unknown", "model_unavailable"}
+)
 
 EditForm = Literal["replace", "apply_patch"]
 

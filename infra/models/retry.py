@@ -174,6 +174,9 @@ def status_error(
             reason=reason,
             retry_after=server_delay(headers, now),
         )
+    if status >= 500:
+        # It says that trying again is of no use; another provider may be.
+        return InvalidError(f"The model's provider is failing ({status}).", reason="model_unavailable")
     what, reason = _INVALID.get(
         status, ("The model's provider refused the request.", "model_request_refused")
     )

@@ -59,7 +59,9 @@ class ScriptedModel:
         usage = _usage(played, request)
         return ModelAnswer(
             turn=AssistantTurn(
-                played.say, tuple(_call(one.id, one.tool, one.arguments) for one in played.calls)
+                played.say,
+                tuple(_call(one.id, one.tool, one.arguments) for one in played.calls),
+                maker=f"{self.provider}:{self._name}",
             ),
             stop=played.stop,
             usage=usage,

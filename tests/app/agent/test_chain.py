@@ -31,6 +31,7 @@ OVERLOAD = TransientError(reason="model_overloaded")
 QUOTA = RefusedError(reason="model_quota_exhausted")
 KEY = RefusedError(reason="model_key_refused")
 UNKNOWN = InvalidError(reason="model_unknown")
+OUTAGE = InvalidError(reason="model_unavailable")
 WRONG = InvalidError(reason="model_request_refused")
 
 
@@ -73,7 +74,7 @@ async def test_the_first_is_asked_while_it_answers() -> None:
     assert (chain.provider, chain.name) == ("anthropic", "a")
 
 
-@pytest.mark.parametrize("trouble", [OVERLOAD, QUOTA, KEY, UNKNOWN, Stop.REFUSAL])
+@pytest.mark.parametrize("trouble", [OVERLOAD, QUOTA, KEY, UNKNOWN, OUTAGE, Stop.REFUSAL])
 async def test_the_next_is_asked_on_trouble_and_stays(trouble: Exception | Stop) -> None:
     first, second = One("anthropic:a", trouble, "never"), One("openai:b", "one", "two")
     chain = Chain([first, second])

@@ -153,7 +153,8 @@ def test_each_status_becomes_the_error_that_says_what_to_do(
 
 
 def test_a_server_that_says_not_to_retry_is_believed() -> None:
-    assert isinstance(status_error(500, {"x-should-retry": "false"}, now=NOW), InvalidError)
+    error = status_error(500, {"x-should-retry": "false"}, now=NOW)
+    assert (type(error), error.reason) == (InvalidError, "model_unavailable")
 
 
 @given(status=st.integers(400, 599), before=st.text(max_size=20), after=st.text(max_size=20))

@@ -39,6 +39,7 @@ async def test_it_names_itself_as_scripted_and_shows_the_example_price() -> None
     model = scripted("[{say: Hello., usage: {input_tokens: 1000000, output_tokens: 1000000}}]")
     answer = await model.answer(request(UserTurn("Go")))
     assert (model.provider, model.name, answer.model) == ("scripted", "playbook-1", "playbook-1")
+    assert answer.turn.maker == "scripted:playbook-1"
     assert answer.cost_usd == Decimal(18)
 
 
@@ -64,6 +65,8 @@ async def test_an_overload_that_passes_is_passed_over_without_waiting() -> None:
         ("overload: {times: 99}", "model_overloaded"),
         ("disconnect: {times: 99}", "model_unreachable"),
         ("slow: {times: 99, seconds: 999}", "model_timeout"),
+        ("broken: {times: 99, kind: overloaded}", "model_overloaded"),
+        ("broken: {times: 99, kind: failing}", "model_unavailable"),
     ],
 )
 async def test_what_lasts_longer_than_the_tries_is_transient(misbehaviour: str, reason: str) -> None:

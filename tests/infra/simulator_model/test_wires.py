@@ -8,11 +8,13 @@ from typing import Any
 
 import httpx
 import pytest
-from anthropic.types import Message, RawMessageStreamEvent
+from anthropic.types import ErrorResponse, Message, RawMessageStreamEvent
 from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
-from infra.models.playbook import Playbook, parse
+from app.nouns import ModelRequest, UserTurn
+from infra.models.playbook import Playbook, parse, play
+from infra.simulator.model import anthropic_wire, openai_wire
 from infra.simulator.model.serve import environment, running
 from infra.simulator.model.server import PLAYBOOK_KEY, create
 
@@ -24,6 +26,12 @@ scenarios:
   - name: cut
     when: {contains: cut}
     turns: [{say: "And then", stop: length}]
+  - name: filtered
+    when: {contains: filter}
+    turns: [{say: "I can begin", calls: [{tool: read, raw: '{"pa'}], stop: refusal, filtered: true}]
+  - name: braided
+    when: {contains: braid}
+    turns: [{say: Both., calls: [{tool: read, arguments: {path: "a long path of several pieces"}}, {tool: read, arguments: {path: "another long path of pieces"}}], interleaved: true}]
   - name: all
     turns:
       - thinks: "Where is it?"
@@ -80,7 +88,7 @@ def events(text: str) -> list[tuple[str, dict[str, Any]]]:
     return read
 
 
-@pytest.mark.parametrize("first", ["look", "refuse", "cut"])
+@pytest.mark.parametrize("first", ["look", "refuse", "cut", "filter", "braid"])
 async def test_anthropics_stream_holds_only_events_that_its_sdk_knows(
     client: httpx.AsyncClient, first: str
 ) -> None:
@@ -101,7 +109,7 @@ async def test_anthropics_stream_holds_only_events_that_its_sdk_knows(
     assert read[-2][1]["delta"]["stop_reason"] == whole.json()["stop_reason"]
 
 
-@pytest.mark.parametrize("first", ["look", "refuse", "cut"])
+@pytest.mark.parametrize("first", ["look", "refuse", "cut", "filter", "braid"])
 async def test_openais_stream_holds_only_events_that_its_sdk_knows(
     client: httpx.AsyncClient, first: str
 ) -> None:
@@ -114,11 +122,69 @@ async def test_openais_stream_holds_only_events_that_its_sdk_knows(
         adapter.validate_python(data)
     assert [data["sequence_number"] for _, data in read] == list(range(len(read)))
     assert read[0][0] == "response.created"
-    assert read[-1][0] == ("response.incomplete" if first == "cut" else "response.completed")
+    assert read[-1][0] == ("response.incomplete" if first in ("cut", "filter") else "response.completed")
     whole = (await client.post("/v1/responses", headers=OPENAI, json=body)).json()
     Response.model_validate(whole)
     assert whole["output"] == read[-1][1]["response"]["output"]
-    assert whole["output"] == [data["item"] for name, data in read if name == "response.output_item.done"]
+    done = [data for name, data in read if name == "response.output_item.done"]
+    assert whole["output"] == [data["item"] for data in sorted(done, key=lambda one: one["output_index"])]
+
+
+@pytest.mark.parametrize(("path", "headers"), [("/v1/messages", ANTHROPIC), ("/v1/responses", OPENAI)])
+async def test_interleaved_calls_come_in_turns(
+    client: httpx.AsyncClient, path: str, headers: dict[str, str]
+) -> None:
+    asked = message(("user", "braid")) if path == "/v1/messages" else response(says("braid"))
+    sent = await client.post(path, headers=headers, json={**asked, "stream": True})
+    told = [
+        data.get("index", data.get("output_index"))
+        for name, data in events(sent.text)
+        if name in ("content_block_delta", "response.function_call_arguments.delta")
+    ]
+    calls = [index for index in told if index]
+    assert set(calls) == {1, 2}
+    assert calls[:4] == [1, 2, 1, 2]
+
+
+@pytest.mark.parametrize("kind", ["overloaded", "rate_limited", "failing"])
+async def test_an_error_inside_a_stream_is_one_that_the_sdks_know(kind: Any) -> None:
+    told = anthropic_wire.told(kind)
+    assert told.name == "error"
+    TypeAdapter(ErrorResponse).validate_python(told.data)
+    played = play(PLAYBOOK, ModelRequest("", (UserTurn("look"),), (), 100))
+    TypeAdapter(ResponseStreamEvent).validate_python(
+        openai_wire.told(kind, response(says("look")), played).data
+    )
+
+
+async def test_a_server_that_only_resembles_openai_leaves_things_out(client: httpx.AsyncClient) -> None:
+    body = response(
+        says("look"), store=False, stream=True, include=["reasoning.encrypted_content"], prompt_cache_key="k"
+    )
+    sent = await client.post("/compatible/v1/responses", headers=OPENAI, json=body)
+    assert sent.status_code == 200
+    assert "sequence_number" not in sent.text
+    assert "encrypted_content" not in sent.text
+    assert "cached_tokens" not in sent.text
+    refused = await client.post(
+        "/compatible/v1/responses", headers=OPENAI, json=response({"type": "mystery"})
+    )
+    assert "error" not in refused.json()
+    assert refused.json()["code"] == refused.status_code == 400
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+@pytest.mark.parametrize(
+    "path",
+    ["/v1/files", "/v1/messages/batches", "/v1/conversations", "/v1/responses/resp_1", "/v1/containers"],
+)
+async def test_what_would_store_is_not_offered_and_is_seen(
+    client: httpx.AsyncClient, method: str, path: str
+) -> None:
+    assert (await client.request(method, path, headers=OPENAI)).status_code == 404
+    (recorded,) = (await client.get("/_simulator/requests")).json()
+    assert (recorded["method"], recorded["path"], recorded["status"]) == (method, path, 404)
+    assert PLAYBOOK_KEY not in json.dumps(recorded)
 
 
 @pytest.mark.parametrize(
@@ -239,6 +305,8 @@ async def test_requests_are_recorded_without_the_key_and_can_be_forgotten(client
         ("anthropic", 400),
     ]
     assert recorded[0]["body"]["store"] is False
+    assert json.loads(recorded[0]["raw"]) == recorded[0]["body"]
+    assert [one["path"] for one in recorded] == ["/v1/responses", "/v1/messages", "/v1/messages"]
     assert recorded[1]["usage"]["input_tokens"] > 0
     assert PLAYBOOK_KEY not in json.dumps(recorded)
     await client.delete("/_simulator/requests")
