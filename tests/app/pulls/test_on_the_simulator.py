@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,12 +15,17 @@ from uuid import UUID
 
 import pytest
 
-from app.errors import RefusedError, TransientError
-from app.nouns import FileEdit, Publication
+from app.errors import RefusedError, TransientError, UserError
+from app.nouns import FileEdit, Publication, Reply
 from app.pulls import wording
+from app.pulls.base import Conflicts, Need, Updated, UpToDate, needed, update_from_base
+from app.pulls.ci import Cause, diagnose
 from app.pulls.conversation import Conversation, acknowledge
 from app.pulls.publish import PERMISSIONS, choose_branch, publish
+from app.pulls.threads import Replied, reply_to
+from app.pulls.undo import Undone, undo
 from infra.github.app import GitHubApp
+from infra.simulator import ci
 from infra.simulator.serve import Running, running
 
 EFFECTS = 6  # one blob, tree, commit, ref, pull request, ready
@@ -60,7 +67,7 @@ class Desk:
     def repository_id(self) -> int:
         return next(iter(self.sim.world.repositories))
 
-    async def by_hand(self, method: str, path: str, **body: Any) -> Any:
+    async def by_hand(self, method: str, path: str, /, **body: Any) -> Any:
         answer = await self.people.request(method, f"/repos/octo/sample{path}", json=body or None)
         answer.raise_for_status()
         return answer.json() if answer.content else None
@@ -244,3 +251,172 @@ async def test_a_crash_after_the_comment_still_leaves_one(desk: Desk, crash: typ
     assert comment["body"].startswith(wording.marker(run.id))
     reactions = await desk.by_hand("GET", f"/issues/{run.number}/reactions")
     assert [one["content"] for one in reactions] == ["eyes"]
+
+
+# --- after the pull request is open ----------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def at_github(
+    desk: Desk, run: Any, writer_of: Callable[[Any], Any] = lambda writer: writer
+) -> AsyncIterator[Any]:
+    installed = (run.installation_id, run.repository_id)
+    async with desk.app.reader(*installed) as reader, desk.app.writer(*installed, PERMISSIONS) as writer:
+        yield {"reader": reader, "writer": writer_of(writer), "fence": _fence, "record": desk.recorded}
+
+
+async def take_back(desk: Desk, run: Any, number: int, **options: Any) -> Undone:
+    async with at_github(desk, run, **options) as tools:
+        pull = await tools["reader"].pull_request(number)
+        return await undo(run, pull, **tools, guard=lambda **_: None, ledger_head="abc")
+
+
+async def contents(desk: Desk, path: str, ref: str) -> str | None:
+    answer = await desk.people.request("GET", f"/repos/octo/sample/contents/{path}?ref={ref}")
+    return base64.b64decode(answer.json()["content"]).decode() if answer.status_code == 200 else None
+
+
+async def test_undoing_gives_the_tree_from_before_and_forces_nothing(desk: Desk) -> None:
+    run = await desk.a_run()
+    first = await desk.publish(run)
+    second = await desk.publish(replace(run, id=UUID(int=2)))
+    done = await take_back(desk, replace(run, id=UUID(int=3)), first.pull_request.number)
+    assert done.undone_sha == second.commit_sha
+    made = await desk.by_hand("GET", f"/git/commits/{done.publication.commit_sha}")
+    before = await desk.by_hand("GET", f"/git/commits/{first.commit_sha}")
+    assert made["tree"]["sha"] == before["tree"]["sha"]
+    assert [one["sha"] for one in made["parents"]] == [second.commit_sha]
+    (pull,) = await desk.pulls()
+    assert pull["head"]["sha"] == done.publication.commit_sha
+    assert "A change was undone" in pull["body"]
+
+
+@pytest.mark.parametrize("survived", [1, 2, 3])
+async def test_a_crash_while_undoing_still_undoes_once(
+    desk: Desk, crash: type[BaseException], survived: int
+) -> None:
+    run = await desk.a_run()
+    first = await desk.publish(run)
+    again = replace(run, id=UUID(int=3))
+    with pytest.raises(crash):
+        await take_back(
+            desk, again, first.pull_request.number, writer_of=lambda one: Dying(one, survived, crash)
+        )
+    done = await take_back(desk, again, first.pull_request.number)
+    assert done.undone_sha == first.commit_sha
+    assert await contents(desk, "src/total.py", first.branch) == "old\n"
+    with pytest.raises(UserError) as refused:
+        await take_back(desk, replace(run, id=UUID(int=4)), first.pull_request.number)
+    assert refused.value.reason == "nothing_to_undo"
+
+
+async def test_the_base_is_merged_in_cleanly_and_undoing_keeps_it(desk: Desk) -> None:
+    run = await desk.a_run()
+    first = await desk.publish(run)
+    await desk.by_hand("PUT", "/contents/docs/new.md", message="Elsewhere", content="aGk=", branch="main")
+    updating = replace(run, id=UUID(int=2))
+    async with at_github(desk, updating) as tools:
+        pull = await tools["reader"].pull_request(first.pull_request.number)
+        assert await needed(pull, tools["reader"]) is None
+        done = await update_from_base(updating, pull, **tools, guard=lambda **_: None)
+        assert isinstance(done, Updated)
+        assert await update_from_base(updating, pull, **tools, guard=lambda **_: None) == UpToDate()
+    assert await contents(desk, "docs/new.md", first.branch) == "hi"
+    undone = await take_back(desk, replace(run, id=UUID(int=3)), first.pull_request.number)
+    assert undone.undone_sha == first.commit_sha
+    assert await contents(desk, "docs/new.md", first.branch) == "hi"
+    assert await contents(desk, "src/total.py", first.branch) == "old\n"
+
+
+async def test_a_conflict_with_the_base_names_its_files_and_writes_nothing(desk: Desk) -> None:
+    run = await desk.a_run()
+    first = await desk.publish(run)
+    there = await desk.by_hand("GET", "/contents/src/total.py?ref=main")
+    await desk.by_hand(
+        "PUT", "/contents/src/total.py", message="Mine", content="bWluZQo=", sha=there["sha"], branch="main"
+    )
+    async with at_github(desk, run) as tools:
+        pull = await tools["reader"].pull_request(first.pull_request.number)
+        assert await needed(pull, tools["reader"]) is Need.SAME_FILES
+        assert await update_from_base(run, pull, **tools, guard=lambda **_: None) == Conflicts(
+            ("src/total.py",)
+        )
+    (now,) = await desk.pulls()
+    assert now["head"]["sha"] == first.commit_sha
+
+
+async def test_review_threads_get_one_reply_each_and_resolved_ones_none(desk: Desk) -> None:
+    run = await desk.a_run()
+    first = await desk.publish(run)
+    number = first.pull_request.number
+    asked = [
+        await desk.by_hand(
+            "POST", f"/pulls/{number}/comments", body=text, commit_id=first.commit_sha, path="src/total.py",
+            line=1, side="RIGHT",
+        )
+        for text in ("Why?", "And this?", "Settled")
+    ]  # fmt: skip
+    revising = replace(run, id=UUID(int=2), number=number, is_pull_request=True)
+    async with at_github(desk, revising) as tools:
+        settled = (await tools["reader"].review_threads(number))[-1]
+    resolving = "mutation($id: ID!) { resolveReviewThread(input: {threadId: $id}) { thread { isResolved } } }"
+    answer = await desk.people.request(
+        "POST", "/graphql", json={"query": resolving, "variables": {"id": settled.node_id}}
+    )
+    assert "errors" not in answer.json(), answer.json()
+    for _ in range(2):
+        async with at_github(desk, revising) as tools:
+            threads = await tools["reader"].review_threads(number)
+            words = [Reply(asked[0]["id"], "Counted from one now.")]
+            done = await reply_to(revising, threads, words, commit_sha=first.commit_sha, reason="", **tools)
+            assert done == Replied(2)
+    said = await desk.by_hand("GET", f"/pulls/{number}/comments")
+    replies = [one for one in said if one["user"]["login"] == "magicode[bot]"]
+    assert sorted(one["in_reply_to_id"] for one in replies) == sorted(one["id"] for one in asked[:2])
+    assert all(first.commit_sha[:10] in one["body"] for one in replies)
+
+
+@pytest.mark.parametrize(
+    ("job", "cause", "why"),
+    [
+        (ci.failing("test", "tests/test_total.py:3: AssertionError: 1 != 2\n1 failed"), Cause.OURS, ""),
+        (ci.failing("test", "npm error network request failed ENOTFOUND"), Cause.INFRASTRUCTURE, "network"),
+        (ci.lost("test"), Cause.INFRASTRUCTURE, "stopped or lost"),
+        (ci.timed_out("test"), Cause.INFRASTRUCTURE, "longer"),
+        (ci.cancelled("test"), Cause.INFRASTRUCTURE, "stopped or lost"),
+    ],
+)
+async def test_failing_ci_is_read_as_github_tells_it(desk: Desk, job: Any, cause: Cause, why: str) -> None:
+    desk.sim.on_push(lambda code: [job] if code.branch.startswith("magicode/") else [ci.passing("test")])
+    run = await desk.a_run()
+    first = await desk.publish(run)
+    await desk.sim.world.settled()
+    async with at_github(desk, run) as tools:
+        base = await tools["reader"].branch("main")
+        said = await diagnose(tools["reader"], first.commit_sha, base.sha, b"k" * 32)
+    (one,) = said.found
+    assert (one.check.name, one.cause) == ("test", cause)
+    assert why in one.why
+    assert ("AssertionError" in "".join(said.excerpts)) is (cause is Cause.OURS)
+
+
+async def test_what_fails_on_the_base_too_is_told_from_what_is_ours(desk: Desk) -> None:
+    def verdict(code: Any) -> Any:
+        tests = ci.failing("test", "FAILED tests/test_old.py::test_old - assert 1 == 2\n1 failed in 0.3s")
+        lint = (
+            ci.failing("lint", "src/total.py:1:1: F401 unused")
+            if code.branch != "main"
+            else ci.passing("lint")
+        )
+        return [tests, lint]
+
+    desk.sim.on_push(verdict)
+    await desk.by_hand("PUT", "/contents/docs/new.md", message="Go", content="aGk=", branch="main")
+    run = await desk.a_run()
+    first = await desk.publish(run)
+    await desk.sim.world.settled()
+    async with at_github(desk, run) as tools:
+        base = await tools["reader"].branch("main")
+        said = await diagnose(tools["reader"], first.commit_sha, base.sha, b"k" * 32)
+    assert [one.check.name for one in said.on_base] == ["test"]
+    assert [one.check.name for one in said.ours] == ["lint"]
