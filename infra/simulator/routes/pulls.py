@@ -24,7 +24,7 @@ from infra.simulator.answers import (
 from infra.simulator.auth import Caller
 from infra.simulator.call import Body, Call, endpoint
 from infra.simulator.conversation import announce, checked_body, checked_title
-from infra.simulator.git import CommitObject, Person, commit_payload
+from infra.simulator.git import Changed, CommitObject, Person, commit_payload
 from infra.simulator.protection import Move, judge
 from infra.simulator.shapes_people import (
     Json,
@@ -39,6 +39,7 @@ from infra.simulator.shapes_people import (
 from infra.simulator.shapes_people import user as user_shape
 from infra.simulator.signing import sign
 from infra.simulator.state import ROLES, ZERO_SHA, Issue, PullRequest, Repo, User, World
+from infra.simulator.suites import latest
 
 _METHODS = {
     "merge": ("allow_merge_commit", "Merge commits are not allowed on this repository."),
@@ -92,9 +93,9 @@ async def _is_blocked(world: World, repo: Repo, pull: PullRequest, one: Issue) -
 
 def _failing(repo: Repo, sha: str) -> bool:
     good = ("success", "neutral", "skipped")
-    runs = any(run.head_sha == sha and run.conclusion not in good for run in repo.check_runs.values())
+    runs = latest([run for run in repo.check_runs.values() if run.head_sha == sha])
     newest = {status.context: status.state for status in repo.statuses if status.sha == sha}
-    return runs or any(state != "success" for state in newest.values())
+    return any(run.conclusion not in good for run in runs) or set(newest.values()) - {"success"} != set()
 
 
 # --- finding ---------------------------------------------------------------------------------------------------------
@@ -599,9 +600,10 @@ async def _head_moved(world: World, repo: Repo, one: Issue, after: str, pusher: 
         await conversation.set_state(world, repo, one, pusher, "closed")
         return
     before, pull.head_sha = pull.head_sha, after
+    left = pull.base_sha
     pull.base_sha = await repo.git.branch(pull.base_ref) or pull.base_sha
     await pullwork.keep_head(repo, world.repositories[pull.head_repository_id or 0], pull)
-    await _outdate(repo, pull)
+    await _follow_lines(repo, pull, left=left, right=before)
     conversation.touch(world, one)
     await announce(world, repo, one, "synchronize", pusher, before=before, after=after)
     if await repo.git.is_ancestor(after, pull.base_sha):
@@ -616,17 +618,39 @@ async def _base_moved(world: World, repo: Repo, one: Issue, after: str, pusher: 
         await _finish(world, repo, one, pusher, after)
 
 
-async def _outdate(repo: Repo, pull: PullRequest) -> None:
-    """Comments whose line is no longer in the diff lose their place; the original one stays."""
+async def _follow_lines(repo: Repo, pull: PullRequest, *, left: str, right: str) -> None:
+    """Comments go with their line; where it was changed or left the diff they lose their place and keep the original one.
+
+    `left` and `right` are the base and the head as they were.
+    """
+    if not pull.review_comments:
+        return
     patches = {file.path: file.patch or "" for file in await pullwork.files(repo.git, pull)}
+    old_start = await repo.git.merge_base(left, right) or left
+    new_start = await pullwork.start(repo.git, pull) or pull.base_sha
+    moves = {
+        "LEFT": await repo.git.changes(old_start, new_start),
+        "RIGHT": await repo.git.changes(right, pull.head_sha),
+    }
     for made in pull.review_comments.values():
         if made.line is None or made.subject_type == "file":
             continue
-        place = diffs.find_line(patches.get(made.path, ""), made.line, made.side)
-        if place is None or place.hunk.split("\n")[-1] != made.diff_hunk.split("\n")[-1]:
+        line = _followed(moves[made.side], made.path, made.line)
+        place = diffs.find_line(patches.get(made.path, ""), line, made.side) if line is not None else None
+        if line is None or place is None:
             made.line = made.position = made.start_line = None
-        else:
-            made.position, made.commit_id = place.position, pull.head_sha
+            continue
+        if made.start_line is not None:
+            made.start_line = _followed(moves[made.start_side or made.side], made.path, made.start_line)
+        made.line, made.position, made.commit_id = line, place.position, pull.head_sha
+
+
+def _followed(changed: Sequence[Changed], path: str, line: int) -> int | None:
+    """Where a line stands after a change; None where the change touched it, or removed or renamed its file."""
+    file = next((one for one in changed if path in (one.path, one.previous)), None)
+    if file is None:
+        return line
+    return diffs.follow(file.patch, line) if file.path == path and file.patch is not None else None
 
 
 async def _close_by_commits(world: World, repo: Repo, before: str, after: str, pusher: User) -> None:

@@ -286,6 +286,28 @@ async def test_a_rerun_is_another_attempt_in_the_same_suite(hub: Any) -> None:
     assert (run.attempt, len(await jobs_of(hub, run, filter="all"))) == (4, 6)
 
 
+async def test_a_pull_request_is_held_back_by_ci_until_a_rerun_passes(hub: Any) -> None:
+    workflow = hub.running.on_push(ci.table(ci.Row("flaky", WRONG, attempts=1)), branches=["topic"])
+    sent = {
+        "required_status_checks": {"strict": False, "contexts": ["flaky"]},
+        "enforce_admins": True,
+        "required_pull_request_reviews": None,
+        "restrictions": None,
+    }
+    await hub.branch("topic", {"calc.py": "x\n"})
+    await hub.world.settled()
+    number = await hub.pull(files={"calc.py": "y\n"})
+    await hub.world.settled()
+    url = f"{HERE}/pulls/{number}"
+    assert (await hub.ada.get(url)).json()["mergeable_state"] == "unstable"
+    assert (await hub.ada.put(f"{HERE}/branches/main/protection", json=sent)).status_code == 200
+    assert (await hub.wim.put(f"{url}/merge", json={})).status_code == 405
+    await hub.wim.post(f"{RUNS}/{workflow.runs[-1].id}/rerun")
+    await hub.world.settled()
+    assert (await hub.ada.get(url)).json()["mergeable_state"] == "clean"
+    assert (await hub.wim.put(f"{url}/merge", json={})).status_code == 200
+
+
 # --- lists --------------------------------------------------------------------------------------------------------------
 
 
