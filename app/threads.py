@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from app.errors import StoppedError, TransientError
-from app.nouns import Outcome, ReviewThread, RunState
+from app.nouns import MEND, Outcome, ReviewThread, RunState
 from app.pulls.threads import reply_to
 from app.scene import Scene
 
@@ -24,7 +24,7 @@ MayWrite = Callable[[str], Awaitable[bool]]
 async def read_threads(scene: Scene, may_write: MayWrite) -> None:
     """The open threads of the review that asks, or all open ones where a comment below the pull request asks."""
     origin = scene.origin
-    if not origin.is_pull_request:
+    if not origin.is_pull_request or origin.verb == MEND:
         return
     review = await _review(scene)
     found = []
