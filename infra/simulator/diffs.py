@@ -47,3 +47,20 @@ def line_at(patch: str, position: int) -> tuple[int, str] | None:
         if at == position:
             return (old, "LEFT") if text.startswith("-") else (new, "RIGHT")
     return None
+
+
+def follow(patch: str, line: int) -> int | None:
+    """Where a line (1-based) of the old file stands in the new one; None where the patch takes it away."""
+    old = new = 0
+    for text in patch.split("\n"):
+        header = _HUNK.match(text)
+        if header:
+            if line < int(header[1]):
+                break
+            old, new = int(header[1]) - 1, int(header[2]) - 1
+            continue
+        old += text[:1] in {" ", "-"}
+        new += text[:1] in {" ", "+"}
+        if line == old and text[:1] in {" ", "-"}:
+            return new if text[:1] == " " else None
+    return line + new - old

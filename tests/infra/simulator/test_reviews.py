@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from githubkit_schemas.latest.models import PullRequestReviewComment as TypedCom
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.simulator.diffs import find_line, line_at
+from infra.simulator.diffs import find_line, follow, line_at
 
 HERE = "/repos/octo/sample"
 PATCH = "@@ -1,3 +1,4 @@\n one\n-two\n+TWO\n+and a half\n three\n@@ -10,2 +11,2 @@ def f():\n ten\n-eleven\n+ELEVEN"
@@ -210,3 +211,45 @@ def test_a_line_outside_the_hunks_is_not_found() -> None:
     assert find_line(PATCH, 5, "RIGHT") is None
     assert find_line(PATCH, 11, "LEFT") is not None
     assert line_at(PATCH, 10) is None
+
+
+_LINES = st.lists(st.sampled_from("abcd"), max_size=30)
+
+
+@given(_LINES, _LINES)
+def test_a_line_is_followed_to_where_it_stands_or_is_gone(before: list[str], after: list[str]) -> None:
+    diff = list(difflib.unified_diff(before, after, lineterm=""))[2:]
+    taken = sum(text.startswith("-") for text in diff)
+    found = [follow("\n".join(diff), line) for line in range(1, len(before) + 1)]
+    kept = [(line, at) for line, at in enumerate(found, 1) if at is not None]
+    assert len(before) - len(kept) == taken
+    assert [before[line - 1] for line, _ in kept] == [after[at - 1] for _, at in kept]
+    assert [at for _, at in kept] == sorted({at for _, at in kept})
+
+
+async def test_a_comment_goes_with_its_line(hub: Any) -> None:
+    number = await hub.pull()
+    sent = {
+        "event": "COMMENT",
+        "body": "x",
+        "comments": [
+            {"path": "calc.py", "line": 2, "start_line": 1, "body": "both"},
+            {"path": "calc.py", "line": 2, "side": "LEFT", "body": "the old one"},
+        ],
+    }
+    await hub.ada.post(f"{HERE}/pulls/{number}/reviews", json=sent)
+    await hub.branch("main", {"calc.py": f"# Sums.\n{CALC}"})
+    assert (await hub.wim.put(f"{HERE}/pulls/{number}/update-branch", json={})).status_code == 202
+    both, old = (await hub.ada.get(f"{HERE}/pulls/{number}/comments")).json()
+    assert (both["start_line"], both["line"], both["original_line"]) == (2, 3, 2)
+    assert (old["line"], old["side"]) == (3, "LEFT")
+    merged = CALC.replace("a - b", "a + b")
+    await hub.branch("topic", {"calc.py": f"import math\n\n# Sums.\n{merged}"})
+    both, old = (await hub.ada.get(f"{HERE}/pulls/{number}/comments")).json()
+    assert (both["start_line"], both["line"], old["line"]) == (4, 5, 3)
+    await hub.branch("topic", {"calc.py": "def add(a, b):\n    return b + a\n"})
+    both, old = (await hub.ada.get(f"{HERE}/pulls/{number}/comments")).json()
+    assert (both["line"], both["start_line"]) == (None, None)
+
+
+CALC = "def add(a, b):\n    return a - b\n\n\ndef twice(a):\n    return a * 2\n"
