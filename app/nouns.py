@@ -33,9 +33,10 @@ class RunState(StrEnum):
 class Run:
     """A durable request. Holds ids, states, figures and a login; never a text, a path or a repository's name.
 
-    `meaning` is a keyed hash of (repository id, number, occasion, verb); `input_hash` a keyed hash of the texts at
-    the trigger. `attempt` counts the workers that took the run up: a writer whose attempt is no longer the current
-    one is fenced off. `blocked_by` is the run that was already at work on the same subject at acceptance.
+    `meaning` is a keyed hash of (repository id, number, occasion or the review that it belongs to, verb); `input_hash` a
+    keyed hash of the texts at the trigger. `attempt` counts the workers that took the run up: a writer whose attempt is
+    no longer the current one is fenced off. `blocked_by` is the run that was already at work on the same subject at
+    acceptance.
     `subject` is the issue that the pull request `number` was opened for, None where `number` is the subject itself.
     `fingerprint` is a keyed hash of what failed in CI, for a run that mends it.
     """
