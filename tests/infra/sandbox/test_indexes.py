@@ -230,12 +230,11 @@ async def test_a_room_reaches_the_indexes_while_it_may_and_nothing_afterwards(ki
             with_a_way = await kit.attack(room, program, indexes=True)
             without = await kit.attack(room, program)
     assert with_a_way.output.splitlines()[0] == "http://127.0.0.1:3128"
-    assert with_a_way.output.splitlines()[1].startswith("HTTP/1.1 200 ")
-    assert with_a_way.output.splitlines()[2:] == ["HTTP/1.1 403", "[Errno 111] Connection refused"]
-    assert without.output.splitlines() == [
-        "None",
-        *["[Errno 111] Connection refused"[:n] for n in (None, 12, None)],
-    ]
+    refused = "[Errno 111] Connection refused"
+    assert with_a_way.output.splitlines()[1] == "200hello"
+    assert with_a_way.output.splitlines()[2].startswith("403")
+    assert with_a_way.output.splitlines()[3:] == [refused]
+    assert without.output.splitlines() == ["None", refused, refused, refused]
 
 
 async def test_what_holds_the_port_of_the_indexes_beforehand_learns_nothing(kit: Kit) -> None:
