@@ -6,6 +6,7 @@ is not the change's. It writes nothing.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import json
@@ -152,7 +153,7 @@ async def _read(reader: RepositoryReader, check: FailedCheck) -> Reading:
         log = await reader.job_log(check.job_id, last_bytes=LOG_BYTES)
     except (MissingError, GoneError, DeniedError, InvalidError):
         return said
-    reading = read(log, limit=JOB_LIMIT)
+    reading = await asyncio.to_thread(read, log, limit=JOB_LIMIT)  # a long log takes a good part of a second
     if not reading.excerpt:
         return said
     return reading if reading.of_the_code else replace(reading, trouble=reading.trouble or said.trouble)

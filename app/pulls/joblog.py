@@ -82,7 +82,7 @@ _TROUBLE: Final = tuple(
         (r"exceeded the maximum execution time", "it took longer than it is given"),
         (r"No space left on device|ENOSPC|not enough (?:disk )?space", "its machine had no disk space left"),
         (
-            r"(?:^|\s)Killed(?:\s|$)|exit code 137\b|\bsignal(?:: |: )?(?:9|killed)\b",
+            r"(?:^|\s)Killed(?:\s|$)|exit code 137\b|\bsignal:? ?(?:9|killed)\b",
             "its machine ran out of memory",
         ),
         (
@@ -101,8 +101,8 @@ _TROUBLE: Final = tuple(
         ),
         (
             (
-                r"Could not resolve host|Temporary failure in name resolution|Name or service not known"
-                r"|\b(?:EAI_AGAIN|ENOTFOUND|ECONNRESET|ETIMEDOUT|ECONNREFUSED|ENETUNREACH)\b|no such host"
+                r"Could not resolve host|Temporary failure (?:in name resolution|resolving)|Name or service not known"
+                r"|\b(?:EAI_AGAIN|ENOTFOUND|ECONNRESET|E(?:SOCKET)?TIMEDOUT|ECONNREFUSED|ENETUNREACH)\b|no such host"
                 r"|server misbehaving|npm (?:ERR!|error) network|TLS handshake timeout|\bi/o timeout\b"
                 r"|(?:Read|Connect(?:ion)?|Operation) timed out|Connection (?:reset|refused)|Failed to establish a new connection"
                 r"|Network is unreachable|SSL_ERROR_SYSCALL|unexpected EOF while (?:downloading|fetching)"

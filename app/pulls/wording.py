@@ -20,7 +20,7 @@ from app.errors import (
     StoppedError,
     TransientError,
 )
-from app.nouns import Checks, Outcome, Plan, Publication, PullRequest, RunState, Spending
+from app.nouns import MEND, Checks, Outcome, Plan, Publication, PullRequest, RunState, Spending
 from app.pulls.ci import Diagnosis, Found
 from app.pulls.neutralise import BODY_LIMIT, code, cut, first_of, neutralise, one_line
 
@@ -78,17 +78,28 @@ def has_trailer(message: str, run_id: UUID | None = None) -> bool:
 # --- the status comment ----------------------------------------------------------------------------------------------
 
 
-def working(run_id: UUID | str, stage: Stage, *, cost_usd: Decimal | None = None) -> str:
-    """The stages in order: done, at work, to come."""
-    stages = list(Stage)
-    at = stages.index(stage)
+def working(run_id: UUID | str, stage: Stage, *, verb: str = "fix", cost_usd: Decimal | None = None) -> str:
+    """The stages that such a request goes through, in order: done, at work, to come."""
+    stages = _STAGES.get(verb, tuple(Stage))
+    at = stages.index(stage) if stage in stages else 0
+    said = [_AT.get((verb, one), one.value) for one in stages]
     lines = [
-        f"- [{'x' if place < at else ' '}] {f'**{one.value} …**' if place == at else one.value}"
-        for place, one in enumerate(stages)
+        f"- [{'x' if place < at else ' '}] {f'**{one} …**' if place == at else one}"
+        for place, one in enumerate(said)
     ]
     spent = f"\n\nSpent so far: {dollars(cost_usd)}." if cost_usd else ""
     return _body(run_id, "**Working on it.**\n\n" + "\n".join(lines) + spent)
 
+
+_READS: Final = (Stage.READING, Stage.FETCHING, Stage.SEARCHING, Stage.WRITING)
+_STAGES: Final = {"plan": _READS, "explain": _READS, "undo": (Stage.READING, Stage.PUBLISHING)}
+_AT: Final = {
+    ("plan", Stage.WRITING): "Writing the plan",
+    ("explain", Stage.WRITING): "Writing the answer",
+    (MEND, Stage.READING): "Reading what failed",
+    **{(verb, Stage.PUBLISHING): "Updating the pull request" for verb in ("revise", "undo", MEND)},
+}
+"""Where a kind of request goes through other stages than a fix, or they have other names."""
 
 _ENDS: Final = {
     RunState.OPENED: "Pull request opened",

@@ -139,6 +139,32 @@ BROKEN_SCRIPT = """\
 ##[error]Process completed with exit code 127.
 """
 
+HEAP = """\
+##[group]Run npm run build
+##[endgroup]
+<--- Last few GCs --->
+FATAL ERROR: Reached heap limit Allocation failed - JavaScript heap out of memory
+Aborted (core dumped)
+##[error]Process completed with exit code 134.
+"""
+
+COLLECTING = """\
+##[group]Run pytest
+##[endgroup]
+ERROR collecting tests/test_total.py
+E   ModuleNotFoundError: No module named 'total'
+1 error in 0.08s
+##[error]Process completed with exit code 2.
+"""
+
+UNKNOWN_PACKAGE = """\
+##[group]Run npm ci
+##[endgroup]
+npm error code E404
+npm error 404 Not Found - GET https://registry.npmjs.org/left-padd - Not found
+##[error]Process completed with exit code 1.
+"""
+
 # A test of a client that meets a refused connection: the code's failure, whatever words it uses.
 NETWORK_IN_A_TEST = """\
 ##[group]Run npm test
@@ -175,6 +201,9 @@ OF_THE_CODE = {
     "eslint": (ESLINT, "no-unused-vars"),
     "maven": (MAVEN, "expected: <6> but was: <3>"),
     "ruff": (RUFF, "F401"),
+    "a program's own memory limit": (HEAP, "heap out of memory"),
+    "a module that is not there": (COLLECTING, "ModuleNotFoundError"),
+    "a package that is not there": (UNKNOWN_PACKAGE, "left-padd"),
     "a broken script": (BROKEN_SCRIPT, "command not found"),
     "a network's word in a test": (NETWORK_IN_A_TEST, "ECONNREFUSED"),
     "trouble that was overcome": (OVERCOME, "out of date"),
@@ -231,6 +260,25 @@ go: github.com/x/y@v1.0.0: Get "https://proxy.golang.org/x": dial tcp: lookup pr
 npm error code E503
 npm error 503 Service Unavailable - GET https://registry.npmjs.org/left-pad
 ##[error]Process completed with exit code 1.
+""",
+        "answered with an error",
+    ),
+    "apt without a network": (
+        """\
+##[group]Run sudo apt-get install -y jq
+##[endgroup]
+E: Failed to fetch http://archive.ubuntu.com/ubuntu/pool/jq.deb  Temporary failure resolving 'archive.ubuntu.com'
+E: Unable to fetch some archives, maybe run apt-get update or try with --fix-missing?
+##[error]Process completed with exit code 100.
+""",
+        "network",
+    ),
+    "GitHub that answers 500": (
+        """\
+##[group]Run actions/checkout@v5
+##[endgroup]
+fatal: unable to access 'https://github.com/octo/sample/': The requested URL returned error: 500
+##[error]The process '/usr/bin/git' failed with exit code 128
 """,
         "answered with an error",
     ),

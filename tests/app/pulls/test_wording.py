@@ -527,6 +527,25 @@ def test_the_stages_are_ticked_off_in_order() -> None:
     assert "Spent so far: $1.50" in said
 
 
+@pytest.mark.parametrize(
+    ("verb", "said", "unsaid"),
+    [
+        ("undo", "**Updating the pull request …**", "Writing"),
+        ("explain", "Writing the answer", "Opening"),
+        ("plan", "Writing the plan", "Checking"),
+        ("mend", "Reading what failed", "Opening"),
+        ("revise", "Updating the pull request", "Opening"),
+        ("go", "Opening the pull request", "Updating"),
+    ],
+)
+def test_no_stage_is_ticked_off_that_such_a_request_does_not_have(verb: str, said: str, unsaid: str) -> None:
+    at = wording.Stage.PUBLISHING if verb == "undo" else wording.Stage.READING
+    text = wording.working(RUN, at, verb=verb)
+    assert said in text
+    assert unsaid not in text
+    assert text.count("[x]") == (1 if verb == "undo" else 0)
+
+
 def test_help_mentions_nobody_and_names_the_verbs() -> None:
     for said in (wording.help_text(), wording.near_miss("@fxi", "fix"), wording.not_available("undo")):
         assert not re.search(r"@[^\W_]", said)
