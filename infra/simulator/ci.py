@@ -11,10 +11,10 @@ import asyncio
 import contextlib
 import inspect
 import io
+import re
 import tarfile
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 from typing import Any
 
 from infra.simulator import logs
@@ -196,7 +196,7 @@ class Workflow:
     path: str
     ci: Ci
     on: frozenset[str] = frozenset({"push"})
-    branches: tuple[str, ...] = ("*",)
+    branches: tuple[str, ...] = ("**",)
     seconds: float = 0.0
     cancel_in_progress: bool = False
     _held: bool = False
@@ -255,7 +255,7 @@ class Workflow:
         return (
             repo is self.repo
             and event in self.on
-            and any(fnmatchcase(branch, pattern) for pattern in self.branches)
+            and any(_meets(branch, pattern) for pattern in self.branches)
         )
 
     def start(self, event: str, branch: str, sha: str, actor: User) -> None:
@@ -434,6 +434,16 @@ def annotation(blob_href: str, path: str, line: int, said: str) -> dict[str, Any
     }
 
 
+def _meets(branch: str, pattern: str) -> bool:
+    """`*` stops at a slash and `**` does not; GitHub's other marks (`?`, `+`, `[]`, `!`) are not played.
+
+    https://docs.github.com/actions/reference/workflows-and-actions/workflow-syntax#filter-pattern-cheat-sheet
+    """
+    parts = re.split(r"(\*\*|\*)", pattern)
+    wanted = "".join({"**": ".*", "*": "[^/]*"}.get(part, re.escape(part)) for part in parts)
+    return re.fullmatch(wanted, branch) is not None
+
+
 async def _files(repo: Repo, sha: str) -> dict[str, bytes]:
     packed = await repo.git.run("archive", "--format=tar", sha)
     found: dict[str, bytes] = {}
@@ -456,7 +466,7 @@ def declare(
     name: str = "CI",
     path: str = ".github/workflows/ci.yml",
     on: Sequence[str] = ("push",),
-    branches: Sequence[str] = ("*",),
+    branches: Sequence[str] = ("**",),
     seconds: float = 0.0,
     cancel_in_progress: bool = False,
 ) -> Workflow:

@@ -76,7 +76,7 @@ def _declare(world: World, body: Body) -> Any:
             name=body.string_or("name", "CI"),
             path=body.string_or("path", ".github/workflows/ci.yml"),
             on=body.strings_or("on", ["push"]),
-            branches=body.strings_or("branches", ["*"]),
+            branches=body.strings_or("branches", ["**"]),
             seconds=seconds,
             cancel_in_progress=body.boolean_or("cancel_in_progress", False),
         )

@@ -539,7 +539,9 @@ def check_suite(world: World, repo: Repo, one: CheckSuite, head: CommitObject) -
         "updated_at": stamp(one.updated_at),
         "rerequestable": True,
         "runs_rerequestable": True,
-        "latest_check_runs_count": len({run.name for run in repo.check_runs.values() if run.suite_id == one.id}),
+        "latest_check_runs_count": len(
+            {run.name for run in repo.check_runs.values() if run.suite_id == one.id}
+        ),
         "check_runs_url": f"{url}/check-runs",
         "head_commit": simple_commit(head),
     }

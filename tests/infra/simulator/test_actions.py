@@ -132,6 +132,7 @@ async def test_a_workflow_meets_its_events_and_branches_and_no_others(hub: Any) 
     assert [run.event for run in on_pulls.runs] == ["pull_request", "pull_request"]
     await pushed(hub, "a - b\n", branch="main")
     await pushed(hub, "a - b\n", branch="release/1")
+    await pushed(hub, "a - b\n", branch="release/2/1")
     assert {run.head_branch for run in on_main.runs} == {"main", "release/1"}
     await hub.wim.delete(f"{HERE}/git/refs/heads/release/1")
     await hub.world.settled()
