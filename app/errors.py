@@ -13,6 +13,9 @@ from datetime import timedelta
 class MagicodeError(Exception):
     """Something went wrong."""
 
+    # Answers of models (app.nouns.ModelAnswer) that were paid for before this was raised and that nobody was given.
+    paid_for: tuple[object, ...] = ()
+
     def __init__(self, message: str | None = None, *, reason: str | None = None) -> None:
         self.message: str = message or inspect.cleandoc(type(self).__doc__ or "")
         self.reason: str = reason or _snake(type(self).__name__)

@@ -31,7 +31,8 @@ class Chain:
     """The models in the order in which they are asked; there is at least one. `name` and `provider` are of the one in use.
 
     `answer` raises what the last model raises, and at once what another model would refuse as well. A refusal is
-    returned as the answer only when it is the last model's; those before it stand in its `also_spent`.
+    returned as the answer only when it is the last model's. Refusals before that are paid for all the same: they stand in
+    the answer's `also_spent`, or in the `paid_for` of the error that is raised after them.
     """
 
     def __init__(self, models: Sequence[Model]) -> None:
@@ -39,7 +40,6 @@ class Chain:
             raise ValueError("a chain holds at least one model")
         self._models = tuple(models)
         self._at = 0
-        self._unreported: tuple[ModelAnswer, ...] = ()
 
     @property
     def _model(self) -> Model:
@@ -53,27 +53,20 @@ class Chain:
     def name(self) -> str:
         return self._model.name
 
-    @property
-    def unreported(self) -> tuple[ModelAnswer, ...]:
-        """Refusals that cost and that no answer has carried yet: where `answer` raised after them, they are here."""
-        return self._unreported
-
     async def answer(self, request: ModelRequest) -> ModelAnswer:
+        refusals: tuple[ModelAnswer, ...] = ()
         while True:
             last = self._at + 1 == len(self._models)
             try:
                 answer = await self._model.answer(replace(request, turns=self._own(request.turns)))
-            except TransientError:
-                if last:
-                    raise
-            except RefusedError as error:
-                if last or error.reason not in _CURED_BY_ANOTHER:
+            except (TransientError, RefusedError) as error:
+                if last or not _another_may_do(error):
+                    error.paid_for = (*error.paid_for, *refusals)
                     raise
             else:
                 if last or answer.stop is not Stop.REFUSAL:
-                    spent, self._unreported = self._unreported, ()
-                    return replace(answer, also_spent=spent)
-                self._unreported = (*self._unreported, answer)
+                    return replace(answer, also_spent=refusals)
+                refusals = (*refusals, answer)
             self._at += 1
 
     def _own(self, turns: Sequence[Turn]) -> tuple[Turn, ...]:
@@ -85,3 +78,7 @@ class Chain:
             else turn
             for turn in turns
         )
+
+
+def _another_may_do(error: TransientError | RefusedError) -> bool:
+    return isinstance(error, TransientError) or error.reason in _CURED_BY_ANOTHER

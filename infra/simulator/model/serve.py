@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import uvicorn
@@ -16,15 +16,24 @@ from infra.simulator.model.server import PLAYBOOK_KEY, create
 
 
 class _Server(uvicorn.Server):
-    """Says when it answers, and leaves the process's signals to whoever runs it."""
+    """Says when it answers, stops when it is told and not at the next tick, and leaves the process's signals to whoever
+    runs it.
+    """
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.answers = asyncio.Event()
+        self.told_to_stop = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.answers.set()
+
+    async def main_loop(self) -> None:
+        """uvicorn's own looks ten times a second; its upkeep is due once."""
+        while not await self.on_tick(0) and not self.told_to_stop.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.told_to_stop.wait(), 1)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -48,6 +57,7 @@ async def running(
         yield f"http://{host}:{listener.getsockname()[1]}"
     finally:
         server.should_exit = server.force_exit = True
+        server.told_to_stop.set()
         await serving
         listener.close()
 
