@@ -156,7 +156,12 @@ async def test_a_rerun_takes_the_place_of_what_it_repeats(desk: Any) -> None:
     await desk.by_hand("POST", f"/actions/runs/{workflow.runs[0].id}/rerun-failed-jobs")
     await desk.sim.world.settled()
     assert await failed(desk, sha) == []
+    workflow.hold()
+    await desk.by_hand("POST", f"/actions/runs/{workflow.runs[0].id}/rerun")
+    await desk.sim.world.settled()
     async with desk.reader() as reader:
+        assert await reader.failed_checks(sha) == []  # not known yet
+        assert (await reader.checks(sha)).pending == 2
         assert "no\n" in await reader.job_log(one.job_id, last_bytes=1_000)  # the earlier attempt's is kept
 
 
