@@ -170,6 +170,7 @@ def replace(data: bytes, old: str, new: str, path: str = "") -> Replaced:
     replace, or else the one that most of the file has.
     """
     page = Page(data, path)
+    given = old
     old, new = (each.replace("\r\n", "\n") for each in (old, new))
     if not old:
         raise ToolError("`old` is empty. Give the exact text to replace; `create` makes a new file.")
@@ -182,8 +183,9 @@ def replace(data: bytes, old: str, new: str, path: str = "") -> Replaced:
     told = _told(old, new, found.tolerance, place.shift)
     first, last = page.at(start), page.at(end)
     there = page.lines(first, last)
-    exact = found.tolerance is Tolerance.EXACT and any(line.end == "\r\n" for line in there)
-    tolerance = Tolerance.LINE_ENDS if exact else found.tolerance
+    tolerance = found.tolerance
+    if tolerance is Tolerance.EXACT and not page.text.body.startswith(given, first):
+        tolerance = Tolerance.LINE_ENDS
     after = page.with_splices([Splice(first, last, compose(there, told, page.usual))])
     if after == data:
         raise ToolError(
@@ -230,6 +232,8 @@ def _not_found(reading: Reading, old: str, name: str, gave_up: bool) -> str:
         return f"{said}. Leave out the line numbers that `read` shows in front of each line."
     if len(parts) > 2 and _FENCE.fullmatch(parts[0].strip()) and parts[-1].strip() in ("```", "~~~"):
         return f"{said}. Leave out the fence (```) around it."
+    if "\\n" in old and old.replace("\\n", "\n") in reading.view:
+        return f"{said}. It has a backslash and an n where the file has a line end; send the line end itself."
     near = nearest.describe(reading, old)
     if near is None:
         lone = "\n" not in reading.view and "\r" in reading.view and "\n" in old

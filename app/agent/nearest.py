@@ -27,7 +27,7 @@ def describe(reading: Reading, old: str) -> str | None:
     place = _place(reading, wanted)
     if place is None:
         return None
-    lines = _lines(reading, place, len(wanted))
+    lines = _region(reading, place, wanted)
     hint = difference(wanted, lines)
     shown = "\n".join(
         f"{place + i + 1:>6}\t{_window(line, wanted[i] if i < len(wanted) else '')}"
@@ -39,17 +39,19 @@ def describe(reading: Reading, old: str) -> str | None:
 def difference(wanted: Sequence[str], there: Sequence[str]) -> str:
     """In what alone two texts differ, or nothing where it is more than one thing."""
     asked, have = "\n".join(wanted), "\n".join(there)
-    if "".join(asked.split(" ")).replace("\t", "") == "".join(have.split(" ")).replace("\t", ""):
+    if _without_white(asked) == _without_white(have) and len(wanted) == len(there):
         return "only white space differs"
-    if asked.split() == have.split():
-        return "only white space differs"
-    if [line.strip() for line in wanted if line.strip()] == [line.strip() for line in there if line.strip()]:
+    if _filled(wanted) == _filled(there):
         return "only blank lines differ"
     if asked.casefold() == have.casefold():
         return "only upper and lower case differ"
     if unicodedata.normalize("NFC", asked) == unicodedata.normalize("NFC", have):
         return "the same letters, composed differently in Unicode"
     return _look_alike(asked, have)
+
+
+def _without_white(text: str) -> str:
+    return text.translate({9: None, 32: None})
 
 
 def _look_alike(asked: str, have: str) -> str:
@@ -64,6 +66,22 @@ def _look_alike(asked: str, have: str) -> str:
 
 def _name(character: str) -> str:
     return f"U+{ord(character):04X} {unicodedata.name(character, 'without a name')}"
+
+
+def _filled(lines: Sequence[str]) -> list[str]:
+    return [line.strip() for line in lines if line.strip()]
+
+
+def _region(reading: Reading, place: int, wanted: Sequence[str]) -> list[str]:
+    """As many lines as are wanted, or more or fewer of them where that is because of blank lines."""
+    lines = _lines(reading, place, 2 * len(wanted) + 8)
+    left = len(_filled(wanted))
+    for upto, line in enumerate(lines, 1):
+        left -= bool(line.strip())
+        if not left:
+            same = _filled(lines[:upto]) == _filled(wanted)
+            return lines[:upto] if same else lines[: len(wanted)]
+    return lines[: len(wanted)]
 
 
 def _lines(reading: Reading, place: int, count: int) -> list[str]:
@@ -114,11 +132,12 @@ def _by_words(reading: Reading, wanted: Sequence[str]) -> int | None:
     """Where the words of the most telling line stand together."""
     telling = max(range(len(wanted)), key=lambda i: len(set(re.findall(r"\w+", wanted[i][:2000]))))
     target = wanted[telling].strip()[:2000]
+    lowered = reading.view.lower()
     votes: Counter[int] = Counter()
-    for word in list(dict.fromkeys(re.findall(r"\w+", target)))[:_WORDS]:
+    for word in list(dict.fromkeys(re.findall(r"\w+", target.lower())))[:_WORDS]:
         pieces = {word: 4, word[:3]: 1, word[-3:]: 1} if len(word) > 3 else {word: 2}
         for piece, weight in pieces.items():
-            for line in _lines_with(reading.view, piece):
+            for line in _lines_with(lowered, piece):
                 votes[line] += weight
     close = [line for line, _ in votes.most_common(_CLOSE)]
     scored = [(_alike(target, _lines(reading, line, 1)), -line) for line in close]
@@ -147,4 +166,5 @@ def _alike(target: str, lines: Sequence[str]) -> float:
     line = lines[0] if lines else ""
     if len(line) > 4 * _COMPARED:
         return 0.5 if target[:_COMPARED] else 0.0
-    return difflib.SequenceMatcher(None, target[:_COMPARED], line.strip()[:_COMPARED], autojunk=False).ratio()
+    asked, there = target[:_COMPARED].lower(), line.strip()[:_COMPARED].lower()
+    return difflib.SequenceMatcher(None, asked, there, autojunk=False).ratio()
