@@ -46,6 +46,9 @@ async def read_words(scene: Scene, issue: Issue) -> Words:
         and one.updated_at <= asked_at
         and await writers.include(one.author.login)
     ]
+    review = await _came_with(scene, asking)
+    if review is not None and review.body and await writers.include(review.author.login):
+        instructions.append(review.body)
     if said := await _said(scene, asking):
         instructions.append(_place(asking) + said)
     await read_threads(scene, writers.include)
@@ -65,10 +68,21 @@ async def _solved(scene: Scene) -> Issue | None:
 async def _said(scene: Scene, asking: Comment | None) -> str:
     """What the asker's own comment says beside the command; a review that requests changes need not hold one."""
     ask = await scene.ask()
-    if ask is not None:
+    whole = scene.run.verb == Verb.REVISE and scene.run.occasion.startswith("review:")
+    if ask is not None and not (
+        whole and ask.verb == Verb.HELP
+    ):  # a mention in passing asks for nothing itself
         return ask.words
-    whole = asking is not None and scene.run.verb == Verb.REVISE and scene.run.occasion.startswith("review")
     return asking.body if whole and asking is not None else ""
+
+
+async def _came_with(scene: Scene, asking: Comment | None) -> Comment | None:
+    """The review whose comment on a line asked: which of its parts reaches us first is chance."""
+    if asking is None or asking.review_id is None:
+        return None
+    with suppress(MissingError):
+        return await scene.reader.review(scene.run.number, asking.review_id)
+    return None
 
 
 def _place(asking: Comment | None) -> str:
