@@ -317,10 +317,7 @@ def _message(turn: Turn) -> Block:
             "content": [_result(_id(item.call_id), item.text, item.is_error) for item in turn.results],
         }
     if isinstance(turn.opaque, AnthropicBlocks):
-        return {
-            "role": "assistant",
-            "content": [dict(block) for block in turn.opaque.blocks if not _blank(block)],
-        }
+        return {"role": "assistant", "content": _carried(turn.opaque.blocks)}
     content: list[Block] = [{"type": "text", "text": turn.text}] if turn.text.strip() else []
     content += [
         {
@@ -332,6 +329,17 @@ def _message(turn: Turn) -> Block:
         for call in turn.calls
     ]
     return {"role": "assistant", "content": content}
+
+
+def _carried(blocks: Sequence[Mapping[str, Any]]) -> list[Block]:
+    """The blocks that can go back. Thinking that was cut off has no signature, and thinking alone is no message."""
+    whole = [
+        dict(block)
+        for block in blocks
+        if not _blank(block) and not (block["type"] == "thinking" and not block.get("signature"))
+    ]
+    spoken = any(block["type"] not in ("thinking", "redacted_thinking") for block in whole)
+    return whole if spoken else []
 
 
 def _result(call_id: str, text: str, is_error: bool) -> Block:

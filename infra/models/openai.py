@@ -305,7 +305,7 @@ def _items(turn: Turn) -> list[Item]:
             for result in turn.results
         ]
     if isinstance(turn.opaque, OpenAIItems):
-        return [dict(item) for item in turn.opaque.items if _carried(item)]
+        return _carried(turn.opaque.items)
     items: list[Item] = [{"type": "message", "role": "assistant", "content": turn.text}] if turn.text else []
     for call in turn.calls:
         arguments = call.raw if call.arguments is None else json.dumps(dict(call.arguments))
@@ -324,9 +324,16 @@ def _id(call_id: str) -> str:
     )
 
 
-def _carried(item: Mapping[str, Any]) -> bool:
-    """Reasoning without its encrypted content is only a reference to something that is not stored."""
-    return item["type"] != "reasoning" or bool(item.get("encrypted_content"))
+def _carried(items: Sequence[Mapping[str, Any]]) -> list[Item]:
+    """The items that can go back. Reasoning without its encrypted content is only a reference to something that is not
+    stored, and reasoning that led to nothing, for the answer was cut off in it, is refused.
+    """
+    spoken = max((place for place, item in enumerate(items) if item["type"] != "reasoning"), default=-1)
+    return [
+        dict(item)
+        for item in items[: spoken + 1]
+        if item["type"] != "reasoning" or item.get("encrypted_content")
+    ]
 
 
 def _tool(spec: ToolSpec) -> Item:

@@ -165,8 +165,9 @@ class PlannedTurn(_Part):
 
     @model_validator(mode="after")
     def _says_something(self) -> PlannedTurn:
-        if not self.say and not self.calls and self.stop is not Stop.REFUSAL:
-            raise ValueError("a turn says something, calls a tool, or refuses")
+        thought_only = self.thinks is not None and self.stop is Stop.LENGTH
+        if not self.say and not self.calls and self.stop is not Stop.REFUSAL and not thought_only:
+            raise ValueError("a turn says something, calls a tool, or refuses, or is cut off while it thinks")
         if self.filtered and self.stop is not Stop.REFUSAL:
             raise ValueError("a turn that is filtered stops with 'refusal'")
         if self.calls and (self.stop is Stop.END or (self.stop is Stop.REFUSAL and not self.filtered)):

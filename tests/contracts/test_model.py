@@ -251,6 +251,21 @@ async def test_a_call_that_was_cut_off_is_not_taken_for_a_whole_one(playing: Pla
         assert (await played.ask(UserTurn("Go"), answer.turn, told)).turn.text == "Shorter, then."
 
 
+async def test_an_answer_that_was_cut_off_while_it_thought_does_not_spoil_the_conversation(
+    playing: Play,
+) -> None:
+    turns = [{"thinks": "Hm, where was it, and what", "stop": "length"}, {"thinks": "Ah.", "say": "Shorter."}]
+    async with playing(scenario(*turns, {"say": "Done."})) as played:
+        conversation: list[Any] = [UserTurn("Go")]
+        first = await played.ask(*conversation)
+        assert (first.stop, first.turn.text, first.turn.calls) == (Stop.LENGTH, "", ())
+        # Neither provider takes thinking back that led to nothing, and the playbook counts what was answered.
+        said = AssistantTurn("(cut off)", (), maker=first.turn.maker)
+        for turn in (first.turn, said):
+            conversation += [turn, UserTurn("Be short.")]
+        assert (await played.ask(*conversation)).turn.text == "Shorter."
+
+
 async def test_of_an_answer_that_was_cut_off_nothing_is_done(playing: Play) -> None:
     whole = {"tool": "create", "arguments": {"path": "whole.py", "text": "x = 1"}}
     half = {"tool": "create", "raw": '{"path": "half.py", "text": "y ="}'}

@@ -300,7 +300,9 @@ def _usage_opening(usage: Usage) -> dict[str, Any]:
 def _content(play: Play) -> Iterator[tuple[dict[str, Any], str]]:
     """Each block, and for a tool call its arguments as text."""
     if play.thinks is not None:
-        yield {"type": "thinking", "thinking": play.thinks, "signature": _signature(play.thinks)}, ""
+        cut = play.stop is Stop.LENGTH and not play.say and not play.calls
+        signature = "" if cut else _signature(play.thinks)
+        yield {"type": "thinking", "thinking": play.thinks, "signature": signature}, ""
     if play.say:
         yield {"type": "text", "text": play.say, "citations": None}, ""
     for call in play.calls:
@@ -395,7 +397,8 @@ def _deltas(block: Mapping[str, Any], arguments: str) -> Iterator[dict[str, Any]
     elif block["type"] == "thinking":
         for piece in pieces(block["thinking"]):
             yield {"type": "thinking_delta", "thinking": piece}
-        yield {"type": "signature_delta", "signature": block["signature"]}
+        if block["signature"]:
+            yield {"type": "signature_delta", "signature": block["signature"]}
     else:
         for piece in ["", *pieces(arguments)]:
             yield {"type": "input_json_delta", "partial_json": piece}

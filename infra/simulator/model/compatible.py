@@ -1,7 +1,7 @@
 """A server that only resembles OpenAI: the Responses API as others offer it under a base URL of their own.
 
-It ignores what it does not know, numbers nothing, reasons in the open or not at all, counts no cached tokens, and
-words its errors in its own way. Drawn from what vLLM, Ollama and gateways do; no single one of them is meant.
+It ignores what it does not know, numbers nothing, seals no reasoning, counts no cached tokens, and words its errors in
+its own way. Drawn from what vLLM, Ollama and gateways do; no single one of them is meant.
 """
 
 from __future__ import annotations
