@@ -179,7 +179,8 @@ def run_request(
 
     No service and no GitHub is needed; the code that matters is sent to the model.
     """
-    text = sys.stdin.read() if request == "-" else request
+    given = sys.stdin.buffer.read() if request == "-" else os.fsencode(request)
+    text = given.decode("utf-8", "replace")
     if not text.strip():
         raise typer.BadParameter("the request is empty")
     read = _settings()

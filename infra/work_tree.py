@@ -21,7 +21,7 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class InTheWayError(RefusedError):
-    """A file of the folder is not as the commit has it, so the change was not written."""
+    """A file of the folder is not as the commit has it, or cannot be written, so the change was not written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +39,20 @@ def apply(root: Path, edits: Sequence[FileEdit]) -> None:
     """Make each file that `edits` names as it is after them. Each has to be as it is before them now; where git has
     written CRLF for LF on checking it out, CRLF is kept. Modes and owners stay.
 
-    Raises InTheWayError that names the file; then, and when writing fails (OSError), the folder is as it was.
+    Raises InTheWayError that names the file, or says why the folder cannot be written; then it is as it was.
     """
-    steps = [_step(root, edit) for edit in edits]
-    with ExitStack() as undo:
-        ready = [(step, _prepare(root, step, undo)) for step in steps]
-        for step, temporary in ready:
-            _put(root, step, temporary, undo)
-        undo.pop_all()
+    try:
+        steps = [_step(root, edit) for edit in edits]
+        with ExitStack() as undo:
+            ready = [(step, _prepare(root, step, undo)) for step in steps]
+            for step, temporary in ready:
+                _put(root, step, temporary, undo)
+            undo.pop_all()
+    except OSError as error:
+        raise InTheWayError(
+            f"The change cannot be written: {error.strerror}. Nothing was written.",
+            reason="work_tree_unwritable",
+        ) from error
     for step in steps:
         if step.after is None:
             _remove_empty_parents(root, step.path)

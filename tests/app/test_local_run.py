@@ -324,6 +324,48 @@ async def test_what_is_no_repository_is_said_before_anything_is_made(
     assert not read.data_dir.exists()
 
 
+# --- the repository's own checks -------------------------------------------------------------------------------------
+
+CHECK = "from bill.share import share\n\nassert share(3, 2) == (1, 1), share(3, 2)\n"
+
+
+@pytest.fixture
+def checked(folder: Path) -> Path:
+    """Its check fails at HEAD, and passes once `share` shares fairly."""
+    (folder / ".github").mkdir()
+    (folder / ".github" / "magicode.yml").write_text("checks: [python3 check.py]\n")
+    (folder / "check.py").write_text(CHECK)
+    commit(folder)
+    return folder
+
+
+async def test_its_checks_run_in_the_sandbox_on_the_changed_tree(
+    read: settings.Settings, checked: Path
+) -> None:
+    made = await run(read, checked, ALL_KINDS, checks=True)
+    assert made.checks is not None
+    assert made.checks.not_run is None, made.checks.not_run
+    assert made.checks.passed
+    assert "`python3 check.py` passed" in local_said.report(made)
+    assert content(checked)["bill/share.py"] == FILES["bill/share.py"]
+
+
+async def test_a_check_that_the_change_breaks_goes_back_once_and_is_told_when_it_stays_broken(
+    read: settings.Settings, checked: Path
+) -> None:
+    (checked / "check.py").write_text("from bill.share import share\n\nassert share(4, 2) == 2\n")
+    commit(checked)
+    breaks = {"calls": [edit("bill/share.py", "total // people", "total / 0")]}
+    again = {"calls": [edit("keep.txt", "stays", "stays here")]}
+    turns = [breaks, {"calls": [FINISH]}, again, {"calls": [FINISH]}]
+    played = Playbook.model_validate({"scenarios": [VERDICT, {"name": "work", "turns": turns}]})
+    made = await run(read, checked, played, checks=True)
+    assert made.checks is not None
+    assert [one.command for one in made.checks.broken] == ["python3 check.py"]
+    assert "failed with exit code 1, and passes without the change" in local_said.report(made)
+    assert {one.path for one in made.edits} == {"bill/share.py", "keep.txt"}
+
+
 # --- what is handed over ---------------------------------------------------------------------------------------------
 
 

@@ -141,7 +141,7 @@ def test_what_fails_in_the_middle_leaves_the_folder_as_it_was(
         FileEdit("bill/tax.py", BEFORE, None),
         FileEdit("two", None, b"x"),
     ]
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(InTheWayError, match="No space"):
         apply(root, edits)
     assert content(root) == {"bill/share.py": BEFORE, "bill/tax.py": BEFORE}
     assert stat.S_IMODE((root / "bill" / "share.py").stat().st_mode) == 0o755
