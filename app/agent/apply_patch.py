@@ -8,6 +8,7 @@ what is not of the form is refused with the line of the patch that is wrong.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -21,6 +22,7 @@ _BEGIN, _END, _EOF = "*** Begin Patch", "*** End Patch", "*** End of File"
 _ADD, _DELETE, _UPDATE, _MOVE = "*** Add File:", "*** Delete File:", "*** Update File:", "*** Move to:"
 _NUMBERED = re.compile(r"@@ -\d+(,\d+)? \+\d+(,\d+)? @@.*")
 _UNIFIED = re.compile(r"(diff --git |--- (a/|/dev/null)|\+\+\+ (b/|/dev/null)|Index: )")
+_WORD = re.compile(r"[\w@#]")
 _WRAPS = (
     (re.compile(r"(```+|~~~+)[\w+#.-]*"), re.compile(r"(```+|~~~+)")),
     (re.compile(r"(apply_patch )?<<-? ?['\"]?(\w+)['\"]?"), re.compile(r"\w+")),
@@ -370,28 +372,71 @@ def _at_end(reading: Reading, found: Found, hunk: Hunk) -> Found:
 
 def _below(reading: Reading, found: Found, hunk: Hunk) -> Found:
     """The places that stand below the hunk's `@@` lines; of several, the one that stands inside what they open."""
-    height = len(hunk.old)
-    chains = [_chain(reading, hunk, header) for header in hunk.headers]
-    below, inside = [], []
+    chains = [(_chain(reading, hunk, header), _Scopes(reading.lines)) for header in hunk.headers]
+    below, inside, elsewhere = [], [], None
     for place in found.places:
-        upto = place.line + height
+        upto, within = place.line + len(hunk.old), place.line
         nested = True
-        for heads in reversed(chains):
-            above = [head for head in heads if head < upto]
-            if not above:
+        for heads, scopes in reversed(chains):
+            above = bisect_left(heads, upto) - 1
+            if above < 0:
                 break
-            nested = nested and _holds(reading.lines, above[-1], place.line)
-            upto = above[-1]
+            nested = nested and scopes.hold(heads[above], within)
+            elsewhere = scopes.sibling(heads[above]) if elsewhere is None else elsewhere
+            upto = within = heads[above]
         else:
             below.append(place)
             inside += [place] if nested else []
+    lines = ", ".join(str(place.line + 1) for place in found.places[:10])
+    said = f"the text of the hunk at line {hunk.line} of the patch stands at line {lines}, which is not"
     if not below:
-        lines = ", ".join(str(place.line + 1) for place in found.places[:10])
         raise ToolError(
-            f"the text of the hunk at line {hunk.line} of the patch stands at line {lines}, which is not below "
-            f"`@@ {hunk.headers[-1]}`. Name what it stands in, or leave the `@@` line empty."
+            f"{said} below `@@ {hunk.headers[-1]}`. Name what it stands in, or leave the `@@` line empty."
+        )
+    if len(below) == 1 and not inside and elsewhere is not None:
+        raise ToolError(
+            f"{said} inside `@@ {hunk.headers[-1]}` but below `{reading.lines[elsewhere].strip()[:200]}` at line "
+            f"{elsewhere + 1}. Name what it stands in, or leave the `@@` line empty."
         )
     return Found(tuple(below if len(below) == 1 else inside or below), found.tolerance)
+
+
+class _Scopes:
+    """What lines open, as far as indentation tells: all below them up to a word that stands no deeper than they do.
+
+    Asked for places in their order, each with the last head above it, it looks at each line once.
+    """
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        self._lines = lines
+        self._looked: dict[int, int] = {}
+        self._ended: dict[int, int] = {}
+
+    def hold(self, head: int, line: int) -> bool:
+        """Whether `line` is inside what `head` opens."""
+        depth = len(indent(self._lines[head]))
+        at = self._looked.get(head, head + 1)
+        while head not in self._ended and at <= line:
+            one = self._lines[at]
+            if len(indent(one)) <= depth and _WORD.match(one.lstrip(BLANK)):
+                self._ended[head] = at
+            at += 1
+        self._looked[head] = at
+        return head not in self._ended
+
+    def sibling(self, head: int) -> int | None:
+        """The line, if one was come by, that opens another of the same kind right behind what `head` opens."""
+        end = self._ended.get(head)
+        if end is None or end == head + 1:
+            return None
+        this, other = self._lines[head], self._lines[end]
+        opens = len(indent(self._lines[head + 1])) > len(indent(this))
+        alike = indent(this) == indent(other) and _first_word(this) == _first_word(other)
+        return end if opens and alike else None
+
+
+def _first_word(line: str) -> str:
+    return line.lstrip(BLANK).partition(" ")[0]
 
 
 def _chain(reading: Reading, hunk: Hunk, header: str) -> list[int]:
@@ -408,10 +453,3 @@ def _chain(reading: Reading, hunk: Hunk, header: str) -> list[int]:
     raise ToolError(
         f"no line of the file reads `{bare[:200]}`, which the hunk at line {hunk.line} of the patch has behind `@@`. {near or ''}"
     )
-
-
-def _holds(lines: Sequence[str], head: int, line: int) -> bool:
-    """Whether `line` is inside what `head` opens, as far as indentation tells."""
-    depth = len(indent(lines[head]))
-    between = lines[head + 1 : line + 1]
-    return not any(len(indent(one)) <= depth and re.match(r"[\w@#]", one.lstrip(BLANK)) for one in between)

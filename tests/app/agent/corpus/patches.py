@@ -151,6 +151,20 @@ APPLIED = (
         {"a.py": "a = 1\nb = 20\nc = 3\n"},
     ),
     patch(
+        "a `@@` line that opens nothing only says what comes first",
+        "python",
+        {"a.py": "import a\nimport b\nx = 1\n"},
+        "*** Update File: a.py\n@@ import a\n-x = 1\n+x = 2\n",
+        {"a.py": "import a\nimport b\nx = 2\n"},
+    ),
+    patch(
+        "in prose, where indentation tells no sections, a `@@` line only says what comes before",
+        "markdown",
+        {"a.md": "# One\n\ntext\n\n# Two\n\nother\n"},
+        "*** Update File: a.md\n@@ # One\n-other\n+more\n",
+        {"a.md": "# One\n\ntext\n\n# Two\n\nmore\n"},
+    ),
+    patch(
         "`*** End of File` tells the last of several alike lines",
         "ini",
         {"a.ini": "x=1\n\nx=1\n"},
@@ -493,6 +507,13 @@ REFUSED = (
         {"a.py": "x = 1\n\n\nclass A:\n    y = 1\n"},
         "*** Update File: a.py\n@@ class A:\n-x = 1\n+x = 2\n",
         no("stands at line 1", "not below `@@ class A:`"),
+    ),
+    patch(
+        "a text that stands in the class behind the one that the `@@` line names",
+        "python",
+        {"a.py": "class A:\n    y = 1\n\n\nclass B:\n    x = 1\n"},
+        "*** Update File: a.py\n@@ class A:\n-    x = 1\n+    x = 2\n",
+        no("stands at line 6", "not inside `@@ class A:`", "below `class B:` at line 5"),
     ),
     patch(
         "a text that the `@@` line does not tell from its twin",
