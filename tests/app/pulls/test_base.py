@@ -50,8 +50,11 @@ async def desk(github: Any, recorded: Any, run: Any) -> Desk:
     return Desk(github, recorded, run)
 
 
-async def test_a_base_that_did_not_move_needs_nothing(desk: Desk) -> None:
-    assert await desk.update() == UpToDate()
+async def test_a_base_that_did_not_move_needs_nothing_and_no_rule_is_asked(desk: Desk) -> None:
+    def guard(**_: Any) -> None:
+        raise RefusedError(reason="rules_say_no")
+
+    assert await desk.update(guard=guard) == UpToDate()
     assert await needed(desk.pull, desk.github) is None
     assert desk.github.effects == []
 
@@ -208,6 +211,21 @@ async def test_both_have_touched_what_each_changed_and_not_alike(
         elif path in both:
             assert path == "c", "only a file that is a folder on the other side is in the way without that"
     assert both == await touched_by_both(reader, "p", "t", "o")
+
+
+async def test_a_file_on_one_side_is_in_the_way_of_a_folder_on_the_other() -> None:
+    sides = {"p": {}, "o": {"c": "1"}, "t": {"c/d": "1"}}
+
+    class Reader:
+        async def tree(self, sha: str) -> Any:
+            class Found:
+                entries = tuple(TreeEntry(path, "100644", text, 1) for path, text in sides[sha].items())
+
+            return Found
+
+    reader: Any = Reader()
+    assert await touched_by_both(reader, "p", "o", "t") == ("c",)
+    assert await touched_by_both(reader, "p", "t", "o") == ("c",)
 
 
 @pytest.mark.parametrize("mode", ["100755", "100644"])

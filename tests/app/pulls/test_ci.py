@@ -398,6 +398,13 @@ async def test_what_never_ran_to_its_end_is_not_ours(github: Any, conclusion: st
     said = await of(github, failed(conclusion=conclusion, steps=()), job1="##[group]Run it\nstill going\n")
     (one,) = said.infrastructure
     assert why in one.why
+    assert "another" not in one.why
+
+
+async def test_what_cleans_up_is_no_part_of_a_log_that_marks_no_error(github: Any) -> None:
+    log = "AssertionError: 3 != 6\nPost job cleanup.\nfatal: not a git repository\n"
+    said = await of(github, failed(), job1=log)
+    assert said.ours[0].excerpt == "AssertionError: 3 != 6"
 
 
 async def test_a_test_that_ran_out_of_time_may_be_ours(github: Any) -> None:
