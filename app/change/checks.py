@@ -144,6 +144,17 @@ class _Checks:
         modes, contents = self._edited(edits)
         await self._lay(room, modes, contents)
         ended: list[tuple[Found, Finished]] = []
+        try:
+            await self._run_all(room, found, call, ended)
+            bad = [one for one, finished in ended if not _ok(finished)]
+            await self._run_before(room, bad, call)
+        finally:
+            for one, finished in ended:
+                self._judge(call, one, finished)
+
+    async def _run_all(
+        self, room: Room, found: Sequence[Found], call: _Call, ended: list[tuple[Found, Finished]]
+    ) -> None:
         for one in found[: self._limits.commands]:
             finished = await self._run(room, one.command, call)
             if finished is None:
@@ -152,10 +163,6 @@ class _Checks:
             ended.append((one, finished))
         if len(found) > self._limits.commands:
             call.left_out.append(f"only the first {self._limits.commands} are run")
-        bad = [one for one, finished in ended if not _ok(finished)]
-        await self._run_before(room, bad, call)
-        for one, finished in ended:
-            self._judge(call, one, finished)
 
     def _judge(self, call: _Call, one: Found, finished: Finished) -> None:
         """A tool that is missing with and without the change is nobody's failure, and no check."""

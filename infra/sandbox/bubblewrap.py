@@ -33,6 +33,9 @@ _SMALL_BYTES = 256 << 20
 _READY_SECONDS = 20.0
 _PROBE = RoomLimits(memory_bytes=256 << 20, disk_bytes=1 << 20)
 _SMALL_FOLDERS = ("/dev/shm", "/tmp")  # noqa: S108 - the room's own
+# The first process has one right that commands lack, one that is worth nothing in a user namespace: whoever has fewer
+# rights can neither trace it nor write to its memory, and so cannot live on in it (capabilities(7), ptrace(2)).
+_RIGHT_OF_THE_FIRST = "CAP_WAKE_ALARM"
 _SYSTEM = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 _PUBLIC_ETC = (
     "/etc/alternatives",
@@ -182,7 +185,17 @@ class BubblewrapSandbox:
     def _arguments(self, limits: RoomLimits, letters: ExitStack) -> tuple[list[str], list[int]]:
         """bwrap's own, in the order in which it carries them out, and the descriptors that they name (bwrap(1))."""
         rights = ["--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent", "--new-session"]
-        rights += ["--as-pid-1", "--cap-drop", "ALL", "--uid", _INNER_USER, "--gid", _INNER_USER]
+        rights += [
+            "--as-pid-1",
+            "--cap-drop",
+            "ALL",
+            "--cap-add",
+            _RIGHT_OF_THE_FIRST,
+            "--uid",
+            _INNER_USER,
+            "--gid",
+            _INNER_USER,
+        ]
         rights += ["--hostname", "sandbox", "--clearenv", "--setenv", "PATH", "/usr/bin:/bin"]
         seen = [*_system(), *_bound(_PUBLIC_ETC)]
         own = ["--proc", "/proc", "--dev", "/dev"]

@@ -171,6 +171,9 @@ def _lay(plan: dict[str, Any]) -> int:
     """Standard input: for each path of `plan["files"]`, in order, its length in eight bytes and its content."""
     os.umask(0o022)
     try:
+        for folder in plan["empty"]:
+            os.chdir(folder)
+            _clear(b"", {}, set(), set())
         os.chdir(plan["folder"])
         files = {os.fsencode(path): mode for path, mode in plan["files"]}
         _clear(b"", files, _parents(files), {os.fsencode(path) for path in plan["keep"]})

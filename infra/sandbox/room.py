@@ -14,11 +14,11 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from app.errors import DefectError, RefusedError
 from app.nouns import Finished, RoomLimits
@@ -32,6 +32,7 @@ TREE = f"{FOLDER}/tree"
 HOME = f"{FOLDER}/home"
 INSTALLED = f"{FOLDER}/installed"
 TEMPORARY = f"{FOLDER}/temporary"
+EMPTIED = (TEMPORARY, "/tmp", "/dev/shm")  # noqa: S108 - the room's own
 PROXY_PORT = 3128
 _INSIDE = Path(__file__).with_name("inside.py")
 _LOOK_SECONDS = 0.1
@@ -58,11 +59,20 @@ class Held:
 
 @dataclass(slots=True)
 class _Running:
-    """A command under way, and what ended it early."""
+    """A command under way. `told` is where its launcher says how it ended, a descriptor; `heard` is set when it has, or
+    has gone without a word. `ended` is the limit that ended it."""
 
     process: asyncio.subprocess.Process
+    told: int
+    kept: Kept
+    heard: asyncio.Event = field(default_factory=asyncio.Event)
+    status: bytes = b""
     ended: str | None = None
-    kept: Kept = field(default_factory=lambda: Kept(0))
+
+    def hear(self) -> None:
+        asyncio.get_running_loop().remove_reader(self.told)
+        self.status = os.read(self.told, 256)
+        self.heard.set()
 
 
 class BubblewrapRoom:
@@ -85,13 +95,16 @@ class BubblewrapRoom:
                 raise DefectError("A path leads out of the sandbox's tree.", reason="sandbox_path")
         async with self._busy:
             self._files = {path: _MODES.get(mode, 0o644) for path, mode in modes.items()}
-            plan = {"do": "lay", "folder": TREE, "files": list(self._files.items()), "keep": self._kept}
-            process = await self._enter(plan, stdin=asyncio.subprocess.PIPE)
-            try:
+            plan = {
+                "do": "lay",
+                "folder": TREE,
+                "empty": EMPTIED,
+                "files": list(self._files.items()),
+                "keep": self._kept,
+            }
+            async with self._entered(plan, stdin=asyncio.subprocess.PIPE) as process:
                 await _send(process, self._files, read)
                 code = await process.wait()
-            finally:
-                await self._end(process)
         if code == FULL:
             raise RefusedError("The repository does not fit into the sandbox.", reason="sandbox_full")
         if code != 0:
@@ -100,19 +113,13 @@ class BubblewrapRoom:
     async def keep(self) -> None:
         async with self._busy:
             plan = {"do": "look", "folder": TREE, "files": list(self._files.items())}
-            process = await self._enter(plan, stdout=asyncio.subprocess.PIPE)
-            try:
+            told = bytearray()
+            async with self._entered(plan, stdout=asyncio.subprocess.PIPE) as process:
                 assert process.stdout is not None
-                told = bytearray()
                 while data := await process.stdout.read(_CHUNK):
                     told += data
                     if len(told) > _KEPT_PATHS_BYTES:
-                        raise RefusedError(
-                            "What was installed holds too many files.", reason="sandbox_installed"
-                        )
-                await process.wait()
-            finally:
-                await self._end(process)
+                        raise RefusedError("Too many files were installed.", reason="sandbox_installed")
         try:
             found = json.loads(bytes(told))
         except ValueError as error:
@@ -137,7 +144,7 @@ class BubblewrapRoom:
         with suppress(ProcessLookupError):
             self._held.bwrap.kill()
         try:
-            await asyncio.shield(_gone(self._held.bwrap))
+            await asyncio.shield(self._held.bwrap.wait())
         finally:
             self._watch.close()
             os.close(self._held.first)
@@ -146,40 +153,25 @@ class BubblewrapRoom:
 
     async def _run(self, command: str, seconds: float, environ: Mapping[str, str]) -> Finished:
         begun = time.monotonic()
-        told, tell = os.pipe()
-        os.set_blocking(told, False)
-        try:
-            process = await self._enter(
-                {
-                    "do": "run",
-                    "status": tell,
-                    "folder": TREE,
-                    "argv": ["/bin/sh", "-c", command],
-                    "environ": environ,
-                    "filter": seccomp.program().hex(),
-                    "limits": self._process_limits(),
-                },
-                stdout=asyncio.subprocess.PIPE,
-                inherit=(tell,),
-            )
-        except BaseException:
-            os.close(told)
-            raise
-        finally:
-            os.close(tell)
-        status = b""
-        running = _Running(process, kept=Kept(self._limits.kept_output))
-        try:
-            await self._until_it_ends(running, seconds)
-            with suppress(BlockingIOError):
-                status = os.read(told, 256)
-        finally:
-            os.close(told)
-            await self._end(process)
+        plan = {
+            "do": "run",
+            "folder": TREE,
+            "argv": ["/bin/sh", "-c", command],
+            "environ": environ,
+            "filter": seccomp.program().hex(),
+            "limits": self._process_limits(),
+        }
+        with _pipe() as (told, tell):
+            async with self._entered(
+                {**plan, "status": tell.fileno()}, stdout=asyncio.subprocess.PIPE, inherit=(tell.fileno(),)
+            ) as process:
+                tell.close()
+                running = _Running(process, told.fileno(), Kept(self._limits.kept_output))
+                await self._until_it_ends(running, seconds)
         if running.ended is not None:
             ended, code = running.ended, None
         else:
-            ended, code = self._how(json.loads(status) if status else {})
+            ended, code = self._how(json.loads(running.status) if running.status else {})
         return Finished(ended, code, time.monotonic() - begun, running.kept.text())
 
     def _how(self, told: Mapping[str, int]) -> tuple[str, int | None]:
@@ -195,20 +187,25 @@ class BubblewrapRoom:
         return ("killed", None) if code is None else ("exited", code)
 
     async def _until_it_ends(self, running: _Running, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_reader(running.told, running.hear)
         reading = asyncio.create_task(self._read(running))
         looking = asyncio.create_task(self._look(running))
         try:
             async with asyncio.timeout(seconds):
-                await running.process.wait()
+                await running.heard.wait()
         except TimeoutError:
             await self._stop(running, "timed_out")
         except asyncio.CancelledError:
             await self.close()
             raise
         finally:
+            loop.remove_reader(running.told)
             looking.cancel()
             with suppress(asyncio.CancelledError):
                 await looking
+            if not running.status:
+                await self.close()  # nobody has killed what the command left
             # Whatever held the pipe has been killed with the command, so its end is near.
             await asyncio.wait([reading], timeout=_GRACE_SECONDS)
             reading.cancel()
@@ -236,22 +233,16 @@ class BubblewrapRoom:
         _terminate(running.process)
         try:
             async with asyncio.timeout(_GRACE_SECONDS):
-                await running.process.wait()
+                await running.heard.wait()
         except TimeoutError:
             await self.close()
-
-    async def _end(self, process: asyncio.subprocess.Process) -> None:
-        """For a block that is left early, by an error or because nobody waits any more: the room goes with it."""
-        if process.returncode is None:
-            await self.close()
-            with suppress(ProcessLookupError):
-                process.kill()
-            await asyncio.shield(_gone(process))
 
     def _process_limits(self) -> dict[str, int]:
         limits = self._limits
         return {
-            "RLIMIT_CORE": 0,
+            # One, not none: with none a kernel that pipes core dumps to a program of the machine's would pipe this one
+            # too, memory and all (core(5), "Piping core dumps to a program"); one byte is too few for either kind.
+            "RLIMIT_CORE": 1,
             "RLIMIT_FSIZE": limits.file_bytes,
             "RLIMIT_NOFILE": _OPEN_FILES,
             # Private writable memory of one process: it is counted at once, while the watch comes every now and then.
@@ -264,13 +255,38 @@ class BubblewrapRoom:
 
     # --- going in ----------------------------------------------------------------------------------------------------
 
-    async def _enter(
+    @asynccontextmanager
+    async def _entered(
         self,
         plan: Mapping[str, Any],
         *,
         stdin: int = asyncio.subprocess.DEVNULL,
         stdout: int = asyncio.subprocess.DEVNULL,
         inherit: Sequence[int] = (),
+    ) -> AsyncIterator[asyncio.subprocess.Process]:
+        """`inside.py` at work on a plan. Where the block is left early, by an error or because nobody waits any more, or
+        the work does not end, the room goes with it."""
+        process = await self._enter(plan, stdin, stdout, inherit)
+        done = False
+        try:
+            yield process
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_GRACE_SECONDS):
+                    await process.wait()
+                    done = True
+        finally:
+            if not done:
+                await self.close()
+                with suppress(ProcessLookupError):
+                    process.kill()
+                await asyncio.shield(process.wait())
+
+    async def _enter(
+        self,
+        plan: Mapping[str, Any],
+        stdin: int,
+        stdout: int,
+        inherit: Sequence[int],
     ) -> asyncio.subprocess.Process:
         """Starts `inside.py` with this plan, which no other process of this machine can read."""
         if self._closed:
@@ -306,18 +322,16 @@ class BubblewrapRoom:
     async def _port(self) -> AsyncIterator[socket.socket]:
         """A socket that listens on the room's own loopback. Raises DefectError (`sandbox_port`)."""
         ours, theirs = socket.socketpair()
-        with ours:
-            with theirs:
-                plan = {"do": "listen", "port": PROXY_PORT, "channel": theirs.fileno()}
-                process = await self._enter(plan, inherit=(theirs.fileno(),))
-            try:
+        with ours, theirs:
+            plan = {"do": "listen", "port": PROXY_PORT, "channel": theirs.fileno()}
+            async with self._entered(plan, inherit=(theirs.fileno(),)) as process:
+                theirs.close()
                 ours.settimeout(_GRACE_SECONDS)
-                _, numbers, _, _ = await asyncio.to_thread(socket.recv_fds, ours, 1, 1)
+                try:
+                    _, numbers, _, _ = await asyncio.to_thread(socket.recv_fds, ours, 1, 1)
+                except TimeoutError:
+                    numbers = []
                 await process.wait()
-            except TimeoutError:
-                numbers = []
-            finally:
-                await self._end(process)
         if not numbers:
             raise DefectError("The sandbox has no port for the package indexes.", reason="sandbox_port")
         with socket.socket(fileno=numbers[0]) as port:
@@ -343,8 +357,12 @@ def _terminate(process: asyncio.subprocess.Process) -> None:
         process.terminate()
 
 
-async def _gone(process: asyncio.subprocess.Process) -> None:
-    await process.wait()
+@contextmanager
+def _pipe() -> Iterator[tuple[BinaryIO, BinaryIO]]:
+    """The reading and the writing end."""
+    read, write = os.pipe()
+    with os.fdopen(read, "rb", buffering=0) as told, os.fdopen(write, "wb", buffering=0) as tell:
+        yield cast("BinaryIO", told), cast("BinaryIO", tell)
 
 
 def _proxies() -> dict[str, str]:

@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from app.errors import DefectError, RefusedError
 from app.ports import Room
 from infra.sandbox.bubblewrap import BubblewrapSandbox
 
@@ -447,11 +448,11 @@ async def test_links_lead_nowhere_outside(room: Room, word: str) -> None:
 async def test_a_link_cannot_turn_what_is_laid_into_what_was_kept(room: Room) -> None:
     await room.lay({"a/x.py": "100644"}, lambda _path: b"1\n")
     await room.run(
-        "mkdir -p /tmp/elsewhere; rm -r a; ln -s /tmp/elsewhere a; touch junk; mkdir -p d/e; chmod 000 d",
+        "mkdir -p $HOME/elsewhere; rm -r a; ln -s $HOME/elsewhere a; touch junk; mkdir -p d/e; chmod 000 d",
         seconds=5,
     )
     await room.lay({"a/x.py": "100644"}, lambda _path: b"2\n")
-    finished = await room.run("ls /tmp/elsewhere; find . -type f", seconds=5)
+    finished = await room.run("ls $HOME/elsewhere; find . -type f", seconds=5)
     assert finished.output == "./a/x.py\n"
 
 
@@ -528,11 +529,98 @@ async def test_no_process_of_this_machine_is_traced_or_killed(room: Room, kit: K
     assert "\n0 0" not in finished.output
 
 
+async def test_the_first_process_of_the_room_cannot_be_made_to_live_on_for_a_command(
+    room: Room, kit: Kit
+) -> None:
+    finished = await kit.attack(
+        room,
+        """
+        import ctypes, os
+        libc = ctypes.CDLL(None, use_errno=True)
+        for pid in (1, 2):
+            print(libc.ptrace(16, pid, None, None), ctypes.get_errno())
+            for name in ("mem", "environ", "root/etc/passwd", "fd/0"):
+                try:
+                    open(f"/proc/{pid}/{name}", "r+b")
+                    print("OPENED", name)
+                except PermissionError as error:
+                    print(error.errno)
+        """,
+    )
+    assert finished.exit_code == 0, finished.output
+    assert finished.output.split() == ["-1", "1", "13", "13", "13", "13"] * 2
+
+
+async def test_no_core_is_dumped_to_this_machine(room: Room) -> None:
+    finished = await room.run("ulimit -c; cat /proc/self/limits | grep core; kill -ABRT $$", seconds=5)
+    assert finished.output.split()[-4:-1] == ["size", "1", "1"]
+
+
+async def test_what_one_tree_leaves_in_temporary_folders_is_gone_for_the_next(room: Room) -> None:
+    await room.lay({"a": "100644"}, lambda _path: b"")
+    await room.run(
+        "mkdir -p /tmp/x/y && touch /tmp/x/y/z /dev/shm/s $TMPDIR/t && chmod 000 /tmp/x", seconds=5
+    )
+    await room.lay({"a": "100644"}, lambda _path: b"")
+    finished = await room.run(
+        "find /tmp /var/tmp /dev/shm $TMPDIR -mindepth 1; touch /tmp/again && echo ok", seconds=5
+    )
+    assert finished.output == "ok\n"
+
+
+async def test_a_room_whose_launcher_is_killed_is_closed_with_all_that_it_left(
+    sandbox: BubblewrapSandbox, kit: Kit, word: str
+) -> None:
+    async with sandbox.open(kit.SMALL) as room:
+        running = asyncio.create_task(
+            room.run(f": {word}; setsid sh -c ': {word}; sleep 300' & sleep 300", seconds=60)
+        )
+        while not kit.running(word):
+            await asyncio.sleep(0.02)
+        launcher = next(
+            pid for pid in _children() if b"inside.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        )
+        os.kill(launcher, signal.SIGKILL)
+        assert (await running).ended == "killed"
+        assert kit.gone_within(1, word)
+        with pytest.raises(DefectError):
+            await room.run("true", seconds=5)
+
+
 async def test_killing_all_that_can_be_killed_leaves_the_room_as_it_was(room: Room) -> None:
     await room.lay({"a.txt": "100644"}, lambda _path: b"here\n")
     killed = await room.run("kill -9 -1; kill -9 1; echo still", seconds=5)
     assert killed.ended in ("exited", "killed")
     assert (await room.run("cat a.txt", seconds=5)).output == "here\n"
+
+
+@pytest.mark.parametrize("path", ["/etc/x", "../x", "a/../../x", "a//b", "./a", "a/.", "", "a/", "a\0b", "/"])
+async def test_a_path_that_git_would_not_have_is_refused_before_anything_is_written(
+    room: Room, path: str
+) -> None:
+    with pytest.raises(DefectError) as caught:
+        await room.lay({"fine": "100644", path: "100644"}, lambda _path: b"")
+    assert caught.value.reason == "sandbox_path"
+
+
+async def test_every_name_that_git_can_have_is_laid_as_it_is(room: Room) -> None:
+    names = ["a b", "new\nline", "..a/...", "\udcff.bin", "ü/ß", "-rf", ".git", "a" * 255, "CON", "x\\y"]
+    await room.lay(dict.fromkeys(names, "100644"), os.fsencode)
+    finished = await room.run("find . -type f | wc -l; cat -- -rf ./..a/... 'a b'", seconds=5)
+    assert finished.output == f"{len(names) + 1}\n-rf..a/...a b"  # one name has two lines
+
+
+async def test_a_tree_that_does_not_fit_is_refused(room: Room) -> None:
+    with pytest.raises(RefusedError) as caught:
+        await room.lay({f"f{n}": "100644" for n in range(40)}, lambda _path: b"x" * (1 << 20))
+    assert caught.value.reason == "sandbox_full"
+
+
+async def test_executables_keep_their_mode(room: Room) -> None:
+    await room.lay({"run.sh": "100755", "plain.sh": "100644"}, lambda _path: b"#!/bin/sh\necho ran\n")
+    finished = await room.run("./run.sh; ./plain.sh", seconds=5)
+    assert finished.output.startswith("ran\n")
+    assert finished.exit_code == 126
 
 
 # --- outliving -------------------------------------------------------------------------------------------------------
