@@ -20,6 +20,8 @@ from tests.line.conversations import (
     notes,
     one_pull_request,
     ours,
+    playbook,
+    scenario,
 )
 from tests.line.stage import Stage
 
@@ -229,3 +231,47 @@ async def test_what_is_closed_locked_or_assigned_is_still_answered_when_no_work_
     await stage.comment(number, "@magicode help")
     (run,) = await stage.ended()
     assert (run.state, run.reason) == (RunState.ANSWERED, "help")
+
+
+# --- plans and questions ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"), [({"assignees": ["ada"]}, "assigned"), ({"labels": ["no-magicode"]}, "opted_out")]
+)
+async def test_no_plan_is_made_for_what_is_assigned_or_opted_out(
+    stage: Stage, how: dict[str, Any], reason: str
+) -> None:
+    number = await an_issue(stage, **how)
+    await stage.comment(number, "@magicode plan")
+    await ended_well_told(stage, await refused(stage, reason))
+
+
+async def test_a_plan_is_made_where_others_have_a_pull_request(raise_stage: Stages, sample: Path) -> None:
+    words = {
+        "summary": "Write it.",
+        "files": [{"path": "NOTES.md", "change": "The note."}],
+        "steps": ["Write."],
+        "risks": [],
+    }
+    turn = {"calls": [{"tool": "plan", "arguments": words}]}
+    stage = await raise_stage({"octo/fairshare": sample}, playbook(scenario(turn)))
+    number = await an_issue(stage)
+    await their_pull_request(stage, f"Fixes #{number}")
+    await stage.comment(number, "@magicode plan")
+    (run,) = await stage.ended()
+    assert run.state is RunState.ANSWERED, run.reason
+
+
+async def test_a_question_is_answered_whatever_stands_in_the_way_of_work(
+    raise_stage: Stages, sample: Path
+) -> None:
+    turn = {"calls": [{"tool": "answer", "arguments": {"text": "It shares amounts."}}]}
+    stage = await raise_stage({"octo/fairshare": sample}, playbook(scenario(turn)))
+    number = await an_issue(stage, assignees=["ada"], labels=["no-magicode"])
+    await their_pull_request(stage, f"Fixes #{number}")
+    await by_hand(stage, "PATCH", f"/issues/{number}", state="closed")
+    await stage.comment(number, "@magicode explain what it does")
+    (run,) = await stage.ended()
+    assert run.state is RunState.ANSWERED, run.reason
+    assert "It shares amounts." in (await ours(stage, number))[0]
