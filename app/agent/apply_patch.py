@@ -334,6 +334,10 @@ def _placed(page: Page, hunk: Hunk) -> _Placed:
     if any(re.match(r" {2,5}\d+\t", line) for line in hunk.old[:1]) and old not in page.reading.view:
         raise ToolError(f"{name} begins its lines with the line numbers that `read` shows. Leave them out.")
     found = find(page.reading, old, whole=True, means=page.means)
+    if found.more:
+        the_one(
+            page.reading, found, old, name
+        )  # not all of them are known, so none can be told from the others
     if hunk.at_end and found.places:
         found = _at_end(page.reading, found, hunk)
     if hunk.headers and found.places:

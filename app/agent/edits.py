@@ -211,9 +211,7 @@ def the_one(reading: Reading, found: Found, old: str, name: str) -> Place:
         raise ToolError(_not_found(reading, old, name, found.gave_up))
     lines = ", ".join(str(place.line + 1) for place in found.places[:10])
     exact = found.tolerance is Tolerance.EXACT
-    times = "1,000 or more" if len(found.places) == 1000 else str(len(found.places))
-    if not exact and len(found.places) > 10:
-        times = "more than 10"
+    times = "1,000 or more" if found.more else str(len(found.places))
     apart = "" if exact else f"Apart from {found.tolerance}, "
     raise ToolError(
         f"{apart}{name} occurs {times} times (at lines {lines}). "

@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
+from itertools import accumulate
 
 BLANK = " \t"  # no other white space is ever looked past: a no-break space or a form feed is a character like others
 MAX_LINES = 2_000_000  # of a file that is read apart from white space
 MAX_COUNTED = 1_000
-MAX_COMPARED = 1_000_000  # lines, while looking for a block apart from its indentation
+MAX_COMPARED = 300_000  # lines, while looking for a block apart from its indentation
 _WIDTHS = (2, 3, 4, 8)
 
 
@@ -171,6 +172,11 @@ class Found:
     tolerance: Tolerance = Tolerance.EXACT
     gave_up: bool = False
 
+    @property
+    def more(self) -> bool:
+        """Whether there may be others behind these."""
+        return len(self.places) == MAX_COUNTED
+
 
 class Reading:
     """A text with plain line ends. What the looser levels need is made when it is first asked for."""
@@ -199,12 +205,10 @@ class Reading:
     def many_lines(self) -> bool:
         return self.view.count("\n") > MAX_LINES
 
-    def start_of(self, line: int) -> int:
-        """Where a line begins in the view, counted from 0; one past its end for the line behind an unended last one."""
-        return sum(map(len, self.lines[:line])) + line
-
-    def line_of(self, at: int) -> int:
-        return self.view.count("\n", 0, at)
+    @cached_property
+    def starts(self) -> list[int]:
+        """Where each line begins in the view, and the one behind the last; past the view's end where that is unended."""
+        return list(accumulate((len(line) + 1 for line in self.lines), initial=0))
 
 
 def find(reading: Reading, old: str, *, whole: bool, means: Indents) -> Found:
@@ -252,11 +256,7 @@ def _trimmed(reading: Reading, old: str, whole: bool) -> list[Place]:
         line, last = ended - 1, ended - 1 + hay.count("\n", start, end)
         begin = hay.rfind("\n", 0, start) + 1
         end_column = end - (hay.rfind("\n", 0, end) + 1)
-        places.append(
-            Place(reading.start_of(line) + start - begin, reading.start_of(last) + end_column, line)
-        )
-        if len(places) > 10:
-            break
+        places.append(Place(reading.starts[line] + start - begin, reading.starts[last] + end_column, line))
     return places
 
 
@@ -267,12 +267,12 @@ def _shifted(reading: Reading, old: str, means: Indents) -> Found:
     left = MAX_COMPARED
     for _, line in _numbered(reading.bare, ((at, at) for at in _every(reading.bare, needle))):
         left -= len(parts)
-        if left < 0 or len(places) > 10:
+        if left < 0 or len(places) == MAX_COUNTED:
             return Found(tuple(places), Tolerance.INDENTATION, gave_up=left < 0)
         there = reading.lines[line : line + len(parts)]
         shift = _shift(parts, there, means)
         if shift is not None:
-            start = reading.start_of(line)
+            start = reading.starts[line]
             ended = old.endswith("\n")
             places.append(
                 Place(start, start + sum(map(len, there)) + len(there) - (0 if ended else 1), line, shift)

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from app.agent.edits import ToolError, decode, replace
+from app.agent.edits import Replaced, ToolError, decode, replace
+from app.agent.matching import Tolerance, Work, steps
 
 LINE = st.text(st.characters(codec="utf-8", exclude_characters="\r\n\0"), max_size=12)
 LINES = st.lists(LINE, min_size=1, max_size=12)
@@ -130,3 +131,148 @@ def test_an_edit_of_arbitrary_bytes_changes_only_what_was_named(data: bytes, dra
     except ToolError:
         assume(False)
     assert after == text.bom + (text.body[:start] + "new" + text.body[start + len(old) :]).encode(text.codec)
+
+
+# --- what is looked past ---------------------------------------------------------------------------------------------
+
+WORD = st.text("abcxyz=() .\"'", min_size=1, max_size=8).map(str.strip).filter(bool)
+DEPTHS = st.lists(st.tuples(st.integers(0, 3), WORD), min_size=1, max_size=6)
+
+
+def block(lines: list[tuple[int, str]], margin: str, step: str) -> list[str]:
+    return [margin + step * depth + word for depth, word in lines]
+
+
+def outcome(data: bytes, old: str, new: str, path: str) -> Replaced | str:
+    try:
+        return replace(data, old, new, path)
+    except ToolError as error:
+        return str(error)
+
+
+def written(lines: list[str], end: str = "\n") -> bytes:
+    return "".join(line + end for line in lines).encode()
+
+
+@given(
+    DEPTHS,
+    DEPTHS,
+    st.sampled_from(["", "  ", "    "]),
+    st.sampled_from(["", "  ", "      "]),
+    st.sampled_from(["\n", "\r\n"]),
+    st.sampled_from(["a.py", "a.go", "a.yml", "a"]),
+)
+def test_a_moved_block_gives_what_the_same_edit_at_the_files_own_depth_gives(
+    old: list[tuple[int, str]], new: list[tuple[int, str]], here: str, sent: str, end: str, path: str
+) -> None:
+    rest = ["<first>", "", "  <other>"]
+    data = written([*rest, *block(old, here, "  "), "<last>"], end)
+    asked, put = (written(block(each, sent, "  ")).decode() for each in (old, new))
+    assume(asked != put)
+    done = outcome(data, asked, put, path)
+    if isinstance(done, str):
+        # Less white space in front than the block can give up: then it has to be refused.
+        assert "another indentation" in done
+        return
+    # A block that stands in the file as it was sent is found by that, though it begins inside deeper lines.
+    assume(done.tolerance is Tolerance.INDENTATION or here == sent)
+    assert done.data == written([*rest, *block(new, here, "  "), "<last>"], end)
+
+
+@given(DEPTHS, DEPTHS, st.sampled_from(["  ", "    ", "        "]), st.integers(0, 2))
+def test_tabs_and_spaces_stand_for_each_other_where_they_are_style_alone(
+    old: list[tuple[int, str]], new: list[tuple[int, str]], step: str, margin: int
+) -> None:
+    data = written(["{", *block(old, "\t" * margin, "\t"), "}"])
+    asked, put = (written(block(each, step * margin, step)).decode() for each in (old, new))
+    assume(asked != put)
+    done = outcome(data, asked, put, "a.go")
+    if isinstance(done, str):
+        assert "another indentation" in done
+        return
+    assume(done.tolerance is Tolerance.INDENTATION)
+    assert done.data == written(["{", *block(new, "\t" * margin, "\t"), "}"])
+    with pytest.raises(ToolError):
+        replace(data, asked, put, "Makefile")
+
+
+@given(st.data(), st.lists(WORD, min_size=2, max_size=8, unique=True))
+def test_trailing_space_stays_on_each_line_that_stays(data: st.DataObject, lines: list[str]) -> None:
+    space = st.text(" \t", max_size=2)
+    there = [line + data.draw(space) for line in lines]
+    sent = [line + data.draw(space) for line in lines]
+    changed = data.draw(st.integers(0, len(lines) - 1))
+    put = [*sent[:changed], "<new>", *sent[changed + 1 :]]
+    done = replace(written(["<", *there, ">"]), written(sent).decode(), written(put).decode())
+    assert done.data == written(["<", *there[:changed], "<new>", *there[changed + 1 :], ">"])
+
+
+@given(st.data(), DEPTHS, DEPTHS, st.sampled_from(["\n", "\r\n"]), st.sampled_from(["", "  ", "\t"]))
+def test_an_edit_that_looked_past_something_can_be_taken_back(
+    data: st.DataObject, old: list[tuple[int, str]], new: list[tuple[int, str]], end: str, sent: str
+) -> None:
+    there = [line + data.draw(st.text(" \t", max_size=1)) for line in block(old, "    ", "  ")]
+    whole = written(["<", *there, ">"], end)
+    try:
+        done = replace(
+            whole, written(block(old, sent, "  ")).decode(), written(block(new, sent, "  ")).decode()
+        )
+    except ToolError:
+        return
+    now = done.data.decode().replace("\r\n", "\n").split("\n")
+    back = replace(done.data, "\n".join(now[:-1]), "\n".join(["<", *there, ">"]))
+    assert back.data == whole
+
+
+@given(
+    st.lists(WORD, min_size=2, max_size=6, unique=True),
+    st.data(),
+    st.sampled_from(["case", "inside", "blank", "quote", "end"]),
+)
+def test_nothing_but_white_space_at_the_ends_of_lines_is_looked_past(
+    lines: list[str], draw: st.DataObject, how: str
+) -> None:
+    at = draw.draw(st.integers(0, len(lines) - 1))
+    asked = list(lines)
+    asked[at] = {
+        "case": lines[at].upper(),
+        "inside": lines[at][0] + " " + lines[at][1:],
+        "blank": lines[at] + "\n",
+        "quote": lines[at].replace("'", '"'),
+        "end": lines[at] + ";",
+    }[how]
+    assume(asked != lines and len(lines[at].strip()) > 1)
+    text = written(asked).decode()
+    assume(text not in written(lines).decode())
+    with pytest.raises(ToolError, match="does not occur"):
+        replace(written(lines), text, "new\n")
+
+
+# --- what stays and what comes ---------------------------------------------------------------------------------------
+
+FEW = st.lists(st.sampled_from("abcdef"), max_size=14)
+
+
+@given(FEW, FEW)
+def test_the_steps_from_one_text_to_another_keep_lines_in_order_and_give_the_other(
+    old: list[str], new: list[str]
+) -> None:
+    told = steps(old, new, Work())
+    kept = [step for step in told if isinstance(step, int)]
+    assert kept == sorted(set(kept))
+    assert [old[step] if isinstance(step, int) else step for step in told] == new
+
+
+def test_comparing_long_texts_of_few_different_lines_stops_at_its_limit() -> None:
+    work = Work()
+    old, new = ["ab"[i % 2] for i in range(5000)], ["abc"[i % 3] for i in range(5000)]
+    told = steps(old, new, work)
+    assert work.gave_up
+    assert [old[step] if isinstance(step, int) else step for step in told] == new
+
+
+def test_an_edit_too_long_to_compare_is_refused_where_it_was_found_only_apart_from_white_space() -> None:
+    old = [f"{'ab'[i % 2]}" for i in range(500)]
+    new = "\n".join("abc"[i % 3] for i in range(500)) + "\n"
+    with pytest.raises(ToolError, match="too long for that"):
+        replace(written([line + " " for line in old]), written(old).decode(), new)
