@@ -69,7 +69,8 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What came of it: edits, or an answer in words (and then no edits). `base` is the commit that it was made from."""
+    """What came of it: edits, or an answer in words (and then no edits), which may be a question (`asks`). `base` is the
+    commit that it was made from."""
 
     root: Path
     base: str
@@ -78,6 +79,7 @@ class Made:
     summary: str = ""
     checked_how: str = ""
     answer: str | None = None
+    asks: bool = False
     checks: ChecksReport | None = None
     concerns: tuple[str, ...] = ()
     added_lines: int = 0
@@ -257,7 +259,7 @@ class _Teller:
 
 def _made(found: GitFolder, made: Change | Patch) -> Made:
     if isinstance(made, Patch):
-        return Made(found.root, found.head, answer=made.answer or "")
+        return Made(found.root, found.head, answer=made.answer or "", asks=made.asks)
     return Made(
         found.root,
         found.head,

@@ -102,6 +102,7 @@ def document(made: Made, spent: Spending) -> dict[str, object]:
     return {
         "outcome": "patch" if made.answer is None else "answer",
         "answer": made.answer,
+        "asks": made.asks,
         "title": made.title,
         "summary": made.summary,
         "checked_how": made.checked_how,

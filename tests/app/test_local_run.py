@@ -228,6 +228,12 @@ async def test_a_folder_inside_the_repository_stands_for_all_of_it(
 async def test_an_answer_changes_nothing(read: settings.Settings, folder: Path) -> None:
     made = await run(read, folder, playbook(answer="Which people do you mean?"))
     assert (made.answer, made.edits, made.patch) == ("Which people do you mean?", (), b"")
+    assert not made.asks
+    asks = {"tool": "answer", "arguments": {"text": "Which people do you mean?", "kind": "question"}}
+    played = Playbook.model_validate({"scenarios": [{"name": "asks", "turns": [{"calls": [asks]}]}]})
+    made = await run(read, folder, played)
+    assert made.asks
+    assert local_said.document(made, Tally().spending)["outcome"] == "answer"
 
 
 async def test_instructions_and_rules_are_those_of_head(read: settings.Settings, folder: Path) -> None:
