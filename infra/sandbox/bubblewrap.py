@@ -176,11 +176,14 @@ class BubblewrapSandbox:
                 flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
                 processes = os.open(f"/proc/{pid}/root/proc", flags)
                 undo.callback(os.close, processes)
-                disk = os.open(f"/proc/{pid}/root{FOLDER}", flags)
+                disks = []
+                for folder in (FOLDER, *_SMALL_FOLDERS):
+                    disks.append(os.open(f"/proc/{pid}/root{folder}", flags))
+                    undo.callback(os.close, disks[-1])
             except (OSError, ValueError, KeyError) as error:
                 raise _unusable("a sandbox cannot be looked into where MagiCode runs") from error
             undo.pop_all()
-        return Held(process, first, Watch(processes, disk, limits), uid, environ)
+        return Held(process, first, Watch(processes, disks, limits), uid, environ)
 
     def _arguments(self, limits: RoomLimits, letters: ExitStack) -> tuple[list[str], list[int]]:
         """bwrap's own, in the order in which it carries them out, and the descriptors that they name (bwrap(1))."""

@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from app.nouns import RoomLimits
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _FULL = 1 << 16
+_MACHINE = Path("/proc/meminfo")
+_SPARE_BYTES = 512 << 20
+_SPARE_PART = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +33,18 @@ class Use:
 
 
 class Watch:
-    """`processes` is the room's own /proc and `disk` its folder, as open descriptors, which are closed with this: a number
-    of a process may be another's by the time that it is looked at, and these cannot. Threads may share it.
+    """`processes` is the room's own /proc, `disks` its folder and the smaller ones that can be written, as open
+    descriptors, which are closed with this: a number of a process may be another's by the time that it is looked at, and
+    these cannot. Threads may share it. `machine` is the kernel's account of the machine's own memory.
     """
 
-    def __init__(self, processes: int, disk: int, limits: RoomLimits) -> None:
+    def __init__(
+        self, processes: int, disks: Sequence[int], limits: RoomLimits, machine: Path = _MACHINE
+    ) -> None:
         self._processes = processes
-        self._disk = disk
+        self._disks = tuple(disks)
         self._limits = limits
+        self._machine = machine
         self._closed = False
         self._turn = threading.Lock()
 
@@ -43,8 +52,8 @@ class Watch:
         with self._turn:
             if not self._closed:
                 self._closed = True
-                os.close(self._processes)
-                os.close(self._disk)
+                for number in (self._processes, *self._disks):
+                    os.close(number)
 
     def passed(self) -> str | None:
         """`memory`, `processes` or `disk`, or None. Blocking, some milliseconds."""
@@ -67,7 +76,7 @@ class Watch:
         use = self._use()
         if use.tasks > self._limits.processes:
             return "processes"
-        if use.memory_bytes > self._limits.memory_bytes:
+        if use.memory_bytes > self._limits.memory_bytes or self._scarce():
             return "memory"
         if use.free_bytes < _FULL or use.files > self._limits.files:
             return "disk"
@@ -80,13 +89,25 @@ class Watch:
         if memory > self._limits.memory_bytes:
             # What processes share was counted once for each; the exact answer costs more and is asked for only here.
             memory = sum(self._share(number) for number in numbers)
-        disk = os.fstatvfs(self._disk)
+        disks = [os.fstatvfs(disk) for disk in self._disks]
         return Use(
             memory_bytes=memory,
             tasks=sum(tasks for _, tasks in figures),
-            free_bytes=disk.f_bavail * disk.f_frsize,
-            files=disk.f_files - disk.f_ffree,
+            free_bytes=disks[0].f_bavail * disks[0].f_frsize,
+            files=sum(disk.f_files - disk.f_ffree for disk in disks),
         )
+
+    def _scarce(self) -> bool:
+        """Whether the machine itself runs out: what fills sockets and pipes is the kernel's memory and nobody's process's.
+
+        /proc/meminfo, proc(5); a machine that does not tell is not scarce.
+        """
+        try:
+            lines = self._machine.read_text("ascii").splitlines()
+            told = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)}
+            return told["MemAvailable"] * 1024 < min(_SPARE_BYTES, told["MemTotal"] * 1024 // _SPARE_PART)
+        except (OSError, ValueError, KeyError, IndexError):
+            return False
 
     def _names(self) -> list[str]:
         try:

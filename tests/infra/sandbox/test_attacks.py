@@ -412,6 +412,11 @@ async def test_too_many_files_end_the_command(room: Room) -> None:
     assert finished.ended == "disk"
 
 
+async def test_too_many_files_in_a_small_folder_end_the_command_too(room: Room) -> None:
+    finished = await room.run("i=0; while :; do i=$((i+1)); mkdir /tmp/f$i /dev/shm/f$i; done", seconds=30)
+    assert finished.ended == "disk"
+
+
 async def test_endless_output_is_ended_and_its_ends_are_kept(room: Room, kit: Kit) -> None:
     finished = await room.run("echo first; yes", seconds=20)
     assert finished.ended == "output"
