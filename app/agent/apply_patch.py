@@ -16,7 +16,8 @@ from itertools import pairwise
 from app.agent import nearest
 from app.agent.draft import NEW_FILE_MODE, Draft
 from app.agent.edits import Page, Splice, ToolError, say, shifted, the_one
-from app.agent.matching import BLANK, Found, Place, Reading, Step, Tolerance, compose, find, indent
+from app.agent.matching import BLANK, Found, Place, Reading, Tolerance, find, indent
+from app.agent.rewriting import Step, compose
 
 _BEGIN, _END, _EOF = "*** Begin Patch", "*** End Patch", "*** End of File"
 _ADD, _DELETE, _UPDATE, _MOVE = "*** Add File:", "*** Delete File:", "*** Update File:", "*** Move to:"

@@ -11,22 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.agent import nearest
-from app.agent.matching import (
-    BLANK,
-    Found,
-    Line,
-    Place,
-    Reading,
-    Shift,
-    Step,
-    Tolerance,
-    Work,
-    compose,
-    find,
-    indent,
-    indents,
-    steps,
-)
+from app.agent.matching import BLANK, Found, Place, Reading, Shift, Tolerance, find, indent, indents
+from app.agent.rewriting import Line, Step, Work, compose, steps
 
 BOM = b"\xef\xbb\xbf"
 _SNIFF = 8000  # how far git looks for a NUL: https://github.com/git/git/blob/master/xdiff-interface.c

@@ -7,7 +7,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from app.agent.edits import Replaced, ToolError, decode, replace
-from app.agent.matching import Tolerance, Work, steps
+from app.agent.matching import Tolerance
+from app.agent.rewriting import Work, steps
 
 LINE = st.text(st.characters(codec="utf-8", exclude_characters="\r\n\0"), max_size=12)
 LINES = st.lists(LINE, min_size=1, max_size=12)
