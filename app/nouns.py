@@ -413,8 +413,8 @@ class CheckRun:
 
 @dataclass(frozen=True, slots=True)
 class ChecksReport:
-    """What plain code knows about the repository's own checks. Where none was run, `not_run` says why in a sentence
-    part that follows "because"."""
+    """What plain code knows about the repository's own checks. Where none was run, or not all were, `not_run` says why in a
+    sentence part that follows "because"."""
 
     runs: tuple[CheckRun, ...] = ()
     not_run: str | None = None
