@@ -37,6 +37,7 @@ from app.ports import Model, Room, Sandbox
 from app.pulls.wording import Stage
 from app.repofile import DEFAULT, PATH, RepoFile, parse
 from app.settings import Settings
+from app.workspace.tree import REGULAR
 from embeddings.embed import Encoder
 from infra.git_folder import CommittedTree, GitFolder, committed, find
 from infra.models.choose import OpenModels, default_spec, specs
@@ -158,11 +159,15 @@ async def run(
 
 
 def _repofile(tree: CommittedTree) -> RepoFile:
-    """HEAD's. Raises SwitchedOffError, and UserError for a file that cannot be read."""
+    """HEAD's. Raises SwitchedOffError, and UserError for a file that cannot be read: what it forbids is not known then."""
+    entry = tree.entry(PATH)
     try:
-        repofile = parse(tree.read(PATH))
+        repofile = parse(tree.read(PATH)) if entry is not None and entry.mode in REGULAR else DEFAULT
     except KeyError:
-        repofile = DEFAULT
+        raise UserError(
+            f"`{PATH}` is in the commit, and its content is not on this machine. Fetch it and ask again.",
+            reason="repofile_unreadable",
+        ) from None
     if not repofile.enabled:
         raise SwitchedOffError
     return repofile

@@ -279,6 +279,10 @@ def test_a_line_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     file.write_text('{"id": "a"}\n')
     with pytest.raises(agent.UnreadableError, match="line 1: repo_dir"):
         read_instances(file)
+    whole = {"id": "a", "repo_dir": ".", "base_commit": "0", "request": "x", "test_command": "true"}
+    file.write_text(f"{json.dumps(whole)}\n\n{json.dumps(whole)}\n")
+    with pytest.raises(agent.UnreadableError, match="line 3: the id a"):
+        read_instances(file)
 
 
 @pytest.mark.long
@@ -320,7 +324,12 @@ def test_wrong_use_is_2(tmp_path: Path) -> None:
     file.write_text("{\n")
     assert agent.main([str(file)]) == 2
     assert agent.main([str(tmp_path / "nowhere")]) == 2
-    for given in (["--no-such-option"], [str(file), "--resume"]):
+    (tmp_path / "results").write_text("{}")
+    for given in (
+        ["--no-such-option"],
+        [str(file), "--resume"],
+        [str(file), "--results", str(tmp_path / "results")],
+    ):
         with pytest.raises(SystemExit) as ended:
             agent.main(given)
         assert ended.value.code == 2

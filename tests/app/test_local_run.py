@@ -266,6 +266,16 @@ async def test_a_repository_that_is_switched_off_is_left_alone(read: settings.Se
         await run(read, folder, ALL_KINDS)
 
 
+async def test_rules_that_are_not_here_are_not_taken_for_none(read: settings.Settings, folder: Path) -> None:
+    (folder / ".github").mkdir()
+    (folder / ".github" / "magicode.yml").write_text("enabled: false\n")
+    commit(folder)
+    sha = git(folder, "rev-parse", "HEAD:.github/magicode.yml").strip()
+    (folder / ".git" / "objects" / sha[:2] / sha[2:]).unlink()
+    with pytest.raises(UserError, match="not on this machine"):
+        await run(read, folder, ALL_KINDS)
+
+
 async def test_the_repositorys_guards_hold_here_too(read: settings.Settings, folder: Path) -> None:
     for path in (".git/hooks/post-commit", ".github/workflows/ci.yml", "../outside"):
         with pytest.raises(RefusedError):

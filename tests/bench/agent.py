@@ -87,7 +87,7 @@ class UnreadableError(Exception):
 
 def read_instances(file: Path) -> list[Instance]:
     """Raises UnreadableError that names the line."""
-    instances = []
+    instances: list[Instance] = []
     for number, line in enumerate(_lines(file), 1):
         if not line.strip():
             continue
@@ -96,6 +96,8 @@ def read_instances(file: Path) -> list[Instance]:
         except ValidationError as error:
             wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'line'}: {e['msg']}" for e in error.errors())
             raise UnreadableError(f"{file}, line {number}: {wrong}") from None
+        if any(one.id == other.id for other in instances):
+            raise UnreadableError(f"{file}, line {number}: the id {one.id} is there already")
         instances.append(one.model_copy(update={"repo_dir": file.parent / one.repo_dir}))
     return instances
 
@@ -336,11 +338,13 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     read = parser.parse_args(given)
     if read.resume and read.results is None:
         parser.error("--resume needs --results")
+    if read.results is not None and read.results.exists() and not read.resume:
+        parser.error(f"{read.results} is there already: --resume goes on with it")
     return read
 
 
 def main(given: Sequence[str] | None = None) -> int:
-    """0 when all instances were played, whatever came of them; 2 for wrong use."""
+    """0 when all instances were played, whatever came of them; 2 for wrong use, 130 when it was stopped."""
     arguments = _arguments(given)
     try:
         instances = read_instances(arguments.file)[: arguments.limit]
@@ -349,6 +353,9 @@ def main(given: Sequence[str] | None = None) -> int:
     except (UnreadableError, ValidationError, MagicodeError, settings.UnknownSettingError) as error:
         _tell(f"agent.py: {error}")
         return 2
+    except KeyboardInterrupt:
+        _tell("Stopped. What was played is told above, or in --results, where --resume goes on.")
+        return 130
     print(table(results), file=sys.stdout if arguments.results else sys.stderr)
     return 0
 
@@ -361,8 +368,8 @@ async def _main(
     known = [one for one in done if one.get("id") in wanted]
     if arguments.results is None:
         return await play_all(bench, instances, known, sys.stdout)
-    whole = not arguments.resume or not arguments.results.exists() or _ends_whole(arguments.results)
-    with arguments.results.open("a" if arguments.resume else "w", encoding="utf-8") as out:
+    whole = not arguments.results.exists() or _ends_whole(arguments.results)
+    with arguments.results.open("a", encoding="utf-8") as out:
         out.write("" if whole else "\n")
         return await play_all(bench, instances, known, out)
 
