@@ -297,6 +297,8 @@ async def _why(process: asyncio.subprocess.Process) -> DefectError:
     said = (await process.stderr.read()).decode("utf-8", "replace").strip()
     await process.wait()
     log.warning("bubblewrap made no room", extra={"said": said[:500]})
+    if "Unknown option" in said:
+        return _unusable("bubblewrap is older than 0.8 where MagiCode runs")
     if "namespace" in said or "uid map" in said or "NEWUSER" in said:
         return _unusable("the machine that MagiCode runs on lets it make no user namespaces")
     return _unusable("bubblewrap does not work where MagiCode runs")

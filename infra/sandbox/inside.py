@@ -172,17 +172,29 @@ def _lay(plan: dict[str, Any]) -> int:
     os.umask(0o022)
     try:
         for folder in plan["empty"]:
-            os.chdir(folder)
+            _restore(folder)
             _clear(b"", {}, set(), set())
-        os.chdir(plan["folder"])
+        _restore(plan["folder"])
         files = {os.fsencode(path): mode for path, mode in plan["files"]}
         _clear(b"", files, _parents(files), {os.fsencode(path) for path in plan["keep"]})
         with os.fdopen(0, "rb") as source:
             for path, mode in files.items():
                 _place(source, path, mode)
+    except RecursionError:
+        return 1  # folders nested deeper than anything is deep
     except OSError as error:
         return FULL if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else 1
     return 0
+
+
+def _restore(folder: str) -> None:
+    """Makes it a folder that can be written, whatever commands have put in its place, and enters it."""
+    with suppress(FileNotFoundError):
+        if not stat.S_ISDIR(os.lstat(folder).st_mode):
+            os.unlink(folder)
+    os.makedirs(folder, exist_ok=True)
+    os.chmod(folder, 0o755)  # noqa: S103 - the room's one user is all that can see it
+    os.chdir(folder)
 
 
 def _parents(files: dict[bytes, int]) -> set[bytes]:
@@ -278,5 +290,5 @@ def _listen(plan: dict[str, Any]) -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except (OSError, _Stopped):
+    except (OSError, RecursionError, _Stopped):
         sys.exit(1)  # silently: standard output and error are the command's

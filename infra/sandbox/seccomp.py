@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import platform
-import socket
 import struct
 from dataclasses import dataclass
 
@@ -45,7 +44,8 @@ MACHINES = {
         (*_COMMON, 194, 196, 186, 40, 39, 41, 224, 217, 218, 219, 97, 241, 268, 279, 280, 282),
     ),
 }
-_FAMILIES = (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK)
+# AF_UNIX, AF_INET, AF_INET6 and AF_NETLINK, by Linux's numbers (linux/socket.h): other systems import this too.
+_FAMILIES = (1, 2, 10, 16)
 
 _LOAD, _JUMP_EQUAL, _JUMP_AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
 _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000

@@ -461,6 +461,41 @@ async def test_a_link_cannot_turn_what_is_laid_into_what_was_kept(room: Room) ->
     assert finished.output == "./a/x.py\n"
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "rm -rf /room/* || true",
+        "cd /; rm -rf /room/tree /room/temporary; ln -s /usr /room/tree; ln -s /etc /room/temporary",
+        "mv /room/tree /room/other; touch /room/tree",
+        "chmod 000 /room/tree /room/temporary /tmp /dev/shm",
+        "mkdir a; chmod 000 a; chattr +i a 2>/dev/null; mkfifo fifo; mknod sock p || true",
+    ],
+)
+async def test_the_tree_is_laid_again_whatever_became_of_its_folder(room: Room, command: str) -> None:
+    await room.lay({"a/b": "100644"}, lambda _path: b"first\n")
+    await room.run(command, seconds=5)
+    await room.lay({"a/b": "100644"}, lambda _path: b"again\n")
+    finished = await room.run("cat a/b; find . ! -type d; pwd; ls -ld /usr/bin | cut -c1-4", seconds=5)
+    assert finished.output == "again\n./a/b\n/room/tree\ndrwx\n"
+
+
+async def test_folders_too_deep_to_clear_end_the_room_and_nothing_else(
+    sandbox: BubblewrapSandbox, kit: Kit
+) -> None:
+    async with sandbox.open(kit.SMALL) as room:
+        await kit.attack(
+            room,
+            """
+            import os
+            for _ in range(1500):
+                os.mkdir("d" * 3)
+                os.chdir("d" * 3)
+            """,
+        )
+        with pytest.raises(DefectError):
+            await room.lay({"a": "100644"}, lambda _path: b"")
+
+
 async def test_system_files_cannot_be_linked_changed_or_covered(room: Room, kit: Kit) -> None:
     finished = await kit.attack(
         room,
@@ -834,6 +869,7 @@ async def test_a_machine_without_bubblewrap_says_so() -> None:
             "lets it make no user namespaces",
         ),
         ("bwrap: setting up uid map: Permission denied", "lets it make no user namespaces"),
+        ("bwrap: Unknown option --disable-userns", "older than 0.8"),
         ("bwrap: Cannot mount proc on /newroot/proc: Operation not permitted", "bubblewrap does not work"),
     ],
 )
