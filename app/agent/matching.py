@@ -36,87 +36,16 @@ class Indents(StrEnum):
     TOKEN = "token"  # it is part of the text  # noqa: S105
 
 
-_STYLE = frozenset(
-    [
-        "c",
-        "cc",
-        "cpp",
-        "cxx",
-        "h",
-        "hh",
-        "hpp",
-        "hxx",
-        "m",
-        "mm",
-        "java",
-        "js",
-        "jsx",
-        "mjs",
-        "cjs",
-        "ts",
-        "tsx",
-        "mts",
-        "cts",
-        "cs",
-        "go",
-        "rs",
-        "php",
-        "swift",
-        "kt",
-        "kts",
-        "groovy",
-        "gradle",
-        "dart",
-        "css",
-        "scss",
-        "less",
-        "json",
-        "jsonc",
-        "json5",
-        "sql",
-        "lua",
-        "rb",
-        "pl",
-        "pm",
-        "r",
-        "jl",
-        "ex",
-        "exs",
-        "erl",
-        "proto",
-        "tf",
-        "hcl",
-        "zig",
-        "d",
-        "v",
-        "sv",
-        "vhd",
-        "vhdl",
-        "sol",
-        "graphql",
-        "glsl",
-    ]
-)
-_TOKEN = frozenset(
-    [
-        "mk",
-        "mak",
-        "diff",
-        "patch",
-        "rej",
-        "tsv",
-        "tab",
-        "f",
-        "for",
-        "f77",
-        "ftn",
-        "cob",
-        "cbl",
-        "cpy",
-        "ws",
-        "snap",
-    ]
-)
+_STYLE = frozenset([
+    "c", "cc", "cpp", "cxx", "h", "hh", "hpp", "hxx", "m", "mm", "java", "js", "jsx", "mjs", "cjs", "ts",
+    "tsx", "mts", "cts", "cs", "go", "rs", "php", "swift", "kt", "kts", "groovy", "gradle", "dart", "css",
+    "scss", "less", "json", "jsonc", "json5", "sql", "lua", "rb", "pl", "pm", "r", "jl", "ex", "exs",
+    "erl", "proto", "tf", "hcl", "zig", "d", "v", "sv", "vhd", "vhdl", "sol", "graphql", "glsl",
+])  # fmt: skip
+_TOKEN = frozenset([
+    "mk", "mak", "diff", "patch", "rej", "tsv", "tab", "f", "for", "f77", "ftn", "cob", "cbl", "cpy",
+    "ws", "snap",
+])  # fmt: skip
 _TOKEN_NAMES = frozenset({"makefile", "gnumakefile", "bsdmakefile"})
 
 

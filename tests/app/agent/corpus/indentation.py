@@ -223,6 +223,16 @@ CASES = (
         INDENT,
     ),
     edit(
+        "one line in tabs, sent as four spaces, says how wide a tab is when it stands at no other depth",
+        "go",
+        "a.go",
+        "func f() {\n\treturn a\n}\n",
+        "    return a\n",
+        "    if b {\n        return a\n    }\n",
+        "func f() {\n\tif b {\n\t\treturn a\n\t}\n}\n",
+        INDENT,
+    ),
+    edit(
         "C's tabs of eight",
         "c",
         "a.c",
