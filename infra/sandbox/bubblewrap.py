@@ -53,6 +53,7 @@ _PUBLIC_ETC = (
     "/etc/protocols",
     "/etc/services",
 )
+_JAVA = "java-*-openjdk"  # Debian's runtimes link their settings there, and do not start without
 _OUR_ETC = {
     "/etc/passwd": f"root:x:0:0:root:/root:/usr/sbin/nologin\ncheck:x:{_INNER_USER}:{_INNER_USER}::{HOME}:/bin/sh\n"
     "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
@@ -200,7 +201,7 @@ class BubblewrapSandbox:
             _INNER_USER,
         ]
         rights += ["--hostname", "sandbox", "--clearenv", "--setenv", "PATH", "/usr/bin:/bin"]
-        seen = [*_system(), *_bound(_PUBLIC_ETC)]
+        seen = [*_system(), *_bound(_PUBLIC_ETC), *_bound(map(str, sorted(Path("/etc").glob(_JAVA))))]
         own = ["--proc", "/proc", "--dev", "/dev"]
         for folder in _SMALL_FOLDERS:
             own += ["--size", str(min(_SMALL_BYTES, limits.disk_bytes)), "--perms", "1777", "--tmpfs", folder]

@@ -370,3 +370,30 @@ async def test_what_was_installed_in_the_tree_stays_and_what_checks_leave_goes(
         await room.lay({"src/a.py": "100644"}, lambda path: path.encode())
         left = await room.run("find . -type f | sort; cat src/a.py", seconds=5)
     assert left.output.split() == ["./node_modules/x/y/z", "./src/a.py", "./src/build/o", "./top", "src/a.py"]
+
+
+async def test_the_way_out_shows_a_command_nothing_else(
+    sandbox: BubblewrapSandbox, kit: Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While dependencies are installed there is a proxy, and no secret, no resolver, no other host."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://user:planted@proxy.example:1")
+    monkeypatch.setenv("GITHUB_TOKEN", "planted")
+    async with sandbox.open(kit.SMALL) as room:
+        finished = await kit.attack(
+            room,
+            """
+            import os, socket
+            print(sorted(value for value in os.environ.values() if "planted" in value))
+            for host, port in (("169.254.169.254", 80), ("1.1.1.1", 443)):
+                try:
+                    print("REACHED", socket.create_connection((host, port), timeout=2))
+                except OSError as error:
+                    print(error.errno)
+            for asked in ("169.254.169.254:80", "localhost:22", "127.0.0.1:443", "github.com:443", "pypi.org:80"):
+                with socket.create_connection(("127.0.0.1", 3128), timeout=5) as s:
+                    s.sendall(f"CONNECT {asked} HTTP/1.1\\r\\n\\r\\n".encode())
+                    print(s.recv(12).decode())
+            """,
+            indexes=True,
+        )
+    assert finished.output.splitlines() == ["[]", "101", "101", *["HTTP/1.1 403"] * 5]
