@@ -210,7 +210,7 @@ async def _desk(scene: Scene, asked: Asked, workspace: SnapshotWorkspace) -> Des
         await states.charge(house.store, run, spending)
         await scene.record(
             Action.MODEL_CALLED,
-            provider=model.provider,
+            provider=answer.turn.maker.partition(":")[0] or model.provider,
             model=answer.model,
             input_tokens=usage.input_tokens,
             cached_tokens=usage.cached_tokens,

@@ -204,6 +204,12 @@ def _is_ours(pull: PullRequest, repository_id: int) -> bool:
     return is_ours(pull.head_ref) and pull.head_repository_id == repository_id
 
 
+async def rules_of(reader: RepositoryReader) -> RepoFile:
+    """The repository's file on its default branch. Raises UserError where it cannot be read or switches us off."""
+    tip = await _tip(reader, (await reader.repository()).default_branch)
+    return await _repofile(reader, await reader.tree(tip.sha))
+
+
 async def _repofile(reader: RepositoryReader, tree: Tree) -> RepoFile:
     entry = next((one for one in tree.entries if one.path == PATH and one.mode in ("100644", "100755")), None)
     repofile = parse(await reader.blob(entry.sha)) if entry else DEFAULT

@@ -61,7 +61,9 @@ class Scene:
         """Says where the run is, and measures how long it is there."""
         started = self.house.monotonic()
         await self.fence()
-        status = await self.conversation.say(wording.working(self.conversation.key, stage))
+        status = await self.conversation.say(
+            wording.working(self.conversation.key, stage, verb=self.origin.verb)
+        )
         if status is not None and status != self.run.status_comment_id:
             self.run = await states.note(self.house.store, self.run, status_comment_id=status)
         try:

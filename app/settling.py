@@ -10,7 +10,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 from app.ending import AS_DRAFT, ready, say
-from app.errors import RefusedError
+from app.errors import RefusedError, UserError
 from app.house import House
 from app.jobs import states
 from app.jobs.freeze import keyed_hash
@@ -18,6 +18,7 @@ from app.jobs.tasks import Task, lock_of
 from app.nouns import MEND, Action, Outcome, PullRequest, Run, RunState
 from app.pulls import wording
 from app.pulls.publish import PERMISSIONS, require_ours
+from app.reading import rules_of
 from app.scene import Scene, open_scene
 
 OVER = frozenset({"merged", "closed_unmerged"})
@@ -85,7 +86,7 @@ async def _checked(scene: Scene, pull: PullRequest) -> None:
     checks = await scene.reader.checks(pull.head_sha)
     if checks.pending or not checks.total:
         return
-    if checks.failed and await _is_being_mended(scene, pull):
+    if checks.failed and await _wants_mending(scene) and await _is_being_mended(scene, pull):
         return
     if not pull.draft or scene.run.reason != AS_DRAFT:
         return
@@ -94,6 +95,13 @@ async def _checked(scene: Scene, pull: PullRequest) -> None:
     await scene.record(Action.PULL_REQUEST_UPDATED, number=pull.number, ready=True)
     await say(scene, ready(pull.number, pull.head_sha, wording.checks_ended(checks)))
     await _note(scene, RunState.OPENED.value)
+
+
+async def _wants_mending(scene: Scene) -> bool:
+    try:
+        return (await rules_of(scene.reader)).mend
+    except UserError:  # a file that cannot be read allows nothing
+        return False
 
 
 async def _note(scene: Scene, reason: str) -> None:

@@ -238,9 +238,11 @@ class _Publisher:
         )
 
     async def _ready(self, pull: PullRequest, sha: str) -> PullRequest:
-        """Ready for review when no check is pending. A draft that GitHub will not let us mark stays one."""
+        """Ready for review when no check is pending or failed: what failed may be ours to mend first. A draft that GitHub will
+        not let us mark stays one."""
         await self.sleep(self.settings.ready_after_seconds)
-        if (await self.reader.checks(sha)).pending:
+        checks = await self.reader.checks(sha)
+        if checks.pending or checks.failed:
             return pull
         await self._still_ours()
         try:

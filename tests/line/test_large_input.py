@@ -16,6 +16,7 @@ from app.nouns import Run, RunState
 from infra.encoder import BundledEncoder
 from infra.models.playbook import Playbook, parse
 from tests.line.conftest import Stages
+from tests.line.conversations import approving
 from tests.line.stage import Stage
 
 SDISTS = Path(__file__).parents[2] / ".cache" / "sdists"
@@ -114,7 +115,7 @@ def playbook() -> Playbook:
         }
         for package in PACKAGES
     ]
-    return parse(json.dumps({"scenarios": scenarios}))
+    return parse(json.dumps({"scenarios": [approving(), *scenarios]}))
 
 
 def git(folder: Path, *arguments: str) -> bytes:

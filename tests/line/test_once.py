@@ -141,6 +141,10 @@ WRITES = [
 ]
 
 
+READS = {"/graphql$": 1, "/graphql": 1}
+"""GraphQL is read, too: that many requests come before the first that writes."""
+
+
 @pytest.mark.parametrize(("method", "route"), WRITES)
 @pytest.mark.parametrize("kind", ["drop_after", "status"])
 async def test_a_write_that_fails_or_whose_answer_is_lost_ends_in_one_pull_request(
@@ -148,7 +152,7 @@ async def test_a_write_that_fails_or_whose_answer_is_lost_ends_in_one_pull_reque
 ) -> None:
     number = await ask(idle)
     await idle.settled()
-    await idle.fault(kind=kind, method=method, route=route, status=502)
+    await idle.fault(kind=kind, method=method, route=route, status=502, skip=READS.get(route, 0))
     async with idle.at_work(**SOON):
         (run,) = await idle.ended()
     assert any(one.fault for one in idle.github.world.requests), "the fault was met"
@@ -209,10 +213,11 @@ async def test_a_worker_killed_in_the_middle_of_a_write_is_followed_by_another(
     world = idle.github.world
 
     async def met() -> bool:
-        return any((one.method, one.path[-len(route) :]) == (method, route) for one in world.requests)
+        seen = [one for one in world.requests if (one.method, one.path[-len(route) :]) == (method, route)]
+        return len(seen) > READS.get(route, 0)
 
     # The effect takes place and its answer is lost, so that the process dies knowing nothing of it.
-    await idle.fault(kind="drop_after", method=method, route=f"{route}$")
+    await idle.fault(kind="drop_after", method=method, route=f"{route}$", skip=READS.get(route, 0))
     async with a_worker_process(idle, tmp_path / "other") as process:
         await until(met)
         process.kill()
@@ -240,7 +245,7 @@ async def test_what_is_on_our_branch_already_is_told_as_it_is_and_no_model_is_as
     async with idle.at_work(**SOON):
         (run,) = await idle.ended()
     assert (run.state, run.attempt) == (RunState.OPENED, 3)
-    assert len(await asked_of_the_model(idle)) == 2, "two turns, once"
+    assert len(await asked_of_the_model(idle)) == 3, "two turns and a second look, once"
     pull = await one_pull_request(idle, head=f"magicode/issue-{number}")
     assert pull["title"] == "Write the note"
     assert "The note was missing." in pull["body"]
@@ -271,7 +276,7 @@ async def test_an_issue_edited_after_the_commit_was_made_does_not_undo_it(idle: 
 async def test_a_pull_request_merged_before_the_worker_could_say_so_is_not_opened_again(idle: Stage) -> None:
     number = await ask(idle)
     await idle.settled()
-    await idle.fault(kind="status", method="POST", route="/graphql$", times=1)
+    await idle.fault(kind="status", method="POST", route="/graphql$", times=1, skip=READS["/graphql$"])
 
     async def opened() -> bool:
         return bool(await idle.pulls())
