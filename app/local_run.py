@@ -33,15 +33,15 @@ from app.nouns import (
     Spending,
     Tree,
 )
-from app.ports import Model, Room, Sandbox
+from app.ports import Model, Room
 from app.pulls.wording import Stage
 from app.repofile import DEFAULT, PATH, RepoFile, parse
 from app.settings import Settings
+from app.wiring import open_sandbox
 from app.workspace.tree import REGULAR
 from embeddings.embed import Encoder
 from infra.git_folder import CommittedTree, GitFolder, committed, find
 from infra.models.choose import OpenModels, default_spec, specs
-from infra.sandbox.bubblewrap import BubblewrapSandbox
 from infra.work_tree import apply
 
 Tell = Callable[[str], None]
@@ -144,7 +144,7 @@ async def run(
             index=await rooms.enter_async_context(folder_index(read, found.root, encoder)),
             model=model or await _model(rooms, read, environ, asked, repofile),
             limits=_limits(read, repofile, asked.up_to),
-            sandbox=BubblewrapSandbox(hidden=[read.data_dir]) if asked.checks else _NoSandbox(),
+            sandbox=open_sandbox(read) if asked.checks else _NoSandbox(),
             record=_untold,
             fence=_unfenced,
             on_call=asks.called,
@@ -217,10 +217,6 @@ def _limits(read: Settings, repofile: RepoFile, up_to: Decimal | None) -> Limits
         dollars=min(cap for cap in caps if cap is not None),
         seconds=float(read.max_seconds),
     )
-
-
-def _sandbox(read: Settings) -> Sandbox | None:
-    return BubblewrapSandbox(hidden=[read.data_dir]) if read.sandbox else None
 
 
 class _NoSandbox:

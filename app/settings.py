@@ -6,10 +6,14 @@ import os
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, field_validator
 
 PREFIX = "MAGICODE_"
+
+Index = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.-]+(:[0-9]{1,5})?$")]
+"""A package index, as `host` or `host:port`."""
 
 
 class UnknownSettingError(ValueError):
@@ -44,6 +48,8 @@ class Settings(BaseModel):
     worker: bool = True
     concurrency: int = 2
     sandbox: bool = True
+    sandbox_tools: tuple[Path, ...] = ()
+    package_indexes: tuple[Index, ...] | None = None
     max_turns: int = 40
     max_tokens: int = 2_000_000
     max_cost_usd: Decimal = Decimal(5)
@@ -52,6 +58,18 @@ class Settings(BaseModel):
     index_seconds: float = 60.0
     write_interval_seconds: float = 1.0
     log_level: str = Field(default="INFO", pattern="(?i)^(debug|info|warning|error|critical)$")
+
+    @field_validator("sandbox_tools", mode="before")
+    @classmethod
+    def _paths(cls, value: object) -> object:
+        return tuple(value.split(os.pathsep)) if isinstance(value, str) else value
+
+    @field_validator("package_indexes", mode="before")
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return tuple(one.strip() for one in value.split(",") if one.strip())
 
 
 def read(environ: Mapping[str, str] | None = None) -> Settings:

@@ -34,6 +34,8 @@ from infra.postgres.migrate import migrate, require_current, require_service_rol
 from infra.postgres.store import PostgresStore
 from infra.qdrant import QdrantPoints
 from infra.sandbox.bubblewrap import BubblewrapSandbox
+from infra.sandbox.indexes import DEFAULT
+from infra.sandbox.indexes import Index as PackageIndex
 from infra.secrets import FileMasterKey
 from webhooks.errors import MissingSecretError
 from webhooks.signature import Secrets
@@ -90,7 +92,7 @@ async def open_house(
                 seconds=float(read.max_seconds),
             ),
             workspace_root=_workspace_root(read),
-            sandbox=BubblewrapSandbox(hidden=[read.data_dir]) if read.sandbox else None,
+            sandbox=open_sandbox(read),
             ready_after_seconds=read.ready_after_seconds,
             index_seconds=read.index_seconds,
             service_url=records.service_url,
@@ -100,6 +102,17 @@ async def open_house(
             new_id=uuid4,
             timed=timed,
         )
+
+
+def open_sandbox(read: Settings) -> BubblewrapSandbox | None:
+    """None where the operator wants no check to be run. An index that the operator names may be a private one."""
+    if not read.sandbox:
+        return None
+    indexes: Sequence[PackageIndex] = DEFAULT
+    if read.package_indexes is not None:
+        parted = (one.partition(":") for one in read.package_indexes)
+        indexes = tuple(PackageIndex(host, int(port or 443), private=True) for host, _, port in parted)
+    return BubblewrapSandbox(indexes=indexes, tools=read.sandbox_tools, hidden=[read.data_dir])
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,11 @@ from typing import Any
 
 import psycopg
 import pytest
+from pydantic import ValidationError
 
 from app import settings
 from app.errors import MagicodeError
-from app.wiring import open_records
+from app.wiring import open_records, open_sandbox
 from infra.embedded.postgres import SERVICE_ROLE, SUPERUSER
 
 
@@ -54,3 +55,25 @@ async def test_a_database_that_is_away_is_said_without_its_password(url: str, tm
         await opened(url, tmp_path)
     assert "PostgreSQL" in refused.value.message
     assert "hunter2" not in refused.value.message
+
+
+# --- the sandbox -----------------------------------------------------------------------------------------------------
+
+
+def test_package_indexes_and_tool_folders_are_read_from_the_environment() -> None:
+    read = settings.read(
+        {
+            "MAGICODE_PACKAGE_INDEXES": "pypi.org, mirror.example:8443",
+            "MAGICODE_SANDBOX_TOOLS": "/opt/a:/opt/b",
+        }
+    )
+    assert read.package_indexes == ("pypi.org", "mirror.example:8443")
+    assert read.sandbox_tools == (Path("/opt/a"), Path("/opt/b"))
+    assert open_sandbox(read) is not None
+    assert open_sandbox(settings.read({"MAGICODE_SANDBOX": "false"})) is None
+
+
+@pytest.mark.parametrize("named", ["https://pypi.org", "pypi.org:port", "a b"])
+def test_a_package_index_that_is_no_host_is_refused(named: str) -> None:
+    with pytest.raises(ValidationError):
+        settings.read({"MAGICODE_PACKAGE_INDEXES": named})
