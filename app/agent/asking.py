@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from app.agent.budget import Budget
-from app.errors import TransientError
+from app.errors import MagicodeError, TransientError
 from app.nouns import ChecksReport, FileEdit, ModelAnswer, ModelRequest
 from app.ports import Fence, Model, RunChecks
 
@@ -28,10 +28,17 @@ class Asking:
     on_call: Callable[[ModelAnswer], Awaitable[None]]
 
     async def ask(self, request: ModelRequest) -> ModelAnswer:
-        """Raises EndedError for a spent budget, and what the model and the fence raise."""
+        """Raises EndedError for a spent budget, and what the model and the fence raise; what was paid for before the model
+        raised is charged all the same."""
         self.budget.check()
         await self.fence()
-        answer = await within(self.budget, self.model.answer(request))
+        try:
+            answer = await within(self.budget, self.model.answer(request))
+        except MagicodeError as error:
+            for paid in error.paid_for:
+                if isinstance(paid, ModelAnswer):
+                    await self.account(paid)
+            raise
         await self.account(answer)
         return answer
 
