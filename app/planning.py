@@ -46,11 +46,15 @@ async def _estimate(scene: Scene, spending: Spending) -> wording.Estimate:
 
 
 async def read_plan(scene: Scene) -> Asked:
-    """The request with the plan that stands in our comment now. Raises UserError (`no_plan`) where there is none."""
+    """The request with the plan that stands in our comment now.
+
+    Raises UserError: `no_plan` where there is none, `plan_done` where an open pull request is made of it.
+    """
     asked = await read_request(scene)
     plan = await _newest(scene)
     if plan is None or plan.status_comment_id is None:
         raise _none()
+    await _require_not_done(scene, asked, plan)
     try:
         comment = await scene.reader.issue_comment(plan.status_comment_id)
     except (MissingError, GoneError):
@@ -68,6 +72,24 @@ async def _newest(scene: Scene) -> Run | None:
     return next((one for one in runs if one.reason == PLANNED), None)
 
 
+async def _require_not_done(scene: Scene, asked: Asked, plan: Run) -> None:
+    """A second `go` on one plan is a slip, or it came too late. Behind an undone change it is not."""
+    pull = asked.target.pull_request
+    if pull is None or asked.target.settled:
+        return
+    run = scene.run
+    async with scene.house.store.transaction(run.installation_id) as transaction:
+        runs = await transaction.runs(repository_id=run.repository_id, about=run.about)
+    for one in runs:  # newest first
+        if one.created_at <= plan.created_at:
+            return
+        done = one.state in (RunState.OPENED, RunState.UPDATED) and one.pull_request == pull.number
+        if done and one.verb == Verb.UNDO:
+            return
+        if done and one.verb in (Verb.GO, Verb.RETRY):
+            raise UserError(wording.plan_done(pull.number), reason="plan_done")
+
+
 def _none() -> UserError:
     return UserError(
         "There is no plan of mine here to go on. Ask for one with `plan`, or for the change with `fix`.",
@@ -77,4 +99,4 @@ def _none() -> UserError:
 
 def plans_first(scene: Scene, asked: Asked) -> bool:
     """Whether the repository's rule is that a plan comes before a change, and this is where one begins."""
-    return asked.repofile.plan_first and scene.origin.verb == Verb.FIX and asked.target.pull_request is None
+    return asked.repofile.plan_first and scene.origin.verb != Verb.GO and asked.target.pull_request is None

@@ -236,6 +236,13 @@ def plan_in(body: str, run_id: UUID) -> str | None:
     return (text.strip() or None) if begin and end else None
 
 
+def plan_done(number: int) -> Ours:
+    """To a `go` on a plan that an open pull request was made of."""
+    return Ours(
+        f"The plan that stands here was worked on already: #{number}. I did not begin it a second time."
+    )
+
+
 def question(text: str) -> Outcome:
     """The model needs to know one thing before it can begin."""
     step = "answer it in a comment that mentions me, and I begin."
@@ -573,6 +580,7 @@ _NEXT: Final = (
         "take it back by hand, or say in a comment that mentions me what should be different.",
     ),
     ("no_plan", "ask for a plan with `plan`, or for the change with `fix`."),
+    ("plan_done", "say in a comment that mentions me what should be different, or ask for a new `plan`."),
     ("assigned", "one of them asks, or you assign yourself or me too, and ask again."),
     ("already_fixed", "review that one; if it does not solve this, unlink or close it and ask again."),
     ("opted_out", "take the label off if it no longer holds, and ask again."),
