@@ -84,7 +84,7 @@ async def fix(scene: Scene, read: Callable[[Scene], Awaitable[Asked]] = read_req
     async with scene.at(Stage.PUBLISHING):
         scene.replies = change.replies
         publication = await _publish(scene, asked, change)
-    return scene.told(publication) if scene.told else _published(publication, asked.repofile)
+    return scene.told(publication) if scene.told else _published(publication, asked.repofile, change)
 
 
 async def plan(scene: Scene) -> Outcome:
@@ -107,7 +107,7 @@ async def undo(scene: Scene) -> Outcome:
         asked = await read_request(scene)
         pull = asked.target.pull_request
         if pull is None:
-            raise UserError(wording.why("nothing_to_undo")[0], reason="nothing_to_undo")
+            raise UserError(wording.why("no_pull_request")[0], reason="no_pull_request")
         head = await scene.house.ledger.head(scene.run.installation_id)
     await states.note(scene.house.store, scene.run, branch=pull.head_ref)
     async with scene.at(Stage.PUBLISHING), scene.writer("undo", PERMISSIONS) as writer:
@@ -295,12 +295,13 @@ async def _publish(scene: Scene, asked: Asked, change: Change) -> Publication:
         )
 
 
-def _published(publication: Publication, repofile: RepoFile) -> Outcome:
+def _published(publication: Publication, repofile: RepoFile, change: Change) -> Outcome:
     state = RunState.OPENED if publication.created else RunState.UPDATED
     draft = publication.pull_request.draft
     waits = draft and publication.created and not repofile.draft
     said = "It is ready for review."
     if draft:
         said = "It is a draft until its checks end." if waits else "It is a draft."
+    said += wording.left_open(change)
     told = ready(publication.pull_request.number, publication.commit_sha, said)
     return replace(told, state=state, reason=AS_DRAFT if waits else state.value)

@@ -72,7 +72,7 @@ def report(made: Made) -> str:
     parts.append("\n".join([changed, *_checks(made.checks)]))
     if made.concerns:
         found = "\n".join(f"- {visible(one)}" for one in made.concerns)
-        parts.append(f"A second look found, and nobody mended:\n{found}")
+        parts.append(f"Left open:\n{found}")
     return "\n\n".join(parts)
 
 

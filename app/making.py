@@ -18,14 +18,16 @@ from app.agent import instructions
 from app.agent.budget import EndedError, Limits
 from app.agent.loop import Author, Material, Mode
 from app.agent.second_look import look_again
+from app.agent.weakened import weakened_tests
 from app.change.check import verify
 from app.change.checks import open_checks
 from app.change.policy import Policy
-from app.errors import RefusedError
+from app.errors import RefusedError, TransientError
 from app.nouns import (
     Action,
     Change,
     ChecksReport,
+    FileEdit,
     ModelAnswer,
     Patch,
     Request,
@@ -141,6 +143,9 @@ async def _mended(desk: Desk, author: Author, first: _Examined, checks: RunCheck
     except RefusedError:
         # A spent budget, or a second patch that the guards refuse: the first has passed them.
         pass
+    except TransientError as error:
+        if not _of_the_model(error):
+            raise
     return replace(first.change, spending=author.spending)
 
 
@@ -212,21 +217,26 @@ async def _checks(desk: Desk, mode: Mode) -> AsyncIterator[RunChecks | None]:
         yield None
         return
     async with open_checks(desk.workspace, repofile=desk.repofile, sandbox=desk.sandbox) as checks:
-        yield None if await desk.sandbox.why_not() or desk.repofile.checks == () else checks
+        nothing = await desk.sandbox.why_not() or desk.repofile.checks == ()
+        yield None if nothing else _written_down(desk, checks)
 
 
-async def _report(desk: Desk, checks: RunChecks | None, change: Change) -> ChecksReport:
-    if checks is not None:
-        return await desk.waiting(checks(change.edits))
-    if desk.repofile.checks == ():
-        return ChecksReport(not_run=f"`{PATH}` switches them off")
-    why = "there is no sandbox here" if desk.sandbox is None else await desk.sandbox.why_not()
-    return ChecksReport(not_run=why)
+def _written_down(desk: Desk, checks: RunChecks) -> RunChecks:
+    """The same checks, each of whose runs is in the action log; an answer that was known already is no run."""
+    last: ChecksReport | None = None
+
+    async def run(edits: Sequence[FileEdit]) -> ChecksReport:
+        nonlocal last
+        report = await checks(edits)
+        if report is not last:
+            await _write_down(desk, report)
+        last = report
+        return report
+
+    return run
 
 
-async def _examine(desk: Desk, author: Author, change: Change, checks: RunChecks | None) -> _Examined:
-    """What the repository's own checks and a second look say about the change."""
-    report = await _report(desk, checks, change)
+async def _write_down(desk: Desk, report: ChecksReport) -> None:
     await desk.record(
         Action.CHECKS_RUN,
         commands=len(report.runs),
@@ -234,14 +244,49 @@ async def _examine(desk: Desk, author: Author, change: Change, checks: RunChecks
         failed_before=sum(bool(one.failed_before) for one in report.runs),
         seconds=round(sum(one.seconds for one in report.runs), 1),
     )
-    concerns = await _second_look(desk, author, change, report) if desk.repofile.second_look else ()
+
+
+async def _report(desk: Desk, checks: RunChecks | None, change: Change) -> ChecksReport:
+    if checks is not None:
+        return await desk.waiting(checks(change.edits))
+    if desk.repofile.checks == ():
+        report = ChecksReport(not_run=f"`{PATH}` switches them off")
+    else:
+        why = "this service has no sandbox" if desk.sandbox is None else await desk.sandbox.why_not()
+        report = ChecksReport(not_run=why)
+    await _write_down(desk, report)
+    return report
+
+
+async def _examine(desk: Desk, author: Author, change: Change, checks: RunChecks | None) -> _Examined:
+    """What the repository's own checks and a second look say about the change."""
+    report = await _report(desk, checks, change)
+    looked = await _second_look(desk, author, change, report)
     failing = [f"`{one.command}` does not pass with this change:\n{one.output}" for one in report.broken]
-    checked = replace(change, checks=report, concerns=concerns, spending=author.spending)
-    return _Examined(checked, (*failing, *concerns))
+    checked = replace(
+        change,
+        checks=report,
+        concerns=(*looked.problems, *looked.missing),
+        looked_again=looked.given,
+        spending=author.spending,
+    )
+    return _Examined(checked, (*failing, *looked.problems))
 
 
-async def _second_look(desk: Desk, author: Author, change: Change, report: ChecksReport) -> tuple[str, ...]:
-    """What it found, a sentence each. Where the budget does not reach for it, that is said instead of nothing."""
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """`problems` are for the author; `missing` says, for people alone, why there was no verdict."""
+
+    problems: tuple[str, ...]
+    missing: tuple[str, ...] = ()
+    given: bool = False
+
+
+async def _second_look(desk: Desk, author: Author, change: Change, report: ChecksReport) -> _Looked:
+    """What it found, a sentence each. Where there was none, or no verdict, that is said instead of nothing."""
+    seen = weakened_tests(change.edits)
+    if not desk.repofile.second_look:
+        return _Looked(seen)
     try:
         verdict = await look_again(
             desk.request,
@@ -253,8 +298,20 @@ async def _second_look(desk: Desk, author: Author, change: Change, report: Check
             on_call=author.account,
             monotonic=desk.monotonic,
         )
-    except EndedError as error:
-        return (f"There was no second look: {error.message}",)
+    except EndedError:
+        return _Looked(seen, ("There was no second look: the limit of this request was reached before it.",))
+    except (RefusedError, TransientError) as error:
+        if not _of_the_model(error):
+            raise
+        return _Looked(seen, ("There was no second look: the model could not be asked for it.",))
+    await desk.record(Action.LOOKED_AGAIN, verdict=verdict.given, problems=len(verdict.problems))
+    if not verdict.given:
+        return _Looked(seen, verdict.problems[len(seen) :])
     if not verdict.does_what_was_asked and not verdict.problems:
-        return ("It does not do all that was asked.",)
-    return verdict.problems
+        return _Looked(("It does not do all that was asked.",), given=True)
+    return _Looked(verdict.problems, given=True)
+
+
+def _of_the_model(error: RefusedError | TransientError) -> bool:
+    """The provider's trouble, which is none of a change that is there already."""
+    return error.reason.startswith("model_")

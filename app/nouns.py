@@ -471,7 +471,8 @@ class Patch:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A patch that passed every guard, ready for the publisher. `concerns` are what a second look found and nobody mended."""
+    """A patch that passed every guard, ready for the publisher. `concerns` are what a second look found and nobody mended;
+    `looked_again` says that it gave a verdict on this very change."""
 
     edits: tuple[FileEdit, ...]
     title: str
@@ -484,6 +485,7 @@ class Change:
     checks: ChecksReport | None = None
     concerns: tuple[str, ...] = ()
     replies: tuple[Reply, ...] = ()
+    looked_again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -616,6 +618,7 @@ class Action(StrEnum):
     PATCH_REFUSED = "patch.refused"
     PATCH_CHECKED = "patch.checked"
     CHECKS_RUN = "checks.run"
+    LOOKED_AGAIN = "second_look.taken"
     CI_READ = "ci.read"
     REF_CREATED = "ref.created"
     REF_UPDATED = "ref.updated"

@@ -142,7 +142,7 @@ def _about(change: Change) -> list[str]:
     parts = []
     if change.concerns:
         found = first_of([f"- {one_line(concern, 1_000)}" for concern in change.concerns])
-        parts += ["## What a second look found, not mended", found]
+        parts += ["## Left open", found]
     return [*parts, "## Files", _files(change)]
 
 
@@ -165,6 +165,8 @@ def _commits(body: str, sha: str | None, said: str) -> list[str]:
 def checked(change: Change) -> str:
     """What plain code saw, and then the model's own words as no more than that."""
     said = checks_said(change.checks)
+    if change.looked_again and not change.concerns:
+        said += "\n\nA second look, by a model that saw the request and the diff alone, found nothing that has to be mended."
     if change.checked_how.strip():
         quoted = "\n".join(f"> {line}" for line in neutralise(change.checked_how).split("\n"))
         said += f"\n\nThe model's own words about it, which nobody has verified:\n\n{quoted}"
@@ -189,13 +191,20 @@ def checks_said(report: ChecksReport | None) -> str:
 
 
 def _verdict(report: ChecksReport) -> str:
-    failed = sum(not run.passed for run in report.runs)
+    ran, failed = len(report.runs), sum(not run.passed for run in report.runs)
+    counted = "The one command" if ran == 1 else f"All {ran} commands"
     if not failed:
-        counted = "The one command" if len(report.runs) == 1 else f"All {len(report.runs)} commands"
         return f"{counted} passed in a sandbox without network."
-    before = failed - len(report.broken)
-    also = f" {before} of them without this change too." if before else ""
-    return f"**{failed} of {len(report.runs)} command(s) did not pass** in a sandbox without network.{also}"
+    if failed < ran:
+        counted = f"{failed} of {ran} commands"
+    return f"**{counted} did not pass** in a sandbox without network.{_before(failed, failed - len(report.broken))}"
+
+
+def _before(failed: int, before: int) -> str:
+    if not before:
+        return ""
+    which = f"{before} of these fail" if before < failed else "It fails" if failed == 1 else "They fail"
+    return f" {which} without this change too."
 
 
 _ENDED: Final = {

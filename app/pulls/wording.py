@@ -20,7 +20,7 @@ from app.errors import (
     StoppedError,
     TransientError,
 )
-from app.nouns import MEND, Checks, Outcome, Plan, Publication, PullRequest, RunState, Spending
+from app.nouns import MEND, Change, Checks, Outcome, Plan, Publication, PullRequest, RunState, Spending
 from app.pulls.ci import Diagnosis, Found
 from app.pulls.neutralise import BODY_LIMIT, code, cut, first_of, neutralise, one_line
 
@@ -157,6 +157,19 @@ def checks_ended(checks: Checks) -> str:
     return f"Its {checks.total} check(s) passed. It is ready for review."
 
 
+def left_open(change: Change) -> str:
+    """Where to look first, for a change that was published with something left open; else nothing."""
+    failing, found = len(change.checks.broken) if change.checks else 0, len(change.concerns)
+    parts = []
+    if failing:
+        parts.append(
+            f"{failing} check{'s' if failing > 1 else ''} that {'do' if failing > 1 else 'does'} not pass"
+        )
+    if found:
+        parts.append(f"{found} remark{'s' if found > 1 else ''}")
+    return f" Look first at what is left open there: {' and '.join(parts)}." if parts else ""
+
+
 def _body(key: UUID | str, text: str) -> str:
     return cut(f"{marker(key)}\n{text}", BODY_LIMIT)
 
@@ -174,7 +187,7 @@ def cost(spending: Spending | None) -> str:
     """What the model cost, and how many of its calls had no known price."""
     if spending is None or not (spending.input_tokens or spending.output_tokens or spending.turns):
         return "No model was called: $0.00"
-    if not spending.cost_usd and not spending.unpriced_calls:
+    if not spending.cost_usd:
         return f"Cost: unknown, since no price is known for this model · {_tokens(spending)}"
     said = f"Cost: {dollars(spending.cost_usd)}"
     if spending.unpriced_calls:
@@ -502,6 +515,10 @@ _WHY: Final[dict[str, tuple[str, str]]] = {
     "nothing_to_undo": (
         "There is no change of mine on this pull request that is not undone already.",
         "close the pull request if nothing of it is wanted.",
+    ),
+    "no_pull_request": (
+        "There is no open pull request of mine here, so there is nothing to take back.",
+        "ask where one is open.",
     ),
     "pull_request_closed": ("This pull request is closed.", "reopen it, or ask again on the issue."),
     "branch_rules": (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -133,13 +134,23 @@ async def ends(stage: Stage, run: Run) -> list[dict[str, Any]]:
     ]
 
 
+HEADINGS = {
+    "explained": "Explained",
+    "human_commits": "Yours now",
+    "planned": "A plan",
+    "question": "A question first",
+    "undone": "Undone",
+}
+"""Of ends that say more than their state does."""
+
+
 async def ended_well_told(stage: Stage, run: Run, number: int | None = None) -> str:
     """The run's one status comment, once it is sure that the run ended once and said which, what it cost and what next."""
     (end,) = await ends(stage, run)
     assert (end["state"], end["reason"]) == (run.state.value, run.reason)
     said = [one for one in await ours(stage, number or run.number) if str(run.id) in one.split("\n", 1)[0]]
     assert len(said) == 1, said
-    heading = {"human_commits": "Yours now", "question": "A question first"}.get(run.reason or "") or {
+    heading = HEADINGS.get(run.reason or "") or {
         "opened": "Pull request opened",
         "updated": "Pull request updated",
         "answered": "Answered",
@@ -164,3 +175,44 @@ async def one_pull_request(stage: Stage, *, head: str) -> dict[str, Any]:
 
 def reasons(runs: Iterable[Run]) -> list[tuple[str, str, str | None]]:
     return [(run.verb, run.state.value, run.reason) for run in runs]
+
+
+def say(text: str, **rest: Any) -> dict[str, Any]:
+    return {"say": text, **rest}
+
+
+def edit(path: str, old: str, new: str) -> dict[str, Any]:
+    return {"calls": [{"tool": "edit", "arguments": {"path": path, "old": old, "new": new}}]}
+
+
+def looks(*turns: dict[str, Any]) -> dict[str, Any]:
+    """The scenario of a second look that says this. A later look at a mended change begins at the first turn again."""
+    return approving() | {"turns": list(turns)}
+
+
+async def conversations(stage: Stage) -> tuple[list[str], list[str]]:
+    """What the author of the change was sent, and what the second look was, each request with nothing escaped."""
+    author: list[str] = []
+    second: list[str] = []
+    for one in await asked_of_the_model(stage):
+        text = json.dumps(one["body"], ensure_ascii=False).replace("\\n", "\n").replace('\\"', '"')
+        (second if "You take a second look" in text else author).append(text)
+    return author, second
+
+
+async def body_of(stage: Stage) -> str:
+    """The body of the only pull request there is."""
+    (pull,) = await stage.pulls()
+    return str(pull["body"])
+
+
+async def logged(stage: Stage, action: str) -> list[dict[str, Any]]:
+    """The details of each entry of this action, oldest first."""
+    return [dict(entry.details or {}) for entry in await stage.log() if entry.action == action]
+
+
+def repository_file(sample: Path, **settings: Any) -> None:
+    """Writes `.github/magicode.yml` before the repository is served."""
+    path = sample / ".github" / "magicode.yml"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(settings))  # JSON is YAML

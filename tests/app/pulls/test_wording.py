@@ -141,12 +141,16 @@ def _run(command: str, exit_code: int | None, ended: str = "exited", before: boo
         ),
         (
             ChecksReport((_run("make test", 0), _run("ruff check", 1))),
-            ["**1 of 2 command(s) did not pass**", "| `ruff check` | **failed (exit 1)** |"],
+            ["**1 of 2 commands did not pass**", "| `ruff check` | **failed (exit 1)** |"],
             ["All", "without this change too"],
         ),
         (
             ChecksReport((_run("make test", 2, before=True),)),
-            ["1 of them without this change too", "failed (exit 2); fails without this change too"],
+            [
+                "**The one command did not pass**",
+                "It fails without this change too",
+                "failed (exit 2); fails without this change too",
+            ],
             ["**failed"],
         ),
         (
@@ -193,17 +197,18 @@ def test_a_command_cannot_write_into_the_body() -> None:
 
 
 def test_what_a_second_look_found_stands_in_the_body(change: Callable[..., Change]) -> None:
-    found = change(concerns=("It leaves @ada out.\n# Loud", "A test was weakened."))
+    found = change(concerns=("It leaves @ada out.\n# Loud", "A test was weakened."), looked_again=True)
     for body in (
         body_.pull_request_body(RUN, found, number=3, closes=True, ledger_head="h"),
         body_.revised_body("", RUN, found, ledger_head="h"),
     ):
-        assert (
-            "## What a second look found, not mended\n\n- It leaves @\u200bada out. # Loud\n- A test was"
-            in body
-        )
+        assert "## Left open\n\n- It leaves @\u200bada out. # Loud\n- A test was" in body
+        assert "found nothing" not in body
     plain = body_.pull_request_body(RUN, change(), number=3, closes=True, ledger_head="h")
     assert "second look" not in plain
+    approved = body_.pull_request_body(RUN, change(looked_again=True), number=3, closes=True, ledger_head="h")
+    assert "A second look" in approved
+    assert "found nothing that has to be mended" in approved
 
 
 def test_the_oldest_commits_leave_a_long_list_first(change: Callable[..., Change]) -> None:
@@ -457,7 +462,10 @@ def test_our_block_is_appended_where_people_removed_it(change: Callable[..., Cha
 
 def test_an_unknown_price_is_not_said_to_be_nothing() -> None:
     said = wording.cost(Spending(10, 0, 10, Decimal(0), 2, 2, "m"))
-    assert "2 model call(s) without a known price" in said
+    assert "no price is known" in said
+    assert "$" not in said
+    said = wording.cost(Spending(10, 0, 10, Decimal("0.5"), 2, 3, "m"))
+    assert "$0.5000 and 2 model call(s) without a known price" in said
     assert wording.cost(None) == "No model was called: $0.00"
 
 
