@@ -2,6 +2,6 @@
 
 from app.agent.budget import EndedError, Limits
 from app.agent.instructions import collect
-from app.agent.loop import propose
+from app.agent.loop import Author, Material, Mode
 
-__all__ = ["EndedError", "Limits", "collect", "propose"]
+__all__ = ["Author", "EndedError", "Limits", "Material", "Mode", "collect"]

@@ -6,6 +6,7 @@ Not the diff that git applies: line ends are left out, and long files lose their
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Sequence
 
 from app.agent import prompt
@@ -17,6 +18,9 @@ MAX_FILES = 200
 _MAX_LINE = 1_000
 _CONTEXT = 3
 _MOST_WORK = 4_000_000  # lines before times lines after; beyond it the whole middle is shown as replaced
+_MOST_PAIRS = 200_000
+
+Opcode = tuple[str, int, int, int, int]
 
 
 def blocks(edits: Sequence[FileEdit], characters: int = MAX_CHARACTERS) -> list[str]:
@@ -44,28 +48,70 @@ def unified(edit: FileEdit) -> str:
     return "\n".join(line[:_MAX_LINE] for line in _hunks(before, after))
 
 
-def _hunks(before: Sequence[str], after: Sequence[str]) -> list[str]:
-    """Equal ends are taken off first, so that a small change of a long file costs little."""
+def opcodes(before: Sequence[str], after: Sequence[str]) -> list[Opcode]:
+    """difflib's, in bounded time: equal ends are taken off first, lines that repeat too often begin no match, and what is
+    very long in between is replaced as a whole."""
     most = min(len(before), len(after))
     head = next((i for i in range(most) if before[i] != after[i]), most)
     tail = next((i for i in range(most - head) if before[-1 - i] != after[-1 - i]), most - head)
-    start, rest = max(0, head - _CONTEXT), max(0, tail - _CONTEXT)
-    old, new = before[start : len(before) - rest], after[start : len(after) - rest]
+    old, new = before[head : len(before) - tail], after[head : len(after) - tail]
+    out: list[Opcode] = [("equal", 0, head, 0, head)] if head else []
     if len(old) * len(new) > _MOST_WORK:
-        groups = [[("replace", 0, len(old), 0, len(new))]]
+        out.append(("replace", head, head + len(old), head, head + len(new)))
     else:
-        matcher = difflib.SequenceMatcher(None, old, new, autojunk=False)
-        groups = [list(group) for group in matcher.get_grouped_opcodes(_CONTEXT)]
+        common = _too_common(old, new)
+        matcher = difflib.SequenceMatcher(common.__contains__, old, new, autojunk=False)
+        out += [
+            (tag, i1 + head, i2 + head, j1 + head, j2 + head) for tag, i1, i2, j1, j2 in matcher.get_opcodes()
+        ]
+    if tail:
+        out.append(("equal", len(before) - tail, len(before), len(after) - tail, len(after)))
+    return out
+
+
+def _too_common(before: Sequence[str], after: Sequence[str]) -> frozenset[str]:
+    """The lines without which few enough pairs of equal lines are left; difflib's time grows with these."""
+    old, new = Counter(before), Counter(after)
+    pairs = {line: old[line] * new[line] for line in old.keys() & new.keys()}
+    left = sum(pairs.values())
+    common = set()
+    for line, count in sorted(pairs.items(), key=lambda pair: (-pair[1], pair[0])):
+        if left <= _MOST_PAIRS:
+            break
+        common.add(line)
+        left -= count
+    return frozenset(common)
+
+
+def _hunks(before: Sequence[str], after: Sequence[str]) -> list[str]:
     out: list[str] = []
-    for group in groups:
+    for group in _groups(opcodes(before, after)):
         (_, i1, _, j1, _), (_, _, i2, _, j2) = group[0], group[-1]
-        out.append(f"@@ -{start + i1 + 1},{i2 - i1} +{start + j1 + 1},{j2 - j1} @@")
+        out.append(f"@@ -{i1 + 1},{i2 - i1} +{j1 + 1},{j2 - j1} @@")
         for tag, a1, a2, b1, b2 in group:
             if tag == "equal":
-                out += [f" {line}" for line in old[a1:a2]]
+                out += [f" {line}" for line in before[a1:a2]]
             else:
-                out += [f"-{line}" for line in old[a1:a2]] + [f"+{line}" for line in new[b1:b2]]
+                out += [f"-{line}" for line in before[a1:a2]] + [f"+{line}" for line in after[b1:b2]]
     return out
+
+
+def _groups(codes: Sequence[Opcode]) -> list[list[Opcode]]:
+    """What belongs into one hunk, with the lines around it."""
+    groups: list[list[Opcode]] = [[]]
+    for place, (tag, i1, i2, j1, j2) in enumerate(codes):
+        if tag != "equal":
+            groups[-1].append((tag, i1, i2, j1, j2))
+            continue
+        first, last = place == 0, place == len(codes) - 1
+        if not first and not last and i2 - i1 <= 2 * _CONTEXT:
+            groups[-1].append((tag, i1, i2, j1, j2))
+            continue
+        if not first:
+            groups[-1].append((tag, i1, min(i2, i1 + _CONTEXT), j1, min(j2, j1 + _CONTEXT)))
+        if not last:
+            groups.append([(tag, max(i1, i2 - _CONTEXT), i2, max(j1, j2 - _CONTEXT), j2)])
+    return [group for group in groups if group]
 
 
 def _share(sizes: Sequence[int], room: int) -> int:

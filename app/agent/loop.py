@@ -23,8 +23,6 @@ from app.nouns import (
     ModelAnswer,
     ModelRequest,
     Patch,
-    Request,
-    Snippet,
     Spending,
     Stop,
     ToolResult,
@@ -32,9 +30,9 @@ from app.nouns import (
     Turn,
     UserTurn,
 )
-from app.ports import Fence, Model, RunChecks, Search, Workspace
+from app.ports import Fence, Model, RunChecks, Search
 
-__all__ = ["Author", "Material", "Mode", "propose"]
+__all__ = ["Author", "Material", "Mode"]
 
 _CUT_OFFS = 3
 _KEPT_TURNS = 8
@@ -140,33 +138,6 @@ class Author:
             return replace(patch, plan=end.plan)
         assert isinstance(end, Answered)
         return replace(patch, answer=end.text, asks=end.asks)
-
-
-async def propose(
-    request: Request,
-    workspace: Workspace,
-    snippets: Sequence[Snippet],
-    *,
-    model: Model,
-    search: Search,
-    limits: Limits,
-    instructions: Sequence[tuple[str, str]] = (),
-    fence: Fence,
-    on_call: Callable[[ModelAnswer], Awaitable[None]],
-    monotonic: Callable[[], float] = time.monotonic,
-) -> Patch:
-    """A change without a map and without checks, in one go. Raises as `Author.propose`."""
-    material = Material(request, workspace, snippets, instructions)
-    author = Author(
-        material,
-        model=model,
-        search=search,
-        limits=limits,
-        fence=fence,
-        on_call=on_call,
-        monotonic=monotonic,
-    )
-    return await author.propose()
 
 
 def _told_of(problems: Sequence[str], handed_in: Sequence[ToolResult]) -> tuple[ToolResult, ...]:

@@ -125,7 +125,10 @@ def _checks(report: ChecksReport | None) -> str:
         return "Nothing is known of them."
     if not report.runs:
         return f"They were not run, because {clean(report.not_run or 'none was found')}."
-    return "\n".join(prompt.check_told(run) for run in report.runs)
+    told = [prompt.check_told(run) for run in report.runs]
+    if report.not_run is not None:
+        told.append(f"Not all of them were run, because {clean(report.not_run)}.")
+    return "\n".join(told)
 
 
 def _read(answer: ModelAnswer) -> _Verdict | str:

@@ -438,9 +438,8 @@ class Toolbox:
         return "\n\n".join(self._touched(one) for one in touched)
 
     def _touched(self, one: Touched) -> str:
-        # A later part of the same patch may have deleted it again.
-        data = self._draft.read(one.path) if one.spans and one.path in self._draft.paths() else b""
-        shown = [show(one.path, data, max(1, first - 3), last + 3) for first, last in one.spans if data]
+        data = self._draft.read(one.path) if one.spans else b""
+        shown = [show(one.path, data, max(1, first - 3), last + 3) for first, last in one.spans]
         return "\n".join([str(one), *shown])
 
     async def _run_create(self, wanted: CreateFile) -> str:
@@ -533,6 +532,10 @@ def _report(report: ChecksReport) -> str:
         said = prompt.trim(visible(run.output).strip("\n"), max(most, 1000), _rest_of_run(number))
         parts.append(
             f"{number}. {prompt.check_told(run)}\n{prompt.block('output', said or '(it printed nothing)')}"
+        )
+    if report.not_run is not None:
+        parts.append(
+            f"Not all of the checks were run, because {visible(report.not_run)}. Do not say that those passed."
         )
     return "\n".join(parts)
 

@@ -5,20 +5,19 @@ Reads lines, not programs: what it finds is so, and what it does not find may st
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from app.agent.differences import opcodes
 from app.agent.edits import decode, is_binary
 from app.nouns import FileEdit
 
 MAX_NAMED = 5
 _MAX_LINE = 400
 _MAX_BYTES = 400_000
-_MOST_WORK = 4_000_000  # lines before times lines after; beyond it a renamed test counts as deleted
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +85,7 @@ def _counted(names: Sequence[str]) -> str:
 def _renamed(row: Row, before: Sequence[str], after: Sequence[str]) -> set[str]:
     """Tests in whose very place as many others stand."""
     out: set[str] = set()
-    if len(before) * len(after) > _MOST_WORK:
-        return out
-    for tag, i1, i2, j1, j2 in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
+    for tag, i1, i2, j1, j2 in opcodes(before, after):
         # What marks a test may stand on the lines above its name.
         old, new = _tests(row, before[max(0, i1 - 3) : i2]), _tests(row, after[max(0, j1 - 3) : j2])
         if tag == "replace" and old.total() == new.total():

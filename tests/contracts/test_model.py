@@ -23,8 +23,9 @@ import httpx
 import httpx2
 import pytest
 
-from app.agent import Limits, propose
+from app.agent import Limits
 from app.agent.chain import Chain
+from app.agent.loop import Author, Material
 from app.errors import InvalidError, RefusedError, TransientError
 from app.nouns import (
     AssistantTurn,
@@ -279,16 +280,15 @@ async def test_of_an_answer_that_was_cut_off_nothing_is_done(playing: Play) -> N
         return ()
 
     async with playing(scenario(*turns)) as played:
-        patch = await propose(
-            ASKED,
-            tree,
-            (),
+        author = Author(
+            Material(ASKED, tree),
             model=played.model,
             search=nothing,
             limits=Limits(),
             fence=nothing,
             on_call=nothing,
         )
+        patch = await author.propose()
     assert (patch.answer, patch.edits) == ("It was too long.", ())
 
 

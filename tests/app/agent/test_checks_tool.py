@@ -61,6 +61,17 @@ async def test_checks_that_cannot_be_run_say_why_and_do_not_pass(bench: Any, kit
     )
 
 
+async def test_checks_of_which_some_could_not_be_run_say_so_beside_the_others(bench: Any, kit: Any) -> None:
+    part = ChecksReport(GREEN.runs, not_run="`cargo` is not there")
+    model = kit.Script(kit.says(CHECK), kit.says(("answer", {"text": "x"})))
+    await bench.run(kit.Tree(FILES), model, checks=kit.Checks([part]))
+    shown = model.results(1)[0].text
+    assert '"pytest -q": passed' in shown
+    assert shown.endswith(
+        "Not all of the checks were run, because `cargo` is not there. Do not say that those passed."
+    )
+
+
 async def test_an_unchanged_draft_is_not_checked_again(bench: Any, kit: Any) -> None:
     checks = kit.Checks([GREEN, RED])
     model = kit.Script(kit.says(EDIT, CHECK), kit.says(("list", {}), CHECK), kit.finishes())

@@ -48,11 +48,20 @@ def test_a_small_change_of_a_long_file_shows_only_what_is_around_it() -> None:
     )
 
 
-def test_a_hostile_pair_of_files_costs_little_time() -> None:
-    one, other = b"a\nb\n" * 30_000, b"b\nb\na\n" * 30_000
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("a\nb\n" * 30_000, "b\nb\na\n" * 30_000),
+        ("a\nb\n" * 950, "b\nb\na\n" * 650),
+        ("x\n" + "a\n" * 1_900 + "y\n", "z\n" + "a\n" * 1_800 + "q\n"),
+        ("".join(f"{n * 7 % 31}\n" for n in range(1_990)), "".join(f"{n * 11 % 31}\n" for n in range(1_990))),
+    ],
+)
+def test_a_hostile_pair_of_files_costs_little_time(one: str, other: str) -> None:
     start = time.process_time()
-    assert unified(FileEdit("a", one, other))
+    diff = unified(FileEdit("a", one.encode(), other.encode()))
     assert time.process_time() - start < 3
+    assert replayed(one.splitlines(), diff) == other.splitlines()
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,10 @@ async def test_it_sees_the_request_the_checks_and_the_diff_and_nothing_else(desk
     [
         (None, "Nothing is known of them."),
         (ChecksReport(not_run="there is no sandbox"), "because there is no sandbox."),
+        (
+            ChecksReport((CheckRun("a", "exited", 0, 1.0, ""),), "b is not there"),
+            '"a": passed after 1.0 s\nNot all of them were run, because b is not there.',
+        ),
     ],
 )
 async def test_it_is_told_when_nothing_was_run(desk: Desk, kit: Any, report: Any, says: str) -> None:
