@@ -14,13 +14,18 @@ from app.pulls import wording
 from app.pulls.publish import require_ours
 from app.pulls.recovery import was_published
 from app.scene import Scene, open_scene
+from app.threads import answer_threads
+from app.words import hear_review
 
 AS_DRAFT = "opened_as_draft"
 """The reason of a run whose pull request waits for its checks: `settle` marks it as ready, once."""
 
 
 async def end(scene: Scene, outcome: Outcome) -> None:
-    """The visible end: first the status comment, which may be said twice, then the row and the log, which end once."""
+    """The visible end: first review threads and the status comment, which may be said twice, then the row and the log, which
+    end once."""
+    await hear_review(scene, outcome)
+    await answer_threads(scene, outcome)
     run = await say(scene, outcome)
     await _finish(scene.house, scene.run, outcome, cost_usd=str(run.cost_usd))
 

@@ -56,7 +56,6 @@ from app.refreshing import refreshed
 from app.repofile import RepoFile
 from app.retrying import what_is_retried
 from app.scene import Scene, open_scene
-from app.threads import answer_threads
 from app.workspace.open import open_workspace
 from app.workspace.tree import SnapshotWorkspace
 from webhooks.command import Verb
@@ -153,7 +152,6 @@ async def play(house: House, run: Run) -> None:
             outcome = await stopped(scene, error)
         except MagicodeError as error:
             outcome = wording.outcome(error)
-        await answer_threads(scene, outcome)
         await end(scene, outcome)
 
 
@@ -181,14 +179,13 @@ def _answered(patch: Patch) -> Outcome:
 async def _workspace(scene: Scene, asked: Asked) -> AsyncIterator[SnapshotWorkspace]:
     async with AsyncExitStack() as rooms:
         async with scene.at(Stage.FETCHING):
-            workspace = await rooms.enter_async_context(
-                open_workspace(
-                    scene.reader,
-                    asked.request.base_sha,
-                    root=scene.house.workspace_root,
-                    run_id=str(scene.run.id),
-                )
+            opening = open_workspace(
+                scene.reader,
+                asked.request.base_sha,
+                root=scene.house.workspace_root,
+                run_id=str(scene.run.id),
             )
+            workspace = await scene.unless_stopped(rooms.enter_async_context(opening))
             await scene.record(
                 Action.CODE_FETCHED,
                 sha=asked.request.base_sha,

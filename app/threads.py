@@ -5,11 +5,11 @@ Of a thread only what people with write access said, and what we said ourselves,
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from app.errors import StoppedError, TransientError
-from app.nouns import MEND, Outcome, ReviewThread, RunState
+from app.nouns import MEND, Outcome, Reply, ReviewThread, RunState
 from app.pulls.threads import reply_to
 from app.scene import Scene
 
@@ -26,7 +26,7 @@ async def read_threads(scene: Scene, may_write: MayWrite) -> None:
     origin = scene.origin
     if not origin.is_pull_request or origin.verb == MEND:
         return
-    review = await _review(scene)
+    review = await review_of(scene)
     found = []
     for thread in await scene.reader.review_threads(origin.number):
         asks = review is None or any(one.review_id == review for one in thread.comments)
@@ -36,7 +36,8 @@ async def read_threads(scene: Scene, may_write: MayWrite) -> None:
     scene.every_thread = review is not None
 
 
-async def _review(scene: Scene) -> int | None:
+async def review_of(scene: Scene) -> int | None:
+    """The id of the review that asked, None where none did."""
     kind, _, identity = scene.origin.occasion.partition(":")
     match kind:
         case "review":
@@ -65,16 +66,25 @@ async def answer_threads(scene: Scene, outcome: Outcome) -> None:
     if not threads:
         return
     done = outcome.state in (RunState.OPENED, RunState.UPDATED)
+
+    async def fence() -> None:
+        """What a person's commit or a closing stopped is told all the same: nobody asked for silence."""
+        try:
+            await scene.fence()
+        except StoppedError:
+            if outcome.state is RunState.CANCELLED:
+                raise
+
     try:
         await reply_to(
             scene.run,
             threads,
-            scene.replies,
+            _replies(scene, threads, outcome),
             commit_sha=outcome.head_sha if done else None,
             reason=outcome.message,
             reader=scene.reader,
             writer=scene.voice,
-            fence=scene.fence,
+            fence=fence,
             record=scene.record,
             number=scene.origin.number,
         )
@@ -84,3 +94,10 @@ async def answer_threads(scene: Scene, outcome: Outcome) -> None:
         # With the commit on GitHub, what comes next finds it; without one, a model would be asked all over again.
         if done:
             raise
+
+
+def _replies(scene: Scene, threads: Sequence[ReviewThread], outcome: Outcome) -> Sequence[Reply]:
+    """An answer to what was asked in one thread stands there as it is: nobody expected a change."""
+    if outcome.reason in ("answered", "explained") and not scene.replies and len(threads) == 1:
+        return (Reply(threads[0].comments[0].id, outcome.message),)
+    return scene.replies

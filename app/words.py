@@ -6,11 +6,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
-from app.errors import GoneError, MissingError
+from app.errors import GoneError, MissingError, RefusedError, TransientError, UserError
 from app.jobs import permission
-from app.nouns import Comment, Issue, Run
+from app.nouns import Comment, Issue, Outcome, Run, RunState
 from app.scene import Scene
-from app.threads import read_threads
+from app.threads import read_threads, review_of
 from webhooks.command import Verb
 
 AUTHORS_ASKED_ABOUT = 20
@@ -46,9 +46,10 @@ async def read_words(scene: Scene, issue: Issue) -> Words:
         and one.updated_at <= asked_at
         and await writers.include(one.author.login)
     ]
-    review = await _came_with(scene, asking)
-    if review is not None and review.body and await writers.include(review.author.login):
-        instructions.append(review.body)
+    reviews = [
+        one for one in (await _retried(scene, asked_at), await _came_with(scene, asking)) if one is not None
+    ]
+    instructions += [one.body for one in reviews if one.body and await writers.include(one.author.login)]
     if said := await _said(scene, asking):
         instructions.append(_place(asking) + said)
     await read_threads(scene, writers.include)
@@ -83,6 +84,28 @@ async def _came_with(scene: Scene, asking: Comment | None) -> Comment | None:
     with suppress(MissingError):
         return await scene.reader.review(scene.run.number, asking.review_id)
     return None
+
+
+async def _retried(scene: Scene, asked_at: datetime) -> Comment | None:
+    """The review that a retry is about: it stands in no list of comments."""
+    if scene.origin.id == scene.run.id:
+        return None
+    with suppress(MissingError):
+        review = await review_of(scene)
+        if review is not None:
+            found = await scene.reader.review(scene.origin.number, review)
+            return found if found.updated_at <= asked_at else None
+    return None
+
+
+async def hear_review(scene: Scene, outcome: Outcome) -> None:
+    """The threads of a review that was turned away before they were read, so that each of them is told why."""
+    if scene.threads or outcome.state not in (RunState.REFUSED, RunState.FAILED):
+        return
+    if not scene.origin.occasion.startswith("review"):
+        return
+    with suppress(TransientError, UserError, RefusedError):
+        await read_threads(scene, _Writers(scene).include)
 
 
 def _place(asking: Comment | None) -> str:

@@ -50,7 +50,8 @@ async def reply_to(
         first = thread.comments[0].id if thread.comments else None
         if first is None or first not in asked or thread.resolved:
             continue
-        key = f"{run.id}:{first}"
+        # A run that failed may be started again and do it: what it says then is another reply.
+        key = f"{run.id}:{first}" if commit_sha is not None else f"{run.id}:{first}:not"
         if not _has_reply(thread, key):
             body = thread_reply(key, words.get(first, ""), commit_sha, reason)
             try:
