@@ -19,8 +19,22 @@ import pytest
 from app.nouns import RunState
 from infra.encoder import BundledEncoder
 from infra.models.playbook import Playbook, parse
+from infra.simulator.ci import failing, passing
 from tests.conftest import Database
 from tests.line.conftest import Stages
+from tests.line.conversations import (
+    create,
+    edit,
+    finish,
+    looks,
+    ours,
+    prompts,
+    reasons,
+    repository_file,
+    scenario,
+    verdict,
+)
+from tests.line.conversations import playbook as script
 
 IN_CODE, IN_PATH, IN_ISSUE, IN_COMMENT, FROM_MODEL = (
     "zephyrquartz", "mulberryfjord", "oxbowlantern", "tamarackvellum", "gossamerpyrite",
@@ -142,25 +156,107 @@ async def test_no_planted_word_is_found_at_rest_after_a_change_and_an_answer(
     (pull,) = await stage.pulls()
     assert "WORD" not in pull["title"], "the run went through, and published"
     await stage.settled()
+    nothing_at_rest(WORDS, tmp_path, database, everything_logged, began)
+
+
+def nothing_at_rest(
+    words: tuple[str, ...], tmp_path: Path, database: Database, everything_logged: Path, began: float
+) -> None:
+    """Looks for the words in the database's own files, the index, shared memory, the log and temporary files."""
     with psycopg.connect(database.owner_url, autocommit=True) as connection:
         connection.execute("CHECKPOINT")
         (cluster,) = connection.execute("SHOW data_directory").fetchone() or ("",)
-    places = [
-        Path(cluster),
-        tmp_path / "stage" / "data",
-        Path("/dev/shm"),
-    ]
-    found, searched = hits(files_in(*places))
-    in_log, log_bytes = hits(iter([everything_logged]))
+    places = [Path(cluster), tmp_path / "stage" / "data", Path("/dev/shm")]
+    found, searched = hits(files_in(*places), words)
+    in_log, log_bytes = hits(iter([everything_logged]), words)
     loose = [
         path
         for path in files_in(Path(tempfile.gettempdir()))
         if tmp_path not in path.parents and path.stat().st_mtime >= began and path.stat().st_size < 50_000_000
     ]
-    in_temporary, _ = hits(iter(loose))
+    in_temporary, _ = hits(iter(loose), words)
     assert searched > 20_000_000, "the stores were really read"
     assert log_bytes > 10_000, "the log was really written"
     assert found + in_log + in_temporary == []
+
+
+IN_CHECK, IN_CI, IN_THREAD, IN_PLAN, IN_VERDICT = (
+    "wickerbasalt", "larkspurcobalt", "thistleanchor", "juniperlodestar", "saffronkestrel",
+)  # fmt: skip
+LATER_WORDS = (IN_CHECK, IN_CI, IN_THREAD, IN_PLAN, IN_VERDICT, FROM_MODEL)
+
+
+def conversation() -> Playbook:
+    """A plan, a note that a check and a second look find fault with, a review's wish, and what CI finds fault with."""
+    plan = {
+        "summary": f"Write it: {IN_PLAN}.",
+        "files": [{"path": "NOTES.md", "change": IN_PLAN}],
+        "steps": [IN_PLAN],
+        "risks": [IN_PLAN],
+    }
+    replied = finish(f"Say {FROM_MODEL}")
+    replied["calls"][0]["arguments"]["replies"] = [{"comment_id": "{thread:int}", "text": FROM_MODEL}]
+    faulty = {**verdict(risky=[f"It says {IN_VERDICT}."]), "when": {"contains": "tpyo"}}
+    return script(
+        looks({"first_of": [faulty, verdict()]}),
+        {
+            "name": "a plan",
+            "when": {"system_contains": "Your task is a plan"},
+            "turns": [{"calls": [{"tool": "plan", "arguments": plan}]}],
+        },
+        scenario(edit("NOTES.md", "slip", FROM_MODEL), finish(), when=f"E {IN_CI}"),
+        scenario(
+            edit("NOTES.md", "A note.\n", "A note.\nA slip.\n"),
+            {**replied, "capture": [r"(?s)comment_id[=\" :]+(?P<thread>\d+)"]},
+            when=IN_THREAD,
+        ),
+        scenario(create("NOTES.md", "A tpyo.\n"), finish(), edit("NOTES.md", "tpyo", "note"), finish()),
+    )
+
+
+@pytest.mark.long
+async def test_no_planted_word_is_found_at_rest_after_a_plan_checks_a_review_and_failing_ci(
+    raise_stage: Stages, sample: Path, tmp_path: Path, database: Database, everything_logged: Path
+) -> None:
+    prints = f"printf '%s%s\\n' {IN_CHECK[:6]} {IN_CHECK[6:]}; ! grep tpyo NOTES.md"
+    repository_file(sample, checks=[prints])
+    began = time.time()
+    stage = await raise_stage({"octo/fairshare": sample}, conversation())
+    stage.github.on_push(
+        lambda code: [
+            failing("tests", f"E {IN_CI}\nFAILED tests/test_note.py")
+            if "slip" in code.text("NOTES.md")
+            else passing("tests")
+        ]
+    )
+    issue = await stage.open_issue("A note is missing", "Please write one.")
+    await stage.comment(issue, "@magicode plan")
+    await stage.ended(1)
+    await stage.comment(issue, "@magicode go")
+    await stage.ended(2)
+    (pull,) = await stage.pulls()
+    wish = {"path": "NOTES.md", "line": 1, "body": f"@magicode please say {IN_THREAD}"}
+    reviewed = await stage.client().post(
+        f"/repos/octo/fairshare/pulls/{pull['number']}/reviews",
+        json={"event": "REQUEST_CHANGES", "body": f"{IN_THREAD}!", "comments": [wish]},
+    )
+    assert reviewed.status_code == 200, reviewed.text
+    runs = await stage.ended(4, within=120)
+    assert reasons(runs) == [
+        ("plan", "answered", "planned"),
+        ("go", "opened", "opened"),
+        ("revise", "updated", "updated"),
+        ("mend", "updated", "mended"),
+    ]
+    await stage.settled()
+    told = await prompts(stage)
+    for word in (IN_CHECK, IN_CI, IN_THREAD, IN_PLAN, IN_VERDICT):
+        assert word in told, "it was really there to be kept"
+    (pull,) = await stage.pulls()
+    written = [pull["title"], pull["body"], *await ours(stage, issue), *await ours(stage, pull["number"])]
+    for word in (IN_CHECK, IN_CI):
+        assert word not in "\n".join(written), "what a command prints is not published"
+    nothing_at_rest(LATER_WORDS, tmp_path, database, everything_logged, began)
 
 
 def test_the_search_finds_a_word_that_is_there(tmp_path: Path) -> None:
