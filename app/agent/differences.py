@@ -5,22 +5,17 @@ Not the diff that git applies: line ends are left out, and long files lose their
 
 from __future__ import annotations
 
-import difflib
-from collections import Counter
 from collections.abc import Sequence
 
 from app.agent import prompt
 from app.agent.edits import decode, is_binary
+from app.lines import Opcode, opcodes
 from app.nouns import FileEdit
 
 MAX_CHARACTERS = 60_000
 MAX_FILES = 200
 _MAX_LINE = 1_000
 _CONTEXT = 3
-_MOST_WORK = 4_000_000  # lines before times lines after; beyond it the whole middle is shown as replaced
-_MOST_PAIRS = 200_000
-
-Opcode = tuple[str, int, int, int, int]
 
 
 def blocks(edits: Sequence[FileEdit], characters: int = MAX_CHARACTERS) -> list[str]:
@@ -46,41 +41,6 @@ def unified(edit: FileEdit) -> str:
     if before == after:
         return "[only line ends, the byte order mark or the final newline differ]"
     return "\n".join(line[:_MAX_LINE] for line in _hunks(before, after))
-
-
-def opcodes(before: Sequence[str], after: Sequence[str]) -> list[Opcode]:
-    """difflib's, in bounded time: equal ends are taken off first, lines that repeat too often begin no match, and what is
-    very long in between is replaced as a whole."""
-    most = min(len(before), len(after))
-    head = next((i for i in range(most) if before[i] != after[i]), most)
-    tail = next((i for i in range(most - head) if before[-1 - i] != after[-1 - i]), most - head)
-    old, new = before[head : len(before) - tail], after[head : len(after) - tail]
-    out: list[Opcode] = [("equal", 0, head, 0, head)] if head else []
-    if len(old) * len(new) > _MOST_WORK:
-        out.append(("replace", head, head + len(old), head, head + len(new)))
-    else:
-        common = _too_common(old, new)
-        matcher = difflib.SequenceMatcher(common.__contains__, old, new, autojunk=False)
-        out += [
-            (tag, i1 + head, i2 + head, j1 + head, j2 + head) for tag, i1, i2, j1, j2 in matcher.get_opcodes()
-        ]
-    if tail:
-        out.append(("equal", len(before) - tail, len(before), len(after) - tail, len(after)))
-    return out
-
-
-def _too_common(before: Sequence[str], after: Sequence[str]) -> frozenset[str]:
-    """The lines without which few enough pairs of equal lines are left; difflib's time grows with these."""
-    old, new = Counter(before), Counter(after)
-    pairs = {line: old[line] * new[line] for line in old.keys() & new.keys()}
-    left = sum(pairs.values())
-    common = set()
-    for line, count in sorted(pairs.items(), key=lambda pair: (-pair[1], pair[0])):
-        if left <= _MOST_PAIRS:
-            break
-        common.add(line)
-        left -= count
-    return frozenset(common)
 
 
 def _hunks(before: Sequence[str], after: Sequence[str]) -> list[str]:

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from app.agent.differences import opcodes
 from app.agent.edits import decode, is_binary
+from app.lines import opcodes
 from app.nouns import FileEdit
 
 MAX_NAMED = 5

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 
+from app.lines import Opcode, changed, opcodes
 from app.nouns import FileEdit
 
 CONTEXT = 3
-_MOST_WORK = 4_000_000  # lines before x lines after; beyond it the whole middle is shown as replaced
 _SNIFF = 8000  # how far git looks for a NUL: https://github.com/git/git/blob/master/xdiff-interface.c
-
-Opcode = tuple[str, int, int, int, int]
 
 
 def unified(edits: Iterable[FileEdit]) -> bytes:
@@ -27,17 +24,13 @@ def text(edits: Iterable[FileEdit]) -> str:
 
 def count(edit: FileEdit) -> tuple[int, int]:
     """Lines added and removed."""
-    added = removed = 0
-    for tag, i1, i2, j1, j2 in _opcodes(_lines(edit.before), _lines(edit.after)):
-        if tag != "equal":
-            added, removed = added + j2 - j1, removed + i2 - i1
-    return added, removed
+    return changed(_lines(edit.before), _lines(edit.after))
 
 
 def added_lines(edit: FileEdit) -> list[tuple[int, bytes]]:
     """The lines that are new, with their numbers (1-based) in the file afterwards, without line ends."""
     after = _lines(edit.after)
-    found = _opcodes(_lines(edit.before), after)
+    found = opcodes(_lines(edit.before), after)
     return [
         (j + 1, after[j].rstrip(b"\r\n"))
         for tag, _, _, j1, j2 in found
@@ -81,7 +74,7 @@ def _blob_name(content: bytes | None) -> bytes:
 
 
 def _hunks(before: Sequence[bytes], after: Sequence[bytes]) -> Iterator[bytes]:
-    for group in _grouped(_opcodes(before, after)):
+    for group in _grouped(opcodes(before, after)):
         (_, i1, _, j1, _), (_, _, i2, _, j2) = group[0], group[-1]
         out = [b"@@ -%b +%b @@\n" % (_range(i1, i2), _range(j1, j2))]
         for tag, a1, a2, b1, b2 in group:
@@ -93,31 +86,14 @@ def _hunks(before: Sequence[bytes], after: Sequence[bytes]) -> Iterator[bytes]:
         yield b"".join(out)
 
 
-def _opcodes(before: Sequence[bytes], after: Sequence[bytes]) -> list[Opcode]:
-    """difflib's, with the equal ends taken off first and a bound on the work for what is between them."""
-    most = min(len(before), len(after))
-    head = next((i for i in range(most) if before[i] != after[i]), most)
-    tail = next((i for i in range(most - head) if before[-1 - i] != after[-1 - i]), most - head)
-    a, b = before[head : len(before) - tail], after[head : len(after) - tail]
-    out: list[Opcode] = [("equal", 0, head, 0, head)] if head else []
-    if a and b and len(a) * len(b) <= _MOST_WORK:
-        matched = difflib.SequenceMatcher(None, a, b, autojunk=False).get_opcodes()
-        out += [(tag, i1 + head, i2 + head, j1 + head, j2 + head) for tag, i1, i2, j1, j2 in matched]
-    elif a or b:
-        out.append(("replace", head, head + len(a), head, head + len(b)))
-    if tail:
-        out.append(("equal", len(before) - tail, len(before), len(after) - tail, len(after)))
-    return out
-
-
-def _grouped(opcodes: Sequence[Opcode]) -> Iterator[list[Opcode]]:
+def _grouped(codes: Sequence[Opcode]) -> Iterator[list[Opcode]]:
     """Changes with CONTEXT equal lines around them; those that are near each other in one group."""
     group: list[Opcode] = []
-    for at, (tag, i1, i2, j1, j2) in enumerate(opcodes):
+    for at, (tag, i1, i2, j1, j2) in enumerate(codes):
         if tag != "equal":
             group.append((tag, i1, i2, j1, j2))
             continue
-        length, last = i2 - i1, at == len(opcodes) - 1
+        length, last = i2 - i1, at == len(codes) - 1
         if group and not last and length <= 2 * CONTEXT:
             group.append((tag, i1, i2, j1, j2))
             continue

@@ -6,9 +6,8 @@ other things than the commit that is already there does.
 
 from __future__ import annotations
 
-import difflib
-
 from app.errors import MissingError
+from app.lines import changed
 from app.nouns import Change, Commit, FileEdit, Run, Spending, TreeEntry
 from app.ports import RepositoryReader
 from app.pulls import wording
@@ -86,8 +85,4 @@ def _words(message: str) -> tuple[str, str]:
 
 
 def _lines(edit: FileEdit) -> tuple[int, int]:
-    before = (edit.before or b"").splitlines()
-    after = (edit.after or b"").splitlines()
-    codes = difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes()
-    changed = [code for code in codes if code[0] != "equal"]
-    return sum(code[4] - code[3] for code in changed), sum(code[2] - code[1] for code in changed)
+    return changed((edit.before or b"").splitlines(), (edit.after or b"").splitlines())
