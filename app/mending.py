@@ -70,15 +70,11 @@ async def _earlier(scene: Scene) -> Sequence[Run]:
     """The tries before this one that got as far as asking a model."""
     run = scene.run
     async with scene.house.store.transaction(run.installation_id) as transaction:
-        runs = await transaction.runs(repository_id=run.repository_id, number=run.number)
-    tried = (RunState.UPDATED, RunState.ANSWERED, RunState.REFUSED, RunState.FAILED)
+        runs = await transaction.runs(repository_id=run.repository_id, number=run.number, verb=MEND)
     return [
         one
         for one in runs
-        if one.verb == MEND
-        and one.id != run.id
-        and one.state in tried
-        and (one.input_tokens or one.state is RunState.UPDATED)
+        if one.id != run.id and one.state.ended and (one.input_tokens or one.state is RunState.UPDATED)
     ]
 
 

@@ -317,9 +317,15 @@ class Transaction(Protocol):
         repository_id: int | None = None,
         number: int | None = None,
         about: int | None = None,
+        verb: str | None = None,
+        state: RunState | None = None,
         limit: int = 100,
     ) -> Sequence[Run]:
-        """Newest first. `about` takes the requests on an issue and on its pull requests together."""
+        """Newest first. `about` takes the requests on an issue and on its pull requests together.
+
+        Anybody can make requests, which are then refused: what must not be forgotten behind a hundred of them is asked for
+        by its verb or its state.
+        """
         ...
 
     async def update_run(self, run_id: UUID, **columns: object) -> Run: ...

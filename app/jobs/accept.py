@@ -37,7 +37,10 @@ FOLLOW_AFTER_SECONDS = 5.0
 """Pushes come in bursts; the index follows the last of them once."""
 
 LOOKED_AT = 100
-"""Runs of a repository that are looked at for open pull requests when its default branch moves."""
+"""Runs of a repository that opened pull requests and are looked at when its default branch moves."""
+
+APART_SECONDS = 15.0
+"""A look at one of several pull requests after a push takes some ten requests: where many are open, they share an hour's limit."""
 
 STILL_OPEN = frozenset({"opened", "opened_as_draft"})
 """The reasons of a run whose pull request was open, and ours alone, when it was last looked at."""
@@ -314,17 +317,20 @@ async def _follow(transaction: Transaction, notice: Pushed) -> Accepted:
 
 
 async def _refresh(transaction: Transaction, notice: Pushed) -> None:
-    """A light job for each pull request of ours that is open as far as we know: its base may have moved."""
-    runs = await transaction.runs(repository_id=notice.repository_id, limit=LOOKED_AT)
-    for run in runs:
-        if run.state is not RunState.OPENED or run.reason not in STILL_OPEN:
-            continue
+    """A light job for each pull request of ours that is open as far as we know: its base may have moved.
+
+    The more there are, the longer a burst of pushes is waited for.
+    """
+    runs = await transaction.runs(repository_id=notice.repository_id, state=RunState.OPENED, limit=LOOKED_AT)
+    still_open = [run for run in runs if run.reason in STILL_OPEN]
+    delay = FOLLOW_AFTER_SECONDS + APART_SECONDS * max(len(still_open) - 1, 0)
+    for run in still_open:
         lock = refresh_lock(run)
         if not await transaction.waits(lock):
             await transaction.defer(
                 Task.REFRESH,
                 lock=lock,
-                delay_seconds=FOLLOW_AFTER_SECONDS,
+                delay_seconds=delay,
                 behind=True,
                 installation_id=run.installation_id,
                 run_id=run.id,

@@ -192,6 +192,8 @@ class PostgresTransaction:
         repository_id: int | None = None,
         number: int | None = None,
         about: int | None = None,
+        verb: str | None = None,
+        state: RunState | None = None,
         limit: int = 100,
     ) -> Sequence[Run]:
         statement = self._runs().order_by(runs.c.created_at.desc(), runs.c.id).limit(limit)
@@ -201,6 +203,10 @@ class PostgresTransaction:
             statement = statement.where(runs.c.number == number)
         if about is not None:
             statement = statement.where(about == _ABOUT)
+        if verb is not None:
+            statement = statement.where(runs.c.verb == verb)
+        if state is not None:
+            statement = statement.where(runs.c.state == state.value)
         return [_run(row) for row in (await self._connection.execute(statement)).mappings()]
 
     async def update_run(self, run_id: UUID, **columns: object) -> Run:
