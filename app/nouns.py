@@ -243,12 +243,15 @@ class TreeChange:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
+    """`committer_login` is who made the commit as it is now: a person who amends or rebases leaves the author."""
+
     sha: str
     tree_sha: str
     parents: tuple[str, ...]
     message: str
     author_login: str | None
     verified: bool
+    committer_login: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from app.errors import MissingError, RefusedError
 from app.nouns import Branch, Commit, PullRequest, Rule, Run
@@ -28,10 +28,34 @@ class RulesGuard(Protocol):
     ) -> None: ...
 
 
+MERGES_LOOKED_THROUGH: Final = 50
+"""Updates from the base branch in a row."""
+
+GITHUB_ITSELF: Final = "web-flow"
+"""The account that GitHub commits as, for what is made through its API and its pages."""
+
+
 def by_us(commit: Commit) -> bool:
-    """Our trailer, and no person as its author (GitHub names none where it knows no account for the address)."""
-    by_a_bot = commit.author_login is None or commit.author_login.endswith("[bot]")
-    return by_a_bot and wording.has_trailer(commit.message)
+    """Our trailer, and no person as its author or committer: who amends our commit keeps its author and its message.
+
+    GitHub names no account where it knows none for the address.
+    """
+    made_by = (commit.author_login, commit.committer_login)
+    no_person = all(one is None or one == GITHUB_ITSELF or one.endswith("[bot]") for one in made_by)
+    return no_person and wording.has_trailer(commit.message)
+
+
+async def ours_down_to(commit: Commit, reader: RepositoryReader) -> bool:
+    """Whether this commit is ours, and what our updates from the base branch were merged into: a person's push can come
+    between our last look and such a merge, which then stands on top of it."""
+    at = commit
+    for _ in range(MERGES_LOOKED_THROUGH):
+        if not by_us(at):
+            return False
+        if len(at.parents) < 2:
+            return True
+        at = await reader.commit(at.parents[0])
+    return by_us(at)
 
 
 def refused(reason: str) -> RefusedError:
@@ -59,7 +83,7 @@ async def our_head(run: Run, pull: PullRequest, reader: RepositoryReader) -> Com
     if head is None:
         raise refused("pull_request_closed")
     commit = await reader.commit(head.sha)
-    if not by_us(commit):
+    if not await ours_down_to(commit, reader):
         raise refused("human_commits")
     return commit
 

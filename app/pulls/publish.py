@@ -24,7 +24,7 @@ from app.nouns import Action, Branch, Change, Commit, Publication, PullRequest, 
 from app.ports import Fence, Recorder, RepositoryReader, RepositoryWriter
 from app.pulls import body, wording
 from app.pulls.branch import Choice, is_ours, judge, names
-from app.pulls.ours import RulesGuard, by_us, head_of, obey_rules, refused
+from app.pulls.ours import RulesGuard, by_us, head_of, obey_rules, ours_down_to, refused
 
 PERMISSIONS = {"contents": "write", "pull_requests": "write", "metadata": "read"}
 """What the publisher's token is narrowed to."""
@@ -287,7 +287,7 @@ async def choose_branch(run: Run, reader: RepositoryReader, *, asked_on: PullReq
 async def require_ours(branch: str, reader: RepositoryReader) -> None:
     """Hands off a branch that somebody else has committed to: RefusedError (`human_commits`)."""
     head = await head_of(reader, branch)
-    if head is not None and not by_us(await reader.commit(head.sha)):
+    if head is not None and not await ours_down_to(await reader.commit(head.sha), reader):
         raise refused("human_commits")
 
 

@@ -183,6 +183,7 @@ def commit(found: models.Commit) -> Commit:
         message=found.commit.message,
         author_login=found.author.login if isinstance(found.author, models.SimpleUser) else None,
         verified=verification.verified if isinstance(verification, models.Verification) else False,
+        committer_login=found.committer.login if isinstance(found.committer, models.SimpleUser) else None,
     )
 
 
