@@ -92,9 +92,9 @@ async def _finish(house: House, run: Run, outcome: Outcome, **facts: str | bool)
     """The row, its entry in the log and, for a draft that waits, one more look at its checks: all of them or none."""
 
     async def also(transaction: Transaction) -> None:
-        if outcome.pull_request is not None or (run.is_pull_request and run.verb not in BESIDE_VERBS):
+        if run.verb not in BESIDE_VERBS:
             # Checks that ended between the publisher's look and this commit were told to nobody, and those that ended
-            # while a run was at work here were left to it.
+            # while a run was at work here were left to it, whatever it was about.
             await transaction.defer(Task.SETTLE, installation_id=run.installation_id, run_id=run.id)
         told = {
             "state": outcome.state.value,

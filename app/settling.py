@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 
 from app.ending import AS_DRAFT, ready, say
-from app.errors import RefusedError, UserError
+from app.errors import DeniedError, InvalidError, RefusedError, UserError
 from app.house import House
 from app.jobs import states
 from app.jobs.freeze import keyed_hash
-from app.jobs.tasks import Task, lock_of
+from app.jobs.tasks import Task, lock_of, settle_lock
 from app.nouns import MEND, Action, Outcome, PullRequest, Run, RunState
 from app.pulls import wording
 from app.pulls.publish import PERMISSIONS, require_ours
@@ -25,9 +26,16 @@ OVER = frozenset({"merged", "closed_unmerged"})
 """The reasons of a run whose pull request is no longer open; one with commits of other people has `human_commits`."""
 
 
+LATER_SECONDS = 600.0
+"""Until the next look where GitHub was away, or where nobody tells us that something ended."""
+
+LOOKED_AFTER = timedelta(days=1)
+"""How long after the last request such looks go on while checks are pending: some that were asked for never report."""
+
+
 async def settle(house: House, run: Run) -> None:
     """Does nothing where no run of ours opened the branch's pull request, or where it was seen closed already."""
-    opener = await opener_of(house, run)
+    opener = await opener_of(house, run) or await _opened_all_the_same(house, run)
     if opener is None or opener.pull_request is None or opener.reason in OVER:
         return
     async with open_scene(house, opener, fence=after_the_end) as scene:
@@ -36,8 +44,24 @@ async def settle(house: House, run: Run) -> None:
             await _over(scene, pull)
         elif not await _is_ours(scene, pull):
             await _hands_off(scene, pull)
-        else:
-            await _checked(scene, pull)
+        elif await _checked(scene, pull) and house.clock() - (run.ended_at or run.created_at) < LOOKED_AFTER:
+            # A commit status that ends is told to nobody, unlike a suite of checks.
+            await settle_later(house, run)
+
+
+async def settle_later(house: House, run: Run) -> None:
+    """One more look after a while, where none waits already."""
+    async with house.store.transaction(run.installation_id) as transaction:
+        lock = settle_lock(run)
+        if not await transaction.waits(lock):
+            await transaction.defer(
+                Task.SETTLE,
+                lock=lock,
+                delay_seconds=LATER_SECONDS,
+                behind=True,
+                installation_id=run.installation_id,
+                run_id=run.id,
+            )
 
 
 async def after_the_end() -> None:
@@ -45,12 +69,46 @@ async def after_the_end() -> None:
 
 
 async def opener_of(house: House, run: Run) -> Run | None:
-    """The run that opened the pull request that this one is about: others may have revised it since."""
+    """The run that opened the pull request that this one is about: others may have revised it since.
+
+    For a request on the issue that came to no branch, the newest pull request of that issue.
+    """
     async with house.store.transaction(run.installation_id) as transaction:
-        runs = await transaction.runs(repository_id=run.repository_id, about=run.about)
+        runs = await transaction.runs(repository_id=run.repository_id, about=run.about, state=RunState.OPENED)
+    openers = [one for one in runs if one.pull_request is not None]
+    if not run.is_pull_request and run.branch is None:
+        return next(iter(openers), None)
     number = run.number if run.is_pull_request else None
-    openers = (one for one in runs if one.state is RunState.OPENED and one.pull_request is not None)
     return next((one for one in openers if one.pull_request == number or one.branch == run.branch), None)
+
+
+async def _opened_all_the_same(house: House, run: Run) -> Run | None:
+    """A run that failed behind its pull request's opening: what is open on GitHub is not left to itself."""
+    if run.state is not RunState.FAILED or run.branch is None or run.is_pull_request:
+        return None
+    async with open_scene(house, run, fence=after_the_end) as scene:
+        pulls = await scene.reader.pull_requests(head_branch=run.branch, state="open")
+        mark = wording.opened_marker(run.id)
+        pull = next((one for one in pulls if mark in one.body), None)
+        if pull is None:
+            return None
+        waits = pull.draft and await _marks_ready(scene)
+        async with house.store.transaction(run.installation_id) as transaction:
+            now = await transaction.run(run.id, lock=True)
+            if now is None or now.state is not RunState.FAILED:  # put on the queue again meanwhile
+                return None
+            opened = await transaction.update_run(
+                run.id,
+                state=RunState.OPENED,
+                reason=AS_DRAFT if waits else RunState.OPENED.value,
+                pull_request=pull.number,
+                head_sha=pull.head_sha,
+            )
+        await say(
+            scene,
+            ready(pull.number, pull.head_sha, wording.opened_behind_a_failure(draft=pull.draft, waits=waits)),
+        )
+        return opened
 
 
 # --- what became of it -----------------------------------------------------------------------------------------------
@@ -82,25 +140,44 @@ async def _hands_off(scene: Scene, pull: PullRequest) -> None:
     await _note(scene, "human_commits")
 
 
-async def _checked(scene: Scene, pull: PullRequest) -> None:
+async def _checked(scene: Scene, pull: PullRequest) -> bool:
+    """True where checks are still pending."""
     checks = await scene.reader.checks(pull.head_sha)
     if checks.pending or not checks.total:
-        return
-    if checks.failed and await _wants_mending(scene) and await _is_being_mended(scene, pull):
-        return
-    if not pull.draft or scene.run.reason != AS_DRAFT:
-        return
-    async with scene.writer("ready", PERMISSIONS) as writer:
-        await writer.mark_ready(pull)
-    await scene.record(Action.PULL_REQUEST_UPDATED, number=pull.number, ready=True)
-    await say(scene, ready(pull.number, pull.head_sha, wording.checks_ended(checks)))
+        return bool(checks.pending)
+    if checks.failed and await _is_being_mended(scene, pull):
+        return False
+    if scene.run.reason != AS_DRAFT:
+        return False
+    # One that is ready already was marked so by a person, or by us before a look that broke off: told it is either way.
+    told = wording.checks_ended(checks, draft=pull.draft and not await _marked_ready(scene, pull))
+    await say(scene, ready(pull.number, pull.head_sha, told))
     await _note(scene, RunState.OPENED.value)
+    return False
+
+
+async def _marked_ready(scene: Scene, pull: PullRequest) -> bool:
+    """False where GitHub does not let us."""
+    async with scene.writer("ready", PERMISSIONS) as writer:
+        try:
+            await writer.mark_ready(pull)
+        except (DeniedError, InvalidError):
+            return False
+    await scene.record(Action.PULL_REQUEST_UPDATED, number=pull.number, ready=True)
+    return True
 
 
 async def _wants_mending(scene: Scene) -> bool:
     try:
         return (await rules_of(scene.reader)).mend
     except UserError:  # a file that cannot be read allows nothing
+        return False
+
+
+async def _marks_ready(scene: Scene) -> bool:
+    try:
+        return not (await rules_of(scene.reader)).draft
+    except UserError:
         return False
 
 
@@ -123,40 +200,53 @@ async def _stop(scene: Scene, pull: PullRequest) -> None:
 # --- a run that mends ------------------------------------------------------------------------------------------------
 
 
+class _BusyError(Exception):
+    """A request came in between: the run that mends is not added, so that the head can be looked at again behind it."""
+
+
 async def _is_being_mended(scene: Scene, pull: PullRequest) -> bool:
     """Whether a run is at work on this head, or one was put on the queue for it now. One head is tried once."""
     house, opener = scene.house, scene.run
     async with house.store.transaction(opener.installation_id) as transaction:
         if await transaction.active_run(opener.repository_id, opener.about) is not None:
             return True
-        about = await transaction.runs(repository_id=opener.repository_id, about=opener.about)
-        wanted = _run(scene, pull, _left(opener, about))
-        run = await transaction.add_run(wanted)
-        if run.id != wanted.id:
-            return not run.state.ended
-        if run.blocked_by is not None:
-            await transaction.update_run(
-                run.id, state=RunState.CANCELLED, reason="busy", ended_at=house.clock()
+        mends = await transaction.runs(repository_id=opener.repository_id, about=opener.about, verb=MEND)
+    if any(one.occasion == _occasion(pull) for one in mends):
+        return False
+    if not await _wants_mending(scene):
+        return False
+    wanted = _run(scene, pull, _left(opener, mends))
+    try:
+        async with house.store.transaction(opener.installation_id) as transaction:
+            run = await transaction.add_run(wanted)
+            if run.id != wanted.id:  # another look was quicker
+                return not run.state.ended
+            if run.blocked_by is not None:
+                raise _BusyError
+            await transaction.defer(
+                Task.WORK, lock=lock_of(run), installation_id=run.installation_id, run_id=run.id
             )
-            return True
-        await transaction.defer(
-            Task.WORK, lock=lock_of(run), installation_id=run.installation_id, run_id=run.id
-        )
+    except _BusyError:
         return True
+    return True
 
 
-def _left(opener: Run, about: Sequence[Run]) -> Decimal | None:
+def _occasion(pull: PullRequest) -> str:
+    return f"checks:{pull.head_sha}"
+
+
+def _left(opener: Run, mends: Sequence[Run]) -> Decimal | None:
     """What is left of the `up to $…` that the pull request was asked for with: it holds for its mending too."""
     if opener.cost_limit_usd is None:
         return None
-    mended = (run for run in about if run.verb == MEND and run.branch == opener.branch)
+    mended = (run for run in mends if run.branch == opener.branch)
     return max(opener.cost_limit_usd - opener.cost_usd - sum(run.cost_usd for run in mended), Decimal(0))
 
 
 def _run(scene: Scene, pull: PullRequest, cost_limit_usd: Decimal | None) -> Run:
     """In the name of the person who asked for the pull request, whose permission is looked up anew."""
     opener = scene.run
-    occasion = f"checks:{pull.head_sha}"
+    occasion = _occasion(pull)
     parts = (str(opener.repository_id), str(pull.number), occasion, MEND)
     return replace(
         opener,

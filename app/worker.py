@@ -20,7 +20,7 @@ from app.actionlog.export import Format
 from app.actionlog.export import export as written_out
 from app.beside import turn_away
 from app.ending import give_up
-from app.errors import MagicodeError, RefusedError, SupersededError, UserError
+from app.errors import MagicodeError, RefusedError, SupersededError, TransientError, UserError
 from app.following import follow
 from app.house import House
 from app.jobs import reconcile, states
@@ -33,7 +33,7 @@ from app.nouns import Action, Run
 from app.refreshing import refresh
 from app.scene import acknowledge
 from app.settings import Settings
-from app.settling import settle
+from app.settling import settle, settle_later
 from app.wiring import open_house, open_records
 from infra.postgres.queue import WorkerLimits
 from infra.postgres.queue import work as work_queue
@@ -149,6 +149,11 @@ async def work_jobs(
     async def gave_up(task: str, ids: Mapping[str, int | UUID | None], error: BaseException) -> None:
         if task in (Task.WORK, Task.BLOCKED):
             await _give_up(house, _id(ids, "installation_id"), _uuid(ids, "run_id"), error)
+        elif task == Task.SETTLE and isinstance(error, TransientError):
+            # GitHub was away for minutes: without another look a draft stays one, and failing checks are told to nobody.
+            run = await _run(house, _id(ids, "installation_id"), _uuid(ids, "run_id"))
+            if run is not None:
+                await settle_later(house, run)
 
     keeping = [
         asyncio.create_task(_keep_installations(house)),

@@ -34,6 +34,11 @@ def follow_lock(installation_id: int, repository_id: int) -> str:
     return f"{installation_id}:{repository_id}:index"
 
 
+def settle_lock(run: Run) -> str:
+    """One job at a time waits to look at a pull request again later."""
+    return f"{run.installation_id}:{run.repository_id}:{run.about}:later"
+
+
 def refresh_lock(run: Run) -> str:
     """One job at a time brings a pull request's branch up to its base; what is asked there does not wait for it."""
     return f"{run.installation_id}:{run.repository_id}:{run.about}:base"

@@ -150,11 +150,24 @@ def with_remarks(message: str, remarks: Sequence[Ours]) -> str:
     return Ours("\n\n".join(part for part in (first, *remarks) if part))
 
 
-def checks_ended(checks: Checks) -> str:
-    """Never that they passed when one did not."""
+def checks_ended(checks: Checks, *, draft: bool = False) -> str:
+    """Never that they passed when one did not; `draft`: GitHub did not let us mark it as ready."""
+    now = (
+        "GitHub did not let me mark it as ready, so it is still a draft."
+        if draft
+        else "It is ready for review."
+    )
     if checks.failed:
-        return f"Its checks have ended, and {checks.failed} of {checks.total} did not pass. It is ready for review."
-    return f"Its {checks.total} check(s) passed. It is ready for review."
+        return f"Its checks have ended, and {checks.failed} of {checks.total} did not pass. {now}"
+    return f"Its {checks.total} check(s) passed. {now}"
+
+
+def opened_behind_a_failure(*, draft: bool, waits: bool) -> str:
+    """Of a run that was given up behind the opening of its pull request."""
+    now = "It is ready for review."
+    if draft:
+        now = "It is a draft until its checks end." if waits else "It is a draft."
+    return f"GitHub failed while I was at work, but the pull request was open by then. {now}"
 
 
 def left_open(change: Change) -> str:
