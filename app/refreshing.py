@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 from app.change.check import verify_publication
 from app.ending import ready, say
-from app.errors import GoneError, MissingError, RefusedError
+from app.errors import GoneError, MissingError, RefusedError, StoppedError
 from app.house import House
 from app.nouns import PullRequest, Run
 from app.pulls import wording
@@ -44,8 +45,11 @@ async def refresh(house: House, opener: Run) -> None:
         pull = await scene.reader.pull_request(opener.pull_request)
         if pull.state != "open" or not await needed(pull, scene.reader):
             return
-        with suppress(RefusedError):  # a person's branch by now, or rules that let nobody update it so
+        # A person's branch by now, rules that let nobody update it so, or a request that came in between.
+        with suppress(RefusedError, StoppedError):
             await require_ours(pull.head_ref, scene.reader)
+            # Whoever was asked meanwhile works on the head as it is, and merges the base in by itself.
+            scene.fence = partial(_require_idle, house, opener)
             result = await _update(scene, opener, pull)
             if isinstance(result, Conflicts):
                 await _say_once(scene, pull, result)
@@ -63,6 +67,11 @@ async def _update(scene: Scene, opener: Run, pull: PullRequest) -> Updated | UpT
             record=scene.record,
             guard=verify_publication,
         )
+
+
+async def _require_idle(house: House, opener: Run) -> None:
+    if await _is_worked_on(house, opener):
+        raise StoppedError(reason="busy")
 
 
 async def _is_worked_on(house: House, opener: Run) -> bool:
