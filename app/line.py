@@ -40,6 +40,7 @@ from app.nouns import (
     Outcome,
     Patch,
     Publication,
+    PullRequest,
     Run,
     RunState,
     Spending,
@@ -69,8 +70,12 @@ async def fix(scene: Scene, read: Callable[[Scene], Awaitable[Asked]] = read_req
         asked = await read(scene)
         # What an earlier attempt of this very run put on GitHub is adopted, and no model is asked again.
         change = await left_by_this_run(scene.run, asked.target, scene.reader)
-    if asked.target.settled and asked.target.pull_request is not None:
-        return Outcome(RunState.OPENED, "opened", "", pull_request=asked.target.pull_request.number)
+    pull = asked.target.pull_request
+    if pull is not None and (asked.target.settled or (change is None and _opened_by(scene.run, pull))):
+        # Closed or merged since; or somebody asked there for more, and this run's own commit is below that.
+        waits = not asked.target.settled and pull.draft and not asked.repofile.draft
+        reason = AS_DRAFT if waits else RunState.OPENED.value
+        return Outcome(RunState.OPENED, reason, "", pull_request=pull.number, head_sha=pull.head_sha)
     if change is None and plans_first(scene, asked):
         return await _discuss(scene, asked, Mode.PLAN)
     if change is None:
@@ -167,6 +172,10 @@ async def _discuss(scene: Scene, asked: Asked, mode: Mode) -> Outcome:
     if patch.plan is not None:
         return await planned(scene, patch.plan, patch.spending)
     return wording.explained(patch.answer or "") if mode is Mode.EXPLAIN else _answered(patch)
+
+
+def _opened_by(run: Run, pull: PullRequest) -> bool:
+    return wording.opened_marker(run.id) in pull.body
 
 
 def _answered(patch: Patch) -> Outcome:
