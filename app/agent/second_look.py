@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, replace
 from pydantic import Field, ValidationError
 
 from app.agent import prompt
+from app.agent.arguments import Arguments, schema
 from app.agent.asking import Asking
 from app.agent.budget import Budget, Limits
 from app.agent.cleaning import clean
 from app.agent.differences import blocks
-from app.agent.tools import Arguments, schema
 from app.agent.weakened import weakened_tests
 from app.nouns import (
     AssistantTurn,

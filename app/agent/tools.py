@@ -6,182 +6,54 @@ Arguments are checked before anything runs, and whatever the model did wrong is 
 from __future__ import annotations
 
 import asyncio
-import json
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as replace_fields
 from enum import Enum
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import ValidationError
 
-from app.agent import prompt
+from app.agent import prompt, showing
 from app.agent.apply_patch import Touched, apply_patch
+from app.agent.arguments import (
+    Answer,
+    AnswerReplying,
+    Arguments,
+    CreateFile,
+    DeleteFile,
+    EditFile,
+    Finish,
+    FinishChecked,
+    FinishCheckedReplying,
+    FinishReplying,
+    GrepFor,
+    HandInPlan,
+    ListIn,
+    NoArguments,
+    PatchFiles,
+    ReadLines,
+    ReadOutput,
+    ReplyTo,
+    SearchFor,
+    schema,
+)
 from app.agent.cleaning import visible
 from app.agent.draft import Draft
-from app.agent.edits import ToolError, decode, is_binary, replace
+from app.agent.edits import ToolError, is_binary, replace
 from app.agent.grep import grep, select
 from app.agent.prompt import How, Mode
 from app.agent.stuck import Circle, state
 from app.nouns import ChecksReport, Plan, Reply, ReviewThread, ToolCall, ToolResult, ToolSpec
 from app.ports import RunChecks, Search, Workspace
 
-MAX_OUTPUT = 24_000
-MAX_LINES = 500
-MAX_LINE = 2_000
 MAX_LISTED = 400
-MAX_WRITTEN = 500_000
 MAX_CALLS = 16
 MAX_TURN_OUTPUT = 80_000
 HANDED_IN = "Handed in."
 MAX_CHECKS = 5
 """So often the checks are run for one request."""
-
-FilePath = Annotated[
-    str, Field(min_length=1, max_length=1000, description="Relative to the repository, like src/a.py.")
-]
-Piece = Annotated[str, Field(max_length=MAX_WRITTEN)]
-Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
-
-
-class Arguments(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class SearchFor(Arguments):
-    question: Annotated[
-        str, Field(min_length=1, max_length=1000, description="What the code does, in words.")
-    ]
-    limit: Annotated[int, Field(ge=1, le=20, description="How many places.")] = 8
-
-
-class GrepFor(Arguments):
-    pattern: Annotated[str, Field(min_length=1, max_length=1000, description="A regular expression (RE2).")]
-    glob: Annotated[str, Field(max_length=1000, description="Only these files, like src/**/*.py.")] | None = (
-        None
-    )
-    skip: Annotated[int, Field(ge=0, description="So many lines of the result are passed over.")] = 0
-
-
-class ListIn(Arguments):
-    path: Annotated[str, Field(max_length=1000, description="A folder.")] | None = None
-    glob: Annotated[str, Field(max_length=1000, description="A pattern, like tests/**/*.py.")] | None = None
-    skip: Annotated[int, Field(ge=0, description="So many lines of the result are passed over.")] = 0
-
-
-class ReadLines(Arguments):
-    path: FilePath
-    start_line: Annotated[int, Field(ge=1, description="First line, counted from 1.")] | None = None
-    end_line: Annotated[int, Field(ge=1, description="Last line, included.")] | None = None
-
-
-class EditFile(Arguments):
-    path: FilePath
-    old: Annotated[Piece, Field(description="The exact text to replace; it must occur once.")]
-    new: Annotated[Piece, Field(description="The text to put in its place.")]
-
-
-class PatchFiles(Arguments):
-    patch: Annotated[Piece, Field(min_length=1, description="From `*** Begin Patch` to `*** End Patch`.")]
-
-
-class CreateFile(Arguments):
-    path: FilePath
-    text: Annotated[Piece, Field(description="The whole file.")]
-
-
-class DeleteFile(Arguments):
-    path: FilePath
-
-
-class ReplyTo(Arguments):
-    comment_id: Annotated[int, Field(description="The comment_id of the review-thread block.")]
-    text: Annotated[Words, Field(max_length=4000, description="What was done about it, or why not.")]
-
-
-Replies = Annotated[list[ReplyTo], Field(max_length=100, description="One for each review thread.")]
-
-
-class Finish(Arguments):
-    title: Annotated[Words, Field(max_length=120, description="The pull request's title, one line.")]
-    summary: Annotated[Words, Field(max_length=8000, description="What was wrong, what changed, and why.")]
-    checked_how: Annotated[
-        str,
-        Field(
-            max_length=4000, description="What you looked at to be sure. Do not claim to have run anything."
-        ),
-    ]
-
-    def answers(self) -> list[ReplyTo]:
-        return []
-
-
-class FinishChecked(Finish):
-    checked_how: Annotated[
-        str,
-        Field(
-            max_length=4000,
-            description="What you looked at to be sure, and what `run_checks` showed. Claim nothing else.",
-        ),
-    ]
-
-
-class FinishReplying(Finish):
-    replies: Replies
-
-    def answers(self) -> list[ReplyTo]:
-        return self.replies
-
-
-class FinishCheckedReplying(FinishChecked):
-    replies: Replies
-
-    def answers(self) -> list[ReplyTo]:
-        return self.replies
-
-
-class Answer(Arguments):
-    text: Annotated[Words, Field(max_length=20_000, description="For the asker, in Markdown.")]
-    kind: Annotated[
-        Literal["question", "finding"],
-        Field(description="`question`: one precise question, without whose answer you cannot go on."),
-    ] = "finding"
-
-    def answers(self) -> list[ReplyTo]:
-        return []
-
-
-class AnswerReplying(Answer):
-    replies: Replies = []
-
-    def answers(self) -> list[ReplyTo]:
-        return self.replies
-
-
-class PlannedFile(Arguments):
-    path: FilePath
-    change: Annotated[Words, Field(max_length=1000, description="What changes in it.")]
-
-
-class HandInPlan(Arguments):
-    summary: Annotated[Words, Field(max_length=4000, description="What would be done, and why so.")]
-    files: Annotated[list[PlannedFile], Field(min_length=1, max_length=60)]
-    steps: Annotated[list[Annotated[Words, Field(max_length=1000)]], Field(min_length=1, max_length=30)]
-    risks: Annotated[
-        list[Annotated[Words, Field(max_length=1000)]],
-        Field(max_length=20, description="What could go wrong, or what you could not find out."),
-    ]
-
-
-class NoArguments(Arguments):
-    pass
-
-
-class ReadOutput(Arguments):
-    command: Annotated[int, Field(ge=1, description="The command's number in what `run_checks` said.")]
-    start_line: Annotated[int, Field(ge=1, description="First line, counted from 1.")] | None = None
-    end_line: Annotated[int, Field(ge=1, description="Last line, included.")] | None = None
 
 
 class Ended(Exception):  # noqa: N818 (an ending, not an error)
@@ -224,10 +96,6 @@ class Does(Enum):
     END = 4
 
 
-def _in_part(_wanted: Any, _first: int, _lost: Sequence[str]) -> str:
-    return "to see them, make this call by itself, or ask for less"
-
-
 @dataclass(frozen=True, slots=True)
 class Tool:
     """`rest` says how to see what was left out of a result that was too long."""
@@ -236,7 +104,7 @@ class Tool:
     arguments: type[Arguments]
     run: Callable[[Any], Awaitable[str]]
     does: Does
-    rest: Callable[[Any, int, Sequence[str]], str] = _in_part
+    rest: Callable[[Any, int, Sequence[str]], str] = showing.in_part
 
     @property
     def spec(self) -> ToolSpec:
@@ -285,10 +153,10 @@ class Toolbox:
     def _offered(self, mode: Mode) -> list[Tool]:
         replying = bool(self._threads)
         tools = [
-            Tool("search", SearchFor, self._run_search, Does.READ, _rest_of_search),
-            Tool("grep", GrepFor, self._run_grep, Does.READ, _rest_of_grep),
-            Tool("list", ListIn, self._run_list, Does.READ, _rest_of_list),
-            Tool("read", ReadLines, self._run_read, Does.READ, _rest_of_read),
+            Tool("search", SearchFor, self._run_search, Does.READ, showing.of_search),
+            Tool("grep", GrepFor, self._run_grep, Does.READ, showing.of_grep),
+            Tool("list", ListIn, self._run_list, Does.READ, showing.of_list),
+            Tool("read", ReadLines, self._run_read, Does.READ, showing.of_read),
         ]
         if mode is Mode.CHANGE:
             tools += self._changing(replying)
@@ -298,7 +166,7 @@ class Toolbox:
 
     def _changing(self, replying: bool) -> list[Tool]:
         tools = [
-            Tool("edit", EditFile, self._run_edit, Does.WRITE, _rest_of_read),
+            Tool("edit", EditFile, self._run_edit, Does.WRITE, showing.of_read),
             Tool("create", CreateFile, self._run_create, Does.WRITE),
             Tool("delete", DeleteFile, self._run_delete, Does.WRITE),
         ]
@@ -307,7 +175,7 @@ class Toolbox:
         if self._checks is not None:
             tools += [
                 Tool("run_checks", NoArguments, self._run_checks, Does.RUN),
-                Tool("read_output", ReadOutput, self._run_read_output, Does.READ, _rest_of_output),
+                Tool("read_output", ReadOutput, self._run_read_output, Does.READ, showing.of_output),
             ]
         finish = (FinishReplying if replying else Finish) if self._checks is None else (
             FinishCheckedReplying if replying else FinishChecked
@@ -368,15 +236,15 @@ class Toolbox:
         except ToolError as error:
             if not self._reads(call) and self._does(call) is not Does.RUN:
                 self._held_back = "A change in this same turn failed"
-            text = prompt.trim(str(error), MAX_OUTPUT)
-            return _Shown(ToolResult(call.id, text, is_error=True), _unsaid)
+            text = prompt.trim(str(error), showing.MAX_OUTPUT)
+            return _Shown(ToolResult(call.id, text, is_error=True), showing.unsaid)
         if tool.does is Does.WRITE:
             self.undoing = self._circle.moved(self._draft.edits()) or self.undoing
 
         def rest(first: int, lost: Sequence[str]) -> str:
             return tool.rest(arguments, first, lost)
 
-        return _Shown(ToolResult(call.id, prompt.trim(said, MAX_OUTPUT, rest)), rest)
+        return _Shown(ToolResult(call.id, prompt.trim(said, showing.MAX_OUTPUT, rest)), rest)
 
     def _understand(self, call: ToolCall) -> tuple[Tool, Arguments]:
         tool = self._tools.get(call.name)
@@ -422,14 +290,14 @@ class Toolbox:
         if is_binary(data):
             raise ToolError(f"`{wanted.path}` is a binary file of {len(data):,} bytes and cannot be shown.")
         self.saw([wanted.path])
-        return show(wanted.path, data, wanted.start_line, wanted.end_line)
+        return showing.show(wanted.path, data, wanted.start_line, wanted.end_line)
 
     async def _run_edit(self, wanted: EditFile) -> str:
         old, new = _sendable(wanted.old), _sendable(wanted.new)
         done = replace(self._draft.read(wanted.path), old, new, wanted.path)
         self._draft.write(wanted.path, done.data)
         self.saw([wanted.path])
-        shown = show(wanted.path, done.data, max(1, done.start_line - 3), done.end_line + 3)
+        shown = showing.show(wanted.path, done.data, max(1, done.start_line - 3), done.end_line + 3)
         return f"{done.note}\n{shown}" if done.note else shown
 
     async def _run_apply_patch(self, wanted: PatchFiles) -> str:
@@ -439,7 +307,7 @@ class Toolbox:
 
     def _touched(self, one: Touched) -> str:
         data = self._draft.read(one.path) if one.spans else b""
-        shown = [show(one.path, data, max(1, first - 3), last + 3) for first, last in one.spans]
+        shown = [showing.show(one.path, data, max(1, first - 3), last + 3) for first, last in one.spans]
         return "\n".join([str(one), *shown])
 
     async def _run_create(self, wanted: CreateFile) -> str:
@@ -475,7 +343,7 @@ class Toolbox:
             raise ToolError(f"The last `run_checks` ran {len(runs)} commands; `run_checks` shows them.")
         data = visible(runs[wanted.command - 1].output).encode("utf-8", "replace")
         name = f"output of command {wanted.command}"
-        return prompt.block("output", show(name, data, wanted.start_line, wanted.end_line))
+        return prompt.block("output", showing.show(name, data, wanted.start_line, wanted.end_line))
 
     async def _run_finish(self, wanted: Finish) -> str:
         if self._held_back:
@@ -526,10 +394,10 @@ def _report(report: ChecksReport) -> str:
     """What the checks said, a block of output for each command."""
     if not report.runs:
         return f"The checks were not run, because {visible(report.not_run or 'none was found')}. Do not say that they passed."
-    most = (MAX_OUTPUT - 1000 * len(report.runs)) // len(report.runs)
+    most = (showing.MAX_OUTPUT - 1000 * len(report.runs)) // len(report.runs)
     parts = []
     for number, run in enumerate(report.runs, 1):
-        said = prompt.trim(visible(run.output).strip("\n"), max(most, 1000), _rest_of_run(number))
+        said = prompt.trim(visible(run.output).strip("\n"), max(most, 1000), showing.of_run(number))
         parts.append(
             f"{number}. {prompt.check_told(run)}\n{prompt.block('output', said or '(it printed nothing)')}"
         )
@@ -538,55 +406,6 @@ def _report(report: ChecksReport) -> str:
             f"Not all of the checks were run, because {visible(report.not_run)}. Do not say that those passed."
         )
     return "\n".join(parts)
-
-
-def _rest_of_run(number: int) -> How:
-    def rest(first: int, lost: Sequence[str]) -> str:
-        wanted = ReadOutput(command=number)
-        return _again("read_output", wanted, start_line=first + 1, end_line=first + max(len(lost), 1))
-
-    return rest
-
-
-def show(path: str, data: bytes, start: int | None, end: int | None) -> str:
-    """Numbered lines of a text file, as many as fit, and a note on what was left out and how to see it."""
-    text = decode(data)
-    lines = text.lines()
-    if not lines:
-        return f"`{path}` is empty."
-    first = start or 1
-    if first > len(lines):
-        raise ToolError(f"`{path}` has {len(lines):,} lines; line {first:,} is behind its end.")
-    if end is not None and end < first:
-        raise ToolError("`end_line` is before `start_line`.")
-    shown: list[str] = []
-    room = MAX_OUTPUT - 1000
-    for number, line in enumerate(lines[first - 1 : min(end or len(lines), first - 1 + MAX_LINES)], first):
-        whole = prompt.numbered(number, line[:MAX_LINE])
-        if len(line) > MAX_LINE:
-            whole += f" [this line goes on for {len(line) - MAX_LINE:,} characters more]"
-        room -= len(whole) + 1
-        if room < 0 and shown:
-            break
-        shown.append(whole)
-    last = first + len(shown) - 1
-    body = "\n".join(shown)
-    return f"{body}\n[{'; '.join(_notes(path, data, first, last, end))}]{prompt.hidden_note(body)}"
-
-
-def _notes(path: str, data: bytes, first: int, last: int, end: int | None) -> list[str]:
-    text = decode(data)
-    total = len(text.lines())
-    notes = [f"`{path}` lines {first}-{last} of {total}"]
-    if last < min(end or total, total):
-        notes.append(f"for more, read with start_line={last + 1}")
-    if text.codec != "utf-8":
-        notes.append("not UTF-8; shown as Latin-1")
-    if "\r\n" in text.body:
-        notes.append("line ends are CRLF and stay so")
-    if last == total and not text.body.endswith("\n"):
-        notes.append("no newline at the end")
-    return notes
 
 
 def _fitting(shown: Sequence[_Shown]) -> list[ToolResult]:
@@ -601,55 +420,6 @@ def _fitting(shown: Sequence[_Shown]) -> list[ToolResult]:
 def _late(calls: Sequence[ToolCall]) -> list[ToolResult]:
     said = f"Not carried out: at most {MAX_CALLS} calls can be made in one turn. Make it again."
     return [ToolResult(call.id, said, is_error=True) for call in calls]
-
-
-# --- how to see the rest ---------------------------------------------------------------------------------------------
-
-
-def _again(tool: str, wanted: Arguments, **changes: object) -> str:
-    """The call that shows what was left out."""
-    given = {key: value for key, value in wanted.model_dump().items() if value is not None} | changes
-    told = ", ".join(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in given.items())
-    return f"to see them: `{tool}` with {told}"
-
-
-def _unsaid(_first: int, _lost: Sequence[str]) -> str:
-    return "they cannot be shown"
-
-
-def _rest_of_read(wanted: Any, _first: int, lost: Sequence[str]) -> str:
-    numbers = [int(found[1]) for line in lost if (found := _NUMBERED.match(line))]
-    if not numbers:
-        return _in_part(wanted, 0, lost)
-    span = {"path": wanted.path, "start_line": min(numbers), "end_line": max(numbers)}
-    return _again("read", ReadLines.model_validate(span))
-
-
-def _rest_of_output(wanted: ReadOutput, _first: int, lost: Sequence[str]) -> str:
-    numbers = [int(found[1]) for line in lost if (found := _NUMBERED.match(line))]
-    if not numbers:
-        return _in_part(wanted, 0, lost)
-    return _again("read_output", wanted, start_line=min(numbers), end_line=max(numbers))
-
-
-def _rest_of_grep(wanted: GrepFor, first: int, _lost: Sequence[str]) -> str:
-    return _again("grep", wanted, skip=wanted.skip + first)
-
-
-def _rest_of_list(wanted: ListIn, first: int, _lost: Sequence[str]) -> str:
-    return _again("list", wanted, skip=wanted.skip + first)
-
-
-def _rest_of_search(wanted: SearchFor, _first: int, lost: Sequence[str]) -> str:
-    places = [(json.loads(found[1]), found[2], found[3]) for line in lost if (found := _PLACE.match(line))]
-    if not places:
-        return _again("search", wanted, limit=max(1, wanted.limit // 2))
-    path, start, end = places[0]
-    return _again("read", ReadLines(path=path, start_line=int(start), end_line=int(end)))
-
-
-_NUMBERED = re.compile(r"\s*(\d{1,9})\t")
-_PLACE = re.compile(r'<code-[0-9a-f]{16} path=("(?:[^"\\]|\\.)*") lines="(\d+)-(\d+)">$')
 
 
 def _folder(paths: Sequence[str], folder: str) -> list[str]:
@@ -678,29 +448,3 @@ def _sendable(text: str) -> str:
     if "\0" in text:
         raise ToolError("The text holds a NUL character; only text files can be written.")
     return text
-
-
-def schema(arguments: type[Arguments]) -> dict[str, object]:
-    """JSON Schema without pydantic's titles, which tell the model nothing, and without references."""
-    made: dict[str, Any] = arguments.model_json_schema()
-    inner: Mapping[str, Any] = made.get("$defs", {})
-    fields = {name: _plain(field, inner) for name, field in made.get("properties", {}).items()}
-    return {
-        "type": "object",
-        "properties": fields,
-        "required": made.get("required", []),
-        "additionalProperties": False,
-    }
-
-
-def _plain(part: Any, inner: Mapping[str, Any]) -> Any:
-    if isinstance(part, list):
-        return [_plain(one, inner) for one in part]
-    if not isinstance(part, dict):
-        return part
-    if "$ref" in part:
-        part = inner[part["$ref"].rpartition("/")[2]] | {k: v for k, v in part.items() if k != "$ref"}
-    made = {key: _plain(value, inner) for key, value in part.items() if key not in ("title", "properties")}
-    if "properties" in part:  # a property may be called `title`
-        made["properties"] = {name: _plain(one, inner) for name, one in part["properties"].items()}
-    return made

@@ -10,7 +10,8 @@ import pytest
 
 from app.agent import EndedError, Limits, asking
 from app.agent.prompt import Mode
-from app.agent.tools import MAX_CHECKS, MAX_OUTPUT
+from app.agent.showing import MAX_OUTPUT
+from app.agent.tools import MAX_CHECKS
 from app.errors import StoppedError, TransientError
 from app.nouns import CheckRun, ChecksReport, FileEdit
 

@@ -9,7 +9,8 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from app.agent.draft import Draft
-from app.agent.tools import MAX_OUTPUT, Toolbox
+from app.agent.showing import MAX_OUTPUT
+from app.agent.tools import Toolbox
 from app.nouns import Snippet, ToolCall, ToolResult
 
 FILES = {
