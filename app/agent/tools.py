@@ -294,7 +294,8 @@ class Toolbox:
 
     async def _run_edit(self, wanted: EditFile) -> str:
         old, new = _sendable(wanted.old), _sendable(wanted.new)
-        done = replace(self._draft.read(wanted.path), old, new, wanted.path)
+        data = self._draft.read(wanted.path)
+        done = await asyncio.to_thread(replace, data, old, new, wanted.path)
         self._draft.write(wanted.path, done.data)
         self.saw([wanted.path])
         shown = showing.show(wanted.path, done.data, max(1, done.start_line - 3), done.end_line + 3)
