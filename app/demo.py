@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import sys
@@ -22,6 +23,7 @@ from typing import Any
 
 import httpx
 from rich.console import Console
+from rich.markdown import Markdown
 from rich.markup import escape
 from rich.panel import Panel
 from rich.syntax import Syntax
@@ -63,6 +65,8 @@ _STEPS = {
     "index.searched": "the places to look at were ranked",
     "model.called": "the model was asked",
     "patch.checked": "every guard passed the patch",
+    "checks.run": "the repository's own checks were run in the sandbox",
+    "second_look.taken": "a second look was taken, by a model that saw the request and the diff alone",
     "commit.created": "the commit was made through GitHub",
     "ref.created": "the branch was created",
     "pull_request.opened": "the pull request was opened",
@@ -148,7 +152,7 @@ async def _stage(folder: Path, environ: Mapping[str, str]) -> AsyncIterator[Stag
         app = github.world.app
         port = _free_port()
         service = {
-            **{name: value for name, value in environ.items() if not name.startswith(settings.PREFIX)},
+            **{name: value for name, value in environ.items() if _kept(name)},
             **extra,
             "MAGICODE_GITHUB_API_URL": github.base_url,
             "MAGICODE_GITHUB_WEB_URL": github.base_url,
@@ -209,6 +213,11 @@ async def _ready(process: asyncio.subprocess.Process, port: int, log: Path) -> N
 
 def _tail(log: Path) -> str:
     return log.read_text(encoding="utf-8", errors="replace")[-4000:]
+
+
+def _kept(name: str) -> bool:
+    """The demonstration has settings of its own, but for what is the machine's."""
+    return not name.startswith(settings.PREFIX) or name.startswith(f"{settings.PREFIX}SANDBOX")
 
 
 def _copy_sample(folder: Path) -> None:
@@ -283,6 +292,8 @@ async def _follow(out: Console, stage: Stage) -> Told:
 def _step(out: Console, row: Mapping[str, Any]) -> None:
     facts = ", ".join(f"{name} {value}" for name, value in row["details"].items() if value is not None)
     said = _STEPS.get(row["action"], "")
+    if row["action"] == "checks.run" and not row["details"]["commands"]:
+        said = "no check was run; the pull request says why"
     out.print(f"  [green]●[/] {row['at'][11:19]} [bold]{row['action']:<22}[/] {said}", soft_wrap=True)
     if facts:
         out.print(f"    [dim]{escape(facts)}[/]", soft_wrap=True)
@@ -306,6 +317,7 @@ async def _read_pull_request(stage: Stage, repository: str, told: Told) -> None:
         "base": pull["base"]["ref"],
         "title": pull["title"],
         "draft": pull["draft"],
+        "body": pull["body"],
         "files": [
             {name: file[name] for name in ("filename", "status", "additions", "deletions")}
             for file in changed.json()
@@ -325,6 +337,9 @@ def _show(out: Console, told: Told) -> None:
         out.print(
             f"[bold]Pull request #{pull['number']}[/]  {pull['url']}  ({pull['head']} → {pull['base']})"
         )
+        for heading in ("How it was checked", "Left open"):
+            if text := _section(pull["body"], heading):
+                out.print(Panel(Markdown(text), title=f"The pull request says: {heading.lower()}"))
     run = told.run
     out.print(
         f"Run [bold]{run['state']}[/] in {run['seconds']:.1f} s; {run['input_tokens']} tokens in "
@@ -337,6 +352,12 @@ def _show(out: Console, told: Told) -> None:
     for row in told.actions:
         table.add_row(str(row["seq"]), row["at"][11:23], row["action"], row["actor"], row["hash"][:12])
     out.print(table)
+
+
+def _section(body: str, heading: str) -> str:
+    """What a pull request's body says under a heading, without the boxes that people are to tick."""
+    text = body.partition(f"## {heading}\n")[2]
+    return re.split(r"^(?:## |<!--|- \[ \])", text, maxsplit=1, flags=re.MULTILINE)[0].strip()
 
 
 def main(as_json: bool) -> int:

@@ -1,0 +1,77 @@
+"""The demonstration, as somebody runs it who has just cloned the repository: no network, no key, no settings, no root."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+NOBODY = 65534
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A folder that another user may write to, which pytest's own are not."""
+    folder = Path(tempfile.mkdtemp(prefix="magicode-home-"))
+    folder.chmod(0o777)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def demo(home: Path, *, path: str, **how: Any) -> dict[str, Any]:
+    command = [sys.executable, "-m", "app.cli", "demo", "--json"]
+    environ = {"PATH": path, "HOME": str(home), "LANG": "C.UTF-8", "TMPDIR": str(home)}
+    done = subprocess.run(
+        command, env=environ, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False, **how
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
+
+
+def details(told: dict[str, Any], action: str) -> list[dict[str, Any]]:
+    return [one["details"] for one in told["actions"] if one["action"] == action]
+
+
+@pytest.mark.long
+def test_the_demonstration_needs_no_root_and_shows_that_checks_ran_and_a_second_look(home: Path) -> None:
+    other: dict[str, Any] = {}
+    if os.geteuid() == 0:
+        other = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+        seen = subprocess.run(
+            [sys.executable, "-c", "import app.cli"], cwd=ROOT, check=False, capture_output=True, **other
+        )
+        if seen.returncode:
+            pytest.skip("another user cannot read this checkout or its interpreter")
+    told = demo(home, path=os.environ["PATH"], **other)
+    assert told["run"]["state"] == "opened"
+    (checks,) = details(told, "checks.run")
+    assert (checks["commands"], checks["passed"]) == (1, 1)
+    assert details(told, "second_look.taken") == [{"verdict": True, "problems": 0}]
+    body = told["pull_request"]["body"]
+    assert "| `python3 -m unittest` | passed |" in body
+    assert "A second look, by a model" in body
+
+
+@pytest.mark.long
+def test_without_a_sandbox_the_demonstration_says_that_no_check_was_run(home: Path) -> None:
+    tools = home / "bin"
+    tools.mkdir()
+    git = shutil.which("git")
+    assert git is not None
+    (tools / "git").symlink_to(git)
+    told = demo(home, path=str(tools))
+    assert told["run"]["state"] == "opened"
+    assert [one["commands"] for one in details(told, "checks.run")] == [0]
+    body = told["pull_request"]["body"]
+    assert "Checks were not run, because bubblewrap is not installed" in body
+    assert "passed" not in body
