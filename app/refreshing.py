@@ -10,6 +10,7 @@ from app.change.check import verify_publication
 from app.ending import ready, say
 from app.errors import GoneError, MissingError, RefusedError, StoppedError
 from app.house import House
+from app.jobs.tasks import Task, refresh_lock
 from app.nouns import PullRequest, Run
 from app.pulls import wording
 from app.pulls.base import Conflicts, Updated, UpToDate, needed, update_from_base
@@ -17,6 +18,9 @@ from app.pulls.publish import PERMISSIONS, require_ours
 from app.reading import Asked
 from app.scene import Scene, open_scene
 from app.settling import after_the_end, opener_of
+
+LATER_SECONDS = 20.0
+"""After which a branch that somebody is at work on is looked at again."""
 
 
 async def refreshed(scene: Scene, asked: Asked) -> Asked:
@@ -39,11 +43,17 @@ async def refreshed(scene: Scene, asked: Asked) -> Asked:
 
 async def refresh(house: House, opener: Run) -> None:
     """After a push to the base: only where GitHub or the same files make it needed, and only while nobody works there."""
-    if opener.pull_request is None or await _is_worked_on(house, opener):
+    if opener.pull_request is None:
+        return
+    if await _is_worked_on(house, opener):
+        await _look_later(house, opener)
         return
     async with open_scene(house, opener, fence=after_the_end) as scene:
         pull = await scene.reader.pull_request(opener.pull_request)
-        if pull.state != "open" or not await needed(pull, scene.reader):
+        if pull.state != "open":
+            return
+        if not await needed(pull, scene.reader):
+            await _say_over(scene, pull)
             return
         # A person's branch by now, rules that let nobody update it so, or a request that came in between.
         with suppress(RefusedError, StoppedError):
@@ -53,6 +63,8 @@ async def refresh(house: House, opener: Run) -> None:
             result = await _update(scene, opener, pull)
             if isinstance(result, Conflicts):
                 await _say_once(scene, pull, result)
+                return
+            await _say_over(scene, pull)
 
 
 async def _update(scene: Scene, opener: Run, pull: PullRequest) -> Updated | UpToDate | Conflicts:
@@ -79,12 +91,40 @@ async def _is_worked_on(house: House, opener: Run) -> bool:
         return await transaction.active_run(opener.repository_id, opener.about) is not None
 
 
+async def _look_later(house: House, opener: Run) -> None:
+    """What is at work may have taken up the base before this push."""
+    async with house.store.transaction(opener.installation_id) as transaction:
+        if not await transaction.waits(refresh_lock(opener)):
+            await transaction.defer(
+                Task.REFRESH,
+                lock=refresh_lock(opener),
+                delay_seconds=LATER_SECONDS,
+                behind=True,
+                installation_id=opener.installation_id,
+                run_id=opener.id,
+            )
+
+
 async def _say_once(scene: Scene, pull: PullRequest, found: Conflicts) -> None:
     said = wording.conflicts(found.paths, pull.base_ref)
-    status = scene.run.status_comment_id
-    if status is not None:
-        with suppress(MissingError, GoneError):
-            if said in (await scene.reader.issue_comment(status)).body:
-                return
+    if said not in await _status(scene):
+        await _say(scene, pull, said)
+
+
+async def _say_over(scene: Scene, pull: PullRequest) -> None:
+    """A conflict that stands in the status comment and is none any longer."""
+    if wording.CONFLICT in await _status(scene):
+        await _say(scene, pull, wording.merges_again(pull.base_ref))
+
+
+async def _say(scene: Scene, pull: PullRequest, said: wording.Ours) -> None:
     told = ready(pull.number, pull.head_sha, "")
     await say(scene, replace(told, reason=scene.run.reason or told.reason, message=said))
+
+
+async def _status(scene: Scene) -> str:
+    """What stands in the status comment; nothing where there is none."""
+    if scene.run.status_comment_id is not None:
+        with suppress(MissingError, GoneError):
+            return (await scene.reader.issue_comment(scene.run.status_comment_id)).body
+    return ""

@@ -385,14 +385,24 @@ def _times(count: int) -> str:
 # --- the base branch, undoing, threads -------------------------------------------------------------------------------
 
 
+CONFLICT: Final = "<!-- magicode:conflict -->"
+"""Hidden where a conflict is told, so that it is found again once it is over. On a line of its own: GitHub renders no Markdown
+beside it. https://github.github.com/gfm/#html-blocks"""
+
+
+def merges_again(base_ref: str) -> Ours:
+    """A conflict that was told is over."""
+    return Ours(f"{code(base_ref)} merges cleanly again; nothing conflicts any longer.")
+
+
 def conflicts(paths: Sequence[str], base_ref: str) -> Ours:
     """The base does not merge cleanly."""
     if not paths:
         return Ours(
-            f"{code(base_ref)} has moved and does not merge cleanly here. Nothing was merged; merge it by hand."
+            f"{CONFLICT}\n{code(base_ref)} has moved and does not merge cleanly here. Nothing was merged; merge it by hand."
         )
     return Ours(
-        f"{code(base_ref)} has moved and does not merge cleanly here. Changed on both sides:\n\n"
+        f"{CONFLICT}\n{code(base_ref)} has moved and does not merge cleanly here. Changed on both sides:\n\n"
         f"{_list(code(path[:300]) for path in paths)}\n\nNothing was merged and nothing was forced. Merge it by hand, or close "
         "this pull request and ask again on the issue for one from where the base is now."
     )
