@@ -139,7 +139,9 @@ async def _mended(desk: Desk, author: Author, first: _Examined, checks: RunCheck
             patch = await author.mend(first.problems)
         if patch.answer is None:
             async with desk.at(Stage.CHECKING):
-                return (await _examine(desk, author, await _verify(desk, patch), checks)).change
+                second = await _examine(desk, author, await _verify(desk, patch), checks)
+            if _broken(second.change) <= _broken(first.change):
+                return second.change
     except RefusedError:
         # A spent budget, or a second patch that the guards refuse: the first has passed them.
         pass
@@ -147,6 +149,10 @@ async def _mended(desk: Desk, author: Author, first: _Examined, checks: RunCheck
         if not _of_the_model(error):
             raise
     return replace(first.change, spending=author.spending)
+
+
+def _broken(change: Change) -> int:
+    return 0 if change.checks is None else len(change.checks.broken)
 
 
 # --- the stations ----------------------------------------------------------------------------------------------------

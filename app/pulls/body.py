@@ -142,7 +142,7 @@ def _about(change: Change) -> list[str]:
     parts = []
     if change.concerns:
         found = first_of([f"- {one_line(concern, 1_000)}" for concern in change.concerns])
-        parts += ["## Left open", found]
+        parts += ["## Left open", f"Look at this first:\n\n{found}"]
     return [*parts, "## Files", _files(change)]
 
 

@@ -122,6 +122,21 @@ async def test_what_its_author_leaves_as_it_is_stands_in_the_body_under_its_head
     assert "left open there: 2 remarks" in await ended_well_told(stage, run)
 
 
+async def test_a_mend_that_breaks_a_check_is_not_taken(raise_stage: Stages, sample: Path) -> None:
+    mends = (edit("NOTES.md", "A note.", "A tpyo by Wim."), finish("Write a signed note", "It was missing."))
+    book = written(*mends, look=until_mended("by Wim", missing=[UNSIGNED]))
+    stage = await up(raise_stage, sample, book, checks=["! grep tpyo NOTES.md"])
+    await ask(stage)
+    (run,) = await stage.ended()
+    assert run.state is RunState.OPENED
+    (pull,) = await stage.pulls()
+    assert pull["title"] == "Write the note"
+    assert "The one command passed" in pull["body"]
+    assert UNSIGNED in pull["body"].partition(OPEN)[2].replace("\u200b", "")
+    assert "5 turn(s)" not in pull["body"]
+    assert "6 turn(s)" in pull["body"]
+
+
 @pytest.mark.parametrize(
     "turns",
     [

@@ -202,7 +202,9 @@ def test_what_a_second_look_found_stands_in_the_body(change: Callable[..., Chang
         body_.pull_request_body(RUN, found, number=3, closes=True, ledger_head="h"),
         body_.revised_body("", RUN, found, ledger_head="h"),
     ):
-        assert "## Left open\n\n- It leaves @\u200bada out. # Loud\n- A test was" in body
+        assert (
+            "## Left open\n\nLook at this first:\n\n- It leaves @\u200bada out. # Loud\n- A test was" in body
+        )
         assert "found nothing" not in body
     plain = body_.pull_request_body(RUN, change(), number=3, closes=True, ledger_head="h")
     assert "second look" not in plain
