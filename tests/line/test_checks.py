@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from pathlib import Path
 from typing import Any
@@ -286,3 +287,32 @@ async def test_a_check_sees_no_secret_of_the_service_and_no_network(
     everything = await prompts(stage)
     assert (data / "master.key").read_bytes().hex() not in everything
     assert stage.environ["MAGICODE_WEBHOOK_SECRET"] not in everything
+
+
+async def test_a_cancelled_run_waits_for_no_check_and_publishes_nothing(
+    raise_stage: Stages, sample: Path
+) -> None:
+    stage = await up(raise_stage, sample, checks=["sleep 61.25"])
+    number = await ask(stage)
+    async with asyncio.timeout(30):
+        while not sleeping("61.25"):
+            await asyncio.sleep(0.1)
+    began = asyncio.get_running_loop().time()
+    await stage.comment(number, "@magicode cancel")
+    runs = await stage.ended(2, within=20)
+    assert (runs[0].verb, runs[0].state) == ("fix", RunState.CANCELLED)
+    assert asyncio.get_running_loop().time() - began < 5
+    assert await stage.pulls() == []
+    async with asyncio.timeout(5):
+        while sleeping("61.25"):
+            await asyncio.sleep(0.1)
+
+
+def sleeping(seconds: str) -> bool:
+    """Whether a process sleeps for so long."""
+    wanted = b"sleep\0" + seconds.encode() + b"\0"
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (folder / "cmdline").read_bytes() == wanted:
+                return True
+    return False

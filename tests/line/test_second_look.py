@@ -222,3 +222,22 @@ async def test_switched_off_it_is_not_taken_and_deleted_tests_are_named_all_the_
     _, second = await conversations(stage)
     assert second == []
     assert await logged(stage, "second_look.taken") == []
+
+
+async def test_a_revision_that_mends_it_leaves_nothing_open(raise_stage: Stages, sample: Path) -> None:
+    book = playbook(
+        until_mended("by Wim", missing=[UNSIGNED]),
+        scenario(edit("NOTES.md", "A note.", "A note by Wim."), finish("Sign the note"), when="sign it"),
+        scenario(create("NOTES.md", "A note.\n"), finish(), finish()),
+    )
+    stage = await up(raise_stage, sample, book)
+    await ask(stage)
+    await stage.ended()
+    (pull,) = await stage.pulls()
+    assert OPEN in pull["body"]
+    await stage.comment(pull["number"], "@magicode please sign it")
+    runs = await stage.ended(2)
+    assert runs[1].state is RunState.UPDATED
+    body = await body_of(stage)
+    assert OPEN not in body
+    assert LOOKED in body
