@@ -16,7 +16,7 @@ from app.pulls.publish import choose_branch, require_ours
 from app.pulls.recovery import was_published
 from app.repofile import DEFAULT, PATH, RepoFile, parse
 from app.scene import Scene
-from app.words import read_words
+from app.words import Words, read_words
 from webhooks.command import Verb
 
 OPT_OUT = "no-magicode"
@@ -73,11 +73,17 @@ async def read_request(scene: Scene, *, changes: bool = True) -> Asked:
         untrusted=words.untrusted,
         base_ref=tip.name,
         base_sha=tip.sha,
-        pull_request=await reader.pull_request(run.number) if run.is_pull_request else None,
+        pull_request=await _asked_on(reader, run.number, words) if run.is_pull_request else None,
         threads=scene.threads,
     )
     asked = Asked(request, repofile, tree, tip.sha)
     return await _with_target(scene, asked, issue, published=published) if changes else _as_seen(asked)
+
+
+async def _asked_on(reader: RepositoryReader, number: int, words: Words) -> PullRequest:
+    """Without its own words where they are quoted as untrusted already."""
+    pull = await reader.pull_request(number)
+    return replace(pull, title="", body="") if words.untrusted else pull
 
 
 async def _with_target(scene: Scene, asked: Asked, issue: Issue, *, published: bool) -> Asked:

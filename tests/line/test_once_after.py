@@ -214,10 +214,10 @@ async def test_a_run_that_failed_behind_the_opening_is_not_left_to_itself(idle: 
     workflow.hold()
     number = await ask(idle)
     await idle.settled()
-    route = f"/pulls/{number + 1}/|/commits/.*/check-runs"
-    await idle.fault(kind="status", method="GET", route=route, status=502, times=3)
+    await idle.fault(kind="status", method="PATCH", route="/issues/comments/", status=502, times=50)
     async with idle.at_work(retry_after=lambda error, taken: QUICK if taken < 2 else None):
         (run,) = await idle.ended()
+        assert (run.state, run.reason) == (RunState.FAILED, "github_unavailable")
         await clear_faults(idle)
         await workflow.release()
         await until(lambda: mended(idle))
