@@ -57,6 +57,7 @@ from app.refreshing import refreshed
 from app.repofile import RepoFile
 from app.retrying import what_is_retried
 from app.scene import Scene, open_scene
+from app.threads import in_each_thread
 from app.workspace.open import open_workspace
 from app.workspace.tree import SnapshotWorkspace
 from webhooks.command import Verb
@@ -86,7 +87,7 @@ async def fix(scene: Scene, read: Callable[[Scene], Awaitable[Asked]] = read_req
             return _answered(made)
         change = made
     async with scene.at(Stage.PUBLISHING):
-        scene.replies = change.replies
+        scene.replies = in_each_thread(scene, change)
         publication = await _publish(scene, asked, change)
     return scene.told(publication) if scene.told else _published(publication, asked.repofile, change)
 

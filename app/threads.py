@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from app.errors import StoppedError, TransientError
-from app.nouns import MEND, Outcome, Reply, ReviewThread, RunState
+from app.nouns import MEND, Change, Outcome, Reply, ReviewThread, RunState
 from app.pulls.threads import reply_to
 from app.scene import Scene
 
@@ -57,6 +57,13 @@ async def _heard(scene: Scene, thread: ReviewThread, may_write: MayWrite) -> Rev
     if first not in heard:
         heard.insert(0, replace(first, body=LEFT_OUT))
     return replace(thread, comments=tuple(heard))
+
+
+def in_each_thread(scene: Scene, change: Change) -> tuple[Reply, ...]:
+    """The model's words; in a thread of the review that it has none for, what the commit does as a whole."""
+    told = {one.comment_id for one in change.replies}
+    silent = [one.comments[0].id for one in scene.threads if scene.every_thread]
+    return (*change.replies, *(Reply(first, change.title) for first in silent if first not in told))
 
 
 async def answer_threads(scene: Scene, outcome: Outcome) -> None:

@@ -138,7 +138,7 @@ def ended(run_id: UUID | str, outcome: Outcome, spending: Spending | None, ledge
         parts.append(message if isinstance(message, Ours) else neutralise(message))
     if outcome.next_step:
         parts.append(f"**Next:** {neutralise(outcome.next_step)}")
-    parts.append(footer(spending, ledger_head))
+    parts.append(footer(spending, ledger_head, broken_off=outcome.state is RunState.CANCELLED))
     return _body(run_id, "\n\n".join(parts))
 
 
@@ -187,9 +187,14 @@ def _body(key: UUID | str, text: str) -> str:
     return cut(f"{marker(key)}\n{text}", BODY_LIMIT)
 
 
-def footer(spending: Spending | None, ledger_head: str) -> str:
+def footer(spending: Spending | None, ledger_head: str, *, broken_off: bool = False) -> str:
+    """`broken_off`: a call of the model may have been under way whose cost nobody was told."""
     head = f"Action log head: {code(ledger_head)}" if ledger_head else "Action log head: none yet"
-    return f"<sub>{cost(spending)} · {head}</sub>"
+    spent = cost(spending)
+    if broken_off:
+        spent = "Cost: $0.00" if spent.startswith("No model") else spent
+        spent += "; a call of the model that was broken off may add to it"
+    return f"<sub>{spent} · {head}</sub>"
 
 
 def dollars(amount: Decimal) -> str:
@@ -292,7 +297,12 @@ def _estimated(estimate: Estimate) -> str:
         if estimate.past
         else "told from what this plan cost, since too few changes were made here yet"
     )
-    return f"about {dollars(estimate.usd)} ({basis}). `up to $…` after `go` sets a limit."
+    return f"{_about(estimate.usd)} ({basis}). `up to $…` after `go` sets a limit."
+
+
+def _about(amount: Decimal) -> str:
+    """To the cent: a guess has no more digits than that."""
+    return "less than $0.01" if amount < Decimal("0.01") else f"about ${amount:.2f}"
 
 
 def _list(items: Iterable[str]) -> str:
@@ -404,7 +414,7 @@ def conflicts(paths: Sequence[str], base_ref: str) -> Ours:
     return Ours(
         f"{CONFLICT}\n{code(base_ref)} has moved and does not merge cleanly here. Changed on both sides:\n\n"
         f"{_list(code(path[:300]) for path in paths)}\n\nNothing was merged and nothing was forced. Merge it by hand, or close "
-        "this pull request and ask again on the issue for one from where the base is now."
+        "the pull request and ask again on the issue for one from where the base is now."
     )
 
 

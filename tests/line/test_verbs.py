@@ -420,6 +420,7 @@ async def test_retry_after_a_failed_review_works_on_its_words_and_answers_its_th
     head = await tip(stage, f"magicode/issue-{issue}")
     done = [one for one in await replies(stage, pull) if head[:10] in one]
     assert len(done) == 2
+    assert all("Write another note" in one for one in done), "what was done, where the model left that out"
 
 
 async def test_retry_after_a_refused_request_does_it_once_nothing_stands_in_the_way(stage: Stage) -> None:
@@ -489,6 +490,7 @@ async def test_cancel_while_the_model_is_silent(raise_stage: Stages, sample: Pat
     await until(asked)
     said = await cancelled(stage, number)
     assert "Stopped, as asked; nothing more was written." in said
+    assert "No model was called" not in said, "one was, and may send its bill"
 
 
 class Slow(Words):

@@ -272,7 +272,7 @@ def test_a_plan_says_what_and_at_what_cost_and_how_to_start() -> None:
     text = wording.plan_text(PLAN, wording.Estimate(Decimal("0.25"), 5), run_id=RUN)
     for part in (
         "Count all items.", "- `src/total.py`: start at 0", "1. Write a test\n2. Mend the loop", "- None @\u200bada",
-        "about $0.2500 (the median of the last 5 changes here)", "the word `go`", "nothing is changed yet",
+        "about $0.25 (the median of the last 5 changes here)", "the word `go`", "nothing is changed yet",
     ):  # fmt: skip
         assert part in text
     said = wording.ended(RUN, Outcome(RunState.ANSWERED, "planned", text), None, "h")
