@@ -166,7 +166,10 @@ def checked(change: Change) -> str:
     """What plain code saw, and then the model's own words as no more than that."""
     said = checks_said(change.checks)
     if change.looked_again and not change.concerns:
-        said += "\n\nA second look, by a model that saw the request and the diff alone, found nothing that has to be mended."
+        other = "other " if change.checks and change.checks.runs and not change.checks.passed else ""
+        said += (
+            f"\n\nA second look, by a model that saw the request and the diff alone, found no {other}problem."
+        )
     if change.checked_how.strip():
         quoted = "\n".join(f"> {line}" for line in neutralise(change.checked_how).split("\n"))
         said += f"\n\nThe model's own words about it, which nobody has verified:\n\n{quoted}"

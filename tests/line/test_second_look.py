@@ -108,13 +108,16 @@ async def test_what_its_author_leaves_as_it_is_stands_in_the_body_under_its_head
     raise_stage: Stages, sample: Path
 ) -> None:
     look = looks(verdict(missing=[UNSIGNED], risky=["@ada is told nothing of it."]))
-    stage = await up(raise_stage, sample, written(finish(), look=look))
+    stands = finish("Write the note", "It was signed all along.")
+    stage = await up(raise_stage, sample, written(stands, look=look))
     await ask(stage)
     (run,) = await stage.ended()
     assert run.state is RunState.OPENED
-    author, _ = await conversations(stage)
+    author, second = await conversations(stage)
     assert len(author) == 3, "told once, and not again"
+    assert len(second) == 1, "the same change is not looked at twice"
     body = await body_of(stage)
+    assert "It was signed all along." in body, "what the author says about it is published"
     listed = body.partition(OPEN)[2].partition("##")[0]
     assert f"- Missing: {UNSIGNED}" in listed.replace("\u200b", "")
     assert "- Risky: @\u200bada is told" in listed, "and mentions nobody"

@@ -205,12 +205,14 @@ def test_what_a_second_look_found_stands_in_the_body(change: Callable[..., Chang
         assert (
             "## Left open\n\nLook at this first:\n\n- It leaves @\u200bada out. # Loud\n- A test was" in body
         )
-        assert "found nothing" not in body
+        assert "alone, found no" not in body
     plain = body_.pull_request_body(RUN, change(), number=3, closes=True, ledger_head="h")
     assert "second look" not in plain
     approved = body_.pull_request_body(RUN, change(looked_again=True), number=3, closes=True, ledger_head="h")
     assert "A second look" in approved
-    assert "found nothing that has to be mended" in approved
+    assert "found no problem." in approved
+    failing = change(looked_again=True, checks=ChecksReport((_run("make test", 1),)))
+    assert "found no other problem." in body_.checked(failing)
 
 
 def test_the_oldest_commits_leave_a_long_list_first(change: Callable[..., Change]) -> None:
