@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import uuid
 from copy import deepcopy
 from dataclasses import replace
@@ -20,6 +21,7 @@ from app.pulls.base import Need
 from app.refreshing import refresh
 from app.settling import settle
 from infra.models.playbook import Playbook
+from infra.postgres.queue import WorkerLimits
 from infra.postgres.store import PostgresTransaction
 from infra.simulator.ci import CiJob, Code, Workflow, failing, passing
 from tests.line.conftest import Stages
@@ -37,6 +39,7 @@ from tests.line.conversations import (
 )
 from tests.line.seen import act, comment_of_ours, commits, push, tip, until
 from tests.line.stage import Stage
+from tests.line.test_once import a_worker_process
 
 SOON: dict[str, Any] = {"retry_after": lambda error, taken: QUICK if taken < 5 else None}
 """As the service retries, without its waits."""
@@ -417,6 +420,84 @@ async def test_nothing_is_merged_into_a_branch_on_which_somebody_has_just_asked(
     monkeypatch.setattr(app.refreshing, "needed", somebody_asks)
     await refresh(idle.house, run)
     assert await tip(idle, f"magicode/issue-{number}") == before
+
+
+TAKES_OVER = WorkerLimits(heartbeat=timedelta(seconds=0.2), stalled_after=timedelta(seconds=1))
+
+
+async def killed_at(stage: Stage, folder: Path, method: str, route: str) -> None:
+    """A worker takes the work up, and is dead once the write took place whose answer it never saw."""
+    world, before = stage.github.world, len(stage.github.world.requests)
+    await stage.fault(kind="drop_after", method=method, route=f"{route}$")
+
+    async def met() -> bool:
+        return any(
+            one.method == method and re.search(f"{route}$", one.path) for one in world.requests[before:]
+        )
+
+    async with a_worker_process(stage, folder) as process:
+        await until(met, within=60)
+        process.kill()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("method", "route"),
+    [("POST", "/merges"), ("PATCH", "/git/refs/heads/.*"), ("PATCH", "/pulls/2"), ("POST", "/replies")],
+)
+async def test_a_worker_killed_in_a_revision_is_followed_by_another(
+    idle: Stage, tmp_path: Path, method: str, route: str
+) -> None:
+    number = await ask(idle)
+    async with idle.at_work(**SOON):
+        await idle.ended()
+        await idle.settled()
+        await asyncio.sleep(1)
+    await push(idle, "main", "BASE.md", "moved\n")
+    on_lines = [{"path": "NOTES.md", "line": 1, "body": body} for body in ("This.", "That.")]
+    body = {"event": "REQUEST_CHANGES", "body": "More in these threads.", "comments": on_lines}
+    made = await idle.client().post(f"/repos/{idle.repository}/pulls/{number + 1}/reviews", json=body)
+    assert made.is_success, made.text
+    await idle.settled()
+    await killed_at(idle, tmp_path / "other", method, route)
+    async with idle.at_work(limits=TAKES_OVER, **SOON):
+        runs = await idle.ended(2)
+    assert runs[1].state is RunState.UPDATED
+    assert runs[1].attempt >= 2
+    said = await commits(idle, number + 1)
+    assert said == ["Write the note", f"Merge main into magicode/issue-{number}", "Write another note"]
+    listed = (await idle.client().get(f"/repos/{idle.repository}/pulls/{number + 1}/comments")).json()
+    replies = [one["in_reply_to_id"] for one in listed if one["user"]["login"] == "magicode[bot]"]
+    assert len(replies) == len(set(replies)) == 2
+    assert len(await ours(idle, number + 1)) == 1
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("ci", "method", "route"),
+    [
+        (red_once, "PATCH", "/git/refs/heads/.*"),
+        (red_once, "POST", "/issues/2/comments"),
+        (green, "POST", "/graphql"),
+    ],
+)
+async def test_a_worker_killed_while_it_mends_or_settles_is_followed_by_another(
+    idle: Stage, tmp_path: Path, ci: Any, method: str, route: str
+) -> None:
+    async with idle.at_work(**SOON):
+        number, workflow, opener = await a_draft(idle, ci)
+        await idle.settled()
+        await asyncio.sleep(1)
+    await workflow.release()
+    await idle.settled()
+    await killed_at(idle, tmp_path / "other", method, route)
+    async with idle.at_work(limits=TAKES_OVER, **SOON):
+        await until(lambda: is_ready(idle))
+        await comment_of_ours(idle, number, str(opener.id), "ready for review")
+    tries = ["Mend it"] if ci is red_once else []
+    assert await commits(idle, number + 1) == ["Write the note", *tries]
+    assert [one.verb for one in await idle.runs()].count("mend") == len(tries)
+    assert len([one for one in await ours(idle, number + 1) if "magicode:run:ci-" in one]) == len(tries)
 
 
 # --- no bill without an end ------------------------------------------------------------------------------------------
