@@ -250,6 +250,38 @@ async def test_go_on_a_plan_that_was_worked_on_already_says_so(stage: Stage) -> 
     assert len(await asked_of_the_model(stage)) == asked, "nothing is paid for twice"
 
 
+async def test_go_on_a_plan_whose_change_was_undone_works_on_it_again(stage: Stage) -> None:
+    number = await planned(stage)
+    await stage.comment(number, "@magicode go")
+    await stage.ended(2)
+    (pull,) = await stage.pulls()
+    await stage.comment(pull["number"], "@magicode undo")
+    await stage.ended(3)
+    await stage.comment(number, "@magicode go")
+    runs = await stage.ended(4)
+    assert reasons(runs)[3] == ("go", "updated", "updated")
+    assert await commits(stage, pull["number"]) == [
+        "Write the note",
+        "Undo: Write the note",
+        "Write the note",
+    ]
+    assert AS_WRITTEN in (await asked_to_change(stage))[-1]
+
+
+async def test_a_plan_on_our_pull_request_is_worked_on_there(stage: Stage) -> None:
+    number = await ask(stage)
+    await stage.ended()
+    await stage.comment(number + 1, "@magicode plan to write it once more")
+    runs = await stage.ended(2)
+    assert reasons(runs)[1] == ("plan", "answered", "planned")
+    assert await commits(stage, number + 1) == ["Write the note"]
+    await stage.comment(number + 1, "@magicode go")
+    runs = await stage.ended(3)
+    assert reasons(runs)[2] == ("go", "updated", "updated")
+    assert await commits(stage, number + 1) == ["Write the note", "Write another note"]
+    assert len(await stage.pulls()) == 1
+
+
 async def test_a_limit_set_with_go_holds(stage: Stage) -> None:
     number = await planned(stage)
     await stage.comment(number, "@magicode go up to $0.0001")

@@ -30,6 +30,7 @@ from tests.line.conversations import (
     one_pull_request,
     ours,
     playbook,
+    prompts,
     reasons,
     scenario,
     writes_of,
@@ -76,6 +77,7 @@ def script() -> Playbook:
     explained = {"name": "a question", "when": {"system_contains": "Your task is to answer"}}
     return playbook(
         explained | {"turns": [answering()]},
+        scenario(create("MORE.md", "More.\n"), in_threads(), in_threads(), when="curlew"),
         scenario(
             create("MORE.md", "More.\n"),
             finish("Write another note", "One note was not enough."),
@@ -446,6 +448,27 @@ async def test_retry_where_the_last_request_succeeded_revises_what_is_open(stage
     assert reasons(runs)[1] == ("retry", "updated", "updated")
     assert await commits(stage, pull) == ["Write the note", "Write another note"]
     assert len(await stage.pulls()) == 1
+
+
+async def test_retry_on_a_pull_request_works_on_what_is_open_there(stage: Stage) -> None:
+    issue, pull = await opened(stage)
+    said = {"path": "NOTES.md", "line": 1, "side": "RIGHT", "body": "Say where the curlew is."}
+    await act(stage, "POST", f"/pulls/{pull}/reviews", event="COMMENT", body="A thought.", comments=[said])
+    await stage.comment(pull, "@magicode retry")
+    runs = await stage.ended(2)
+    assert reasons(runs)[1] == ("retry", "updated", "updated")
+    assert "curlew" in await prompts(stage)
+    newest = await commit(stage, await tip(stage, f"magicode/issue-{issue}"))
+    assert len(await commits(stage, pull)) == 2
+    assert newest["message"].startswith("Write another note")
+
+
+async def test_retry_by_a_reader_is_refused(stage: Stage) -> None:
+    _, pull = await opened(stage)
+    await stage.comment(pull, "@magicode retry", user="rita")
+    runs = await stage.ended(2)
+    assert reasons(runs)[1] == ("retry", "refused", "no_write_permission")
+    assert await commits(stage, pull) == ["Write the note"]
 
 
 async def test_retry_of_an_undo_that_failed_is_an_undo(idle: Stage) -> None:
