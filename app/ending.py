@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 
-from app.errors import DefectError, MagicodeError, RefusedError, StoppedError, TransientError, UserError
+from app.errors import (
+    DefectError,
+    GoneError,
+    MagicodeError,
+    MissingError,
+    RefusedError,
+    StoppedError,
+    TransientError,
+    UserError,
+)
 from app.house import House
 from app.jobs import states
 from app.jobs.tasks import Task
@@ -75,6 +85,14 @@ async def say(scene: Scene, outcome: Outcome) -> Run:
     said = replace(outcome, message=wording.with_remarks(outcome.message, scene.remarks))
     await scene.last_words(wording.ended(scene.conversation.key, said, spending, str(head)))
     return run
+
+
+async def status_of(scene: Scene) -> str:
+    """What stands in the status comment; nothing where there is none."""
+    if scene.run.status_comment_id is not None:
+        with suppress(MissingError, GoneError):
+            return (await scene.reader.issue_comment(scene.run.status_comment_id)).body
+    return ""
 
 
 def ready(number: int, head_sha: str, said: str) -> Outcome:

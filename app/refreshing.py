@@ -7,8 +7,8 @@ from dataclasses import replace
 from functools import partial
 
 from app.change.check import verify_publication
-from app.ending import ready, say
-from app.errors import GoneError, MissingError, RefusedError, StoppedError
+from app.ending import ready, say, status_of
+from app.errors import RefusedError, StoppedError
 from app.house import House
 from app.jobs.tasks import Task, refresh_lock
 from app.nouns import PullRequest, Run
@@ -107,24 +107,16 @@ async def _look_later(house: House, opener: Run) -> None:
 
 async def _say_once(scene: Scene, pull: PullRequest, found: Conflicts) -> None:
     said = wording.conflicts(found.paths, pull.base_ref)
-    if said not in await _status(scene):
+    if said not in await status_of(scene):
         await _say(scene, pull, said)
 
 
 async def _say_over(scene: Scene, pull: PullRequest) -> None:
     """A conflict that stands in the status comment and is none any longer."""
-    if wording.CONFLICT in await _status(scene):
+    if wording.CONFLICT in await status_of(scene):
         await _say(scene, pull, wording.merges_again(pull.base_ref))
 
 
 async def _say(scene: Scene, pull: PullRequest, said: wording.Ours) -> None:
     told = ready(pull.number, pull.head_sha, "")
     await say(scene, replace(told, reason=scene.run.reason or told.reason, message=said))
-
-
-async def _status(scene: Scene) -> str:
-    """What stands in the status comment; nothing where there is none."""
-    if scene.run.status_comment_id is not None:
-        with suppress(MissingError, GoneError):
-            return (await scene.reader.issue_comment(scene.run.status_comment_id)).body
-    return ""

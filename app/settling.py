@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
-from app.ending import AS_DRAFT, ready, say
+from app.ending import AS_DRAFT, ready, say, status_of
 from app.errors import DeniedError, InvalidError, RefusedError, UserError
 from app.house import House
 from app.jobs import states
@@ -151,6 +151,7 @@ async def _checked(scene: Scene, pull: PullRequest) -> bool:
         return False
     # One that is ready already was marked so by a person, or by us before a look that broke off: told it is either way.
     told = wording.checks_ended(checks, draft=pull.draft and not await _marked_ready(scene, pull))
+    scene.remarks += wording.conflict_in(await status_of(scene))
     await say(scene, ready(pull.number, pull.head_sha, told))
     await _note(scene, RunState.OPENED.value)
     return False

@@ -400,6 +400,13 @@ CONFLICT: Final = "<!-- magicode:conflict -->"
 beside it. https://github.github.com/gfm/#html-blocks"""
 
 
+def conflict_in(body: str) -> list[Ours]:
+    """What a status comment of ours says of a conflict, to be said again in its next state."""
+    _, mark, rest = body.partition(CONFLICT)
+    told = rest.partition("\n\n**Next:**")[0].partition("\n\n<sub>")[0]
+    return [Ours(f"{mark}{told}")] if mark else []
+
+
 def merges_again(base_ref: str) -> Ours:
     """A conflict that was told is over."""
     return Ours(f"{code(base_ref)} merges cleanly again; nothing conflicts any longer.")

@@ -224,6 +224,20 @@ async def test_a_conflict_is_told_once_however_many_pushes_follow(stage: Stage) 
     assert await tip(stage, branch) == before
 
 
+async def test_a_conflict_stays_told_when_the_checks_end(stages: Stages) -> None:
+    stage = await stages()
+    workflow = stage.github.on_push(lambda code: [passing("tests", "ok")])
+    workflow.hold()
+    issue, _, _ = await opened(stage)
+    await push(stage, "main", "LONG.md", SAME_LINE)
+    await comment_of_ours(stage, issue, "does not merge cleanly")
+    await workflow.release()
+    said = (await comment_of_ours(stage, issue, "check(s) passed"))["body"]
+    assert "does not merge cleanly" in said
+    assert said.count("`LONG.md`") == 1
+    assert len(await ours(stage, issue)) == 1
+
+
 async def test_a_conflict_that_is_over_is_told_no_longer(stage: Stage) -> None:
     issue, _, branch = await opened(stage)
     before = await tip(stage, branch)
