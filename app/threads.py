@@ -6,6 +6,7 @@ Of a thread only what people with write access said, and what we said ourselves,
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from app.errors import StoppedError, TransientError
@@ -82,7 +83,7 @@ async def answer_threads(scene: Scene, outcome: Outcome) -> None:
             if outcome.state is RunState.CANCELLED:
                 raise
 
-    try:
+    async def reply() -> None:
         await reply_to(
             scene.run,
             threads,
@@ -95,12 +96,18 @@ async def answer_threads(scene: Scene, outcome: Outcome) -> None:
             record=scene.record,
             number=scene.origin.number,
         )
-    except StoppedError:
-        return
-    except TransientError:
-        # With the commit on GitHub, what comes next finds it; without one, a model would be asked all over again.
+
+    with suppress(StoppedError):
         if done:
-            raise
+            return (
+                await reply()
+            )  # with the commit on GitHub, what comes next finds it, and replies to the rest
+        # Without one, a model would be asked all over again: tried once more here, where what was said is found.
+        try:
+            await reply()
+        except TransientError:
+            with suppress(TransientError):
+                await reply()
 
 
 def _replies(scene: Scene, threads: Sequence[ReviewThread], outcome: Outcome) -> Sequence[Reply]:

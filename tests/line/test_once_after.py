@@ -9,6 +9,7 @@ from copy import deepcopy
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -383,6 +384,28 @@ async def test_a_reply_in_a_thread_that_gets_no_answer_stands_there_once(idle: S
     assert len(replies) == len(set(replies)) == 2
 
 
+@pytest.mark.parametrize("kind", ["drop_after", "status"])
+async def test_a_reply_without_a_commit_that_gets_no_answer_keeps_no_other_thread_from_its_own(
+    idle: Stage, kind: str
+) -> None:
+    number = await ask(idle)
+    async with idle.at_work(**SOON):
+        await idle.ended()
+        asked = len(await asked_of_the_model(idle))
+        await idle.fault(kind=kind, method="POST", route="/replies$", status=502)
+        on_lines = [{"path": "NOTES.md", "line": 1, "body": body} for body in ("why is that?", "And this?")]
+        body = {"event": "REQUEST_CHANGES", "body": "Tell me.", "comments": on_lines}
+        made = await idle.client().post(f"/repos/{idle.repository}/pulls/{number + 1}/reviews", json=body)
+        assert made.is_success, made.text
+        runs = await idle.ended(2)
+    assert any(one.fault for one in idle.github.world.requests), "the fault was met"
+    assert runs[1].state is RunState.ANSWERED
+    assert len(await asked_of_the_model(idle)) == asked + 1
+    listed = (await idle.client().get(f"/repos/{idle.repository}/pulls/{number + 1}/comments")).json()
+    replies = [one["in_reply_to_id"] for one in listed if one["user"]["login"] == "magicode[bot]"]
+    assert len(replies) == len(set(replies)) == 2
+
+
 async def test_a_run_that_comes_back_to_its_own_pull_request_behind_a_revision_adds_nothing(
     idle: Stage,
 ) -> None:
@@ -557,5 +580,5 @@ async def test_merges_of_the_base_give_no_more_tries(idle: Stage, monkeypatch: p
             before = await tip(idle, f"magicode/issue-{number}")
             await refresh(idle.house, opener)
             assert await tip(idle, f"magicode/issue-{number}") != before
-            await until(lambda wanted=round_ + 1: given_up(wanted))
+            await until(partial(given_up, round_ + 1))
     assert len(await asked_of_the_model(idle)) == asked
