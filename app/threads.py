@@ -99,9 +99,9 @@ async def answer_threads(scene: Scene, outcome: Outcome) -> None:
 
     with suppress(StoppedError):
         if done:
-            return (
-                await reply()
-            )  # with the commit on GitHub, what comes next finds it, and replies to the rest
+            # With the commit on GitHub, what comes next finds it, and replies to the rest.
+            await reply()
+            return
         # Without one, a model would be asked all over again: tried once more here, where what was said is found.
         try:
             await reply()
