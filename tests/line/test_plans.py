@@ -375,7 +375,7 @@ async def test_a_go_that_failed_is_retried_with_the_same_plan(raise_stage: Stage
     await stage.comment(number, "@magicode go up to $0.0001")
     runs = await stage.ended(2)
     assert runs[1].state.value == "refused"
-    await stage.comment(number, "@magicode retry")
+    await stage.comment(number, "@magicode retry up to $3")
     runs = await stage.ended(3)
     assert (runs[2].verb, runs[2].state.value) == ("retry", "opened")
     assert AS_WRITTEN in (await asked_to_change(stage))[-1]
