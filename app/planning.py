@@ -37,8 +37,8 @@ async def _estimate(scene: Scene, spending: Spending) -> wording.Estimate:
     """What the change will cost: the median of this repository's last ones, else a multiple of what its plan cost."""
     run = scene.run
     async with scene.house.store.transaction(run.installation_id) as transaction:
-        runs = await transaction.runs(repository_id=run.repository_id)
-    past = [one.cost_usd for one in runs if one.state is RunState.OPENED and one.cost_usd]
+        runs = await transaction.runs(repository_id=run.repository_id, state=RunState.OPENED)
+    past = [one.cost_usd for one in runs if one.cost_usd]
     if len(past) >= ENOUGH:
         return wording.Estimate(Decimal(median(past)), past=len(past))
     known = not spending.unpriced_calls
@@ -68,7 +68,9 @@ async def read_plan(scene: Scene) -> Asked:
 async def _newest(scene: Scene) -> Run | None:
     run = scene.run
     async with scene.house.store.transaction(run.installation_id) as transaction:
-        runs = await transaction.runs(repository_id=run.repository_id, number=run.number)
+        runs = await transaction.runs(
+            repository_id=run.repository_id, number=run.number, state=RunState.ANSWERED
+        )
     return next((one for one in runs if one.reason == PLANNED), None)
 
 
