@@ -526,7 +526,7 @@ def test_a_link_of_our_own_survives_in_the_status_and_a_models_does_not() -> Non
 
 
 def test_every_reason_with_a_sentence_says_what_to_do_next() -> None:
-    for reason in wording._WHY:
+    for reason in reasons.WHY:
         sentence, next_step = wording.why(reason)
         assert sentence.endswith((".", "?")), reason
         assert next_step.endswith((".", "?")), reason
