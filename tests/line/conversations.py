@@ -150,14 +150,17 @@ async def ended_well_told(stage: Stage, run: Run, number: int | None = None) -> 
     assert (end["state"], end["reason"]) == (run.state.value, run.reason)
     said = [one for one in await ours(stage, number or run.number) if str(run.id) in one.split("\n", 1)[0]]
     assert len(said) == 1, said
-    heading = HEADINGS.get(run.reason or "") or {
-        "opened": "Pull request opened",
-        "updated": "Pull request updated",
-        "answered": "Answered",
-        "refused": "Not done",
-        "failed": "Failed",
-        "cancelled": "Cancelled",
-    }[run.state.value]
+    heading = (
+        HEADINGS.get(run.reason or "")
+        or {
+            "opened": "Pull request opened",
+            "updated": "Pull request updated",
+            "answered": "Answered",
+            "refused": "Not done",
+            "failed": "Failed",
+            "cancelled": "Cancelled",
+        }[run.state.value]
+    )
     assert f"**{heading}**" in said[0], said[0]
     assert "Cost: " in said[0] or "No model was called: $0.00" in said[0]
     assert "Action log head:" in said[0]

@@ -36,7 +36,7 @@ from app.nouns import (
     Spending,
 )
 from app.pulls import body as body_
-from app.pulls import wording
+from app.pulls import reasons, wording
 from app.pulls.ci import Cause, Diagnosis, Found
 
 RUN = UUID(int=5)
