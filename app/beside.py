@@ -1,14 +1,15 @@
-"""What is answered beside the line, with no model: help, cancelling, a second request, a draft whose checks ended."""
+"""What is answered beside the line, with no model: help, cancelling, a second request while one is at work."""
 
 from __future__ import annotations
 
+from datetime import timedelta
 from uuid import UUID
 
 from app.ending import end
-from app.errors import GoneError, MissingError, RefusedError
+from app.errors import GoneError, MissingError, RefusedError, TransientError
 from app.house import House
 from app.jobs import states
-from app.nouns import Outcome, Run, RunState
+from app.nouns import MEND, Outcome, Run, RunState
 from app.pulls import wording
 from app.reading import require_permission
 from app.scene import Scene, open_scene
@@ -43,15 +44,41 @@ async def _help(scene: Scene) -> str:
     return wording.near_miss(ask.near_miss, suggestion, scene.house.slug)
 
 
+GIVES_WAY = timedelta(seconds=4)
+"""Between two looks whether a try that was told to stop has ended."""
+
+
 async def turn_away(house: House, run: Run) -> None:
-    """A second request while one is at work gets an answer with a link, and nothing else."""
+    """A second request while one is at work gets an answer with a link, and nothing else.
+
+    Mending that nobody asked for gives way to a person: it is told to stop, and the request takes its place. Raises
+    TransientError until it has.
+    """
+    blocker = await _blocker(house, run)
+    if (
+        blocker is not None
+        and blocker.verb == MEND
+        and blocker.state.ended
+        and await states.unblock(house.store, run)
+    ):
+        return
     async with open_scene(house, run) as scene:
         try:
             await require_permission(scene)
+            if blocker is not None and blocker.verb == MEND and not blocker.state.ended:
+                await states.request_cancel(house.store, run.installation_id, run.repository_id, run.number)
+                raise TransientError(reason="gives_way", retry_after=GIVES_WAY)
             outcome = Outcome(RunState.REFUSED, "busy", wording.busy(await _link_to(scene, run.blocked_by)))
         except RefusedError as error:
             outcome = wording.outcome(error)
         await end(scene, outcome)
+
+
+async def _blocker(house: House, run: Run) -> Run | None:
+    if run.blocked_by is None:
+        return None
+    async with house.store.transaction(run.installation_id) as transaction:
+        return await transaction.run(run.blocked_by)
 
 
 async def _link_to(scene: Scene, run_id: UUID | None) -> str | None:

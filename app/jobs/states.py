@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from uuid import UUID
 
 from app.errors import DefectError, SupersededError
-from app.jobs.tasks import lock_of
+from app.jobs.tasks import Task, lock_of
 from app.nouns import Outcome, Run, RunState, Spending
 from app.ports import Clock, Store, Transaction
 
@@ -97,6 +97,18 @@ async def request_cancel(store: Store, installation_id: int, repository_id: int,
         if (lock := lock_of(active)) is not None:
             await transaction.hasten(lock)
         return await transaction.update_run(active.id, cancel_requested=True)
+
+
+async def unblock(store: Store, run: Run) -> bool:
+    """Puts a blocked run to work now that its subject is free; False where somebody else is at work there."""
+    async with store.transaction(run.installation_id) as transaction:
+        if await transaction.active_run(run.repository_id, run.about) is not None:
+            return False
+        await transaction.update_run(run.id, blocked_by=None)
+        await transaction.defer(
+            Task.WORK, lock=lock_of(run), installation_id=run.installation_id, run_id=run.id
+        )
+        return True
 
 
 async def _held(transaction: Transaction, run: Run) -> Run:

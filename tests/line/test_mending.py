@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from app.nouns import Run
 from infra.models.playbook import Playbook
 from infra.simulator.ci import CiJob, Code, failing, lost, passing
 from tests.line.conftest import Stages
@@ -44,6 +45,7 @@ def mends(*, slow: float = 0.0) -> Playbook:
         answer["slow"] = {"seconds": slow, "after_chunks": 1}
     return playbook(
         scenario(answer, finish("Mend it", "CI failed."), when="FAILED tests/test_note.py"),
+        scenario(create("ELSE.md", "x\n"), finish("Write something else"), when="write something else"),
         scenario(create("NOTES.md", "A note.\n"), finish()),
     )
 
@@ -209,3 +211,43 @@ async def test_a_push_by_a_person_stops_a_try_at_once(raise_stage: Stages, sampl
     assert await commits(stage, pull["number"]) == ["Write the note", "By hand"]
     assert "theirs now" in await status(stage, pull["number"])
     assert any("theirs now" in one for one in await ours(stage, number))
+
+
+async def test_mending_gives_way_to_a_person_who_asks(raise_stage: Stages, sample: Path) -> None:
+    def ci(code: Code) -> list[CiJob]:
+        return [failing("tests", log("wordalpha is wrong")) if "NOTES.md" in code.files else passing("tests")]
+
+    stage = await red(raise_stage, sample, ci, slow=60)
+    await ask(stage)
+    await stage.ended()
+    await at_work(stage)
+    pull = await only_pull(stage)
+    await stage.comment(pull["number"], "@magicode let me see", user="rita")
+    refused = await ended(stage, "rita", within=20)
+    assert (refused.state, refused.reason) == ("refused", "no_write_permission")
+    await at_work(stage)
+    await stage.comment(pull["number"], "@magicode write something else")
+    revised = await ended(stage, "wim", within=30)
+    assert (revised.state, revised.blocked_by) == ("updated", None)
+    assert [run.state for run in await stage.runs() if run.verb == "mend"][-1] == "cancelled"
+    assert (await commits(stage, pull["number"]))[:2] == ["Write the note", "Write something else"]
+
+
+async def at_work(stage: Stage) -> None:
+    """Once a run that mends is at work."""
+    for _ in range(200):
+        if any(run.verb == "mend" and run.state == "running" for run in await stage.runs()):
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError("nothing is being mended")
+
+
+async def ended(stage: Stage, by: str, *, within: float) -> Run:
+    """The revision that this person asked for, once it has ended."""
+    for _ in range(int(within * 10)):
+        asked = [one for one in await stage.runs() if (one.verb, one.asker_login) == ("revise", by)]
+        run = asked[0] if asked else None
+        if run is not None and run.state.ended:
+            return run
+        await asyncio.sleep(0.1)
+    raise AssertionError(f"nothing of {by} ended: {reasons(await stage.runs())}")
