@@ -25,7 +25,6 @@ MAX_LINES = 100
 MAX_CHARACTERS = 3200  # of one chunk's text: only a file whose lines have no end comes here
 OVERLAP_LINES = 2
 _HEADING = 200  # what is read of a heading; more would let a hostile line take quadratic time
-_SIGNATURE = 160  # what is kept of a definition's first lines for the pieces that do not hold them
 _LEVELS = 2  # so many enclosing definitions are named in a context
 _LEAST_ROOM = 100
 _REPEATED = 20  # tokens that overlapping lines may have

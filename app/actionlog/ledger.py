@@ -21,9 +21,6 @@ from app.actionlog.entry import (
 from app.nouns import Action, Entry, Facts
 from app.ports import Clock, Keys, Store, Transaction
 
-SERVICE = 0
-"""The installation id of the service's own chain: for what concerns no known installation."""
-
 
 @dataclass(frozen=True, slots=True)
 class Head:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -11,8 +10,6 @@ from app.errors import DefectError
 from app.nouns import PullRequest
 
 PREFIX: Final = "magicode/"
-
-_NAME: Final = re.compile(r"magicode/issue-([1-9]\d{0,17})(?:-\d+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +32,6 @@ def names(number: int) -> Iterator[str]:
     while True:
         yield f"{first}-{suffix}"
         suffix += 1
-
-
-def issue_of(branch: str) -> int | None:
-    """The issue whose branch this is, by its name; None for a branch of another form."""
-    found = _NAME.fullmatch(branch)
-    return int(found[1]) if found else None
 
 
 def is_ours(branch: str) -> bool:

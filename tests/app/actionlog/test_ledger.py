@@ -13,9 +13,10 @@ import pytest
 
 from app.actionlog.entry import UnwritableFactsError, genesis
 from app.actionlog.export import opened
-from app.actionlog.ledger import SERVICE, Head, Ledger
+from app.actionlog.ledger import Head, Ledger
 from app.actionlog.verify import Anchor, verify
 from app.custody.keys import Keys
+from app.jobs.accept import NOBODY
 from app.nouns import Action, Entry
 from app.ports import Store
 
@@ -62,10 +63,10 @@ async def test_what_is_returned_is_what_is_stored(ledger: Ledger, store: Store) 
 async def test_installations_have_chains_of_their_own_and_so_has_the_service(
     ledger: Ledger, store: Store
 ) -> None:
-    for installation_id in (1, 2, SERVICE):
+    for installation_id in (1, 2, NOBODY):
         await ledger.record(installation_id, Action.WEBHOOK_REFUSED)
         assert (await ledger.head(installation_id)).seq == 1
-    heads = {(await ledger.head(installation_id)).hash for installation_id in (1, 2, SERVICE)}
+    heads = {(await ledger.head(installation_id)).hash for installation_id in (1, 2, NOBODY)}
     assert len(heads) == 3
     assert [entry.installation_id for entry, _ in await stored(store, 2)] == [2]
 
