@@ -400,7 +400,7 @@ async def test_a_group_is_encoded_while_the_one_before_is_written(encoder, key, 
             for _ in range(
                 1000
             ):  # ten seconds for the next group, which would not come if it waited for this one
-                if seen[-1] == "encodes" or seen.count("encodes") > 1:
+                if "encodes" in seen:
                     break
                 await asyncio.sleep(0.01)
             await super().upsert(*arguments)
@@ -410,9 +410,8 @@ async def test_a_group_is_encoded_while_the_one_before_is_written(encoder, key, 
     encoder.encode = lambda texts: (seen.append("encodes"), encode(texts))[1]
     points = Slow()
     await index.update(Shelf(points, encoder, Protection(key, 1), 10), tree, prune=False, group=1)
-    first = seen.index("begins to write")
-    # The next group may also be begun before the write of the first is.
-    assert seen[first + 1 : first + 3] == ["encodes", "has written"] or seen[:first].count("encodes") > 1
+    # The first group holds an empty file alone, so what is encoded before it is written is the next one's.
+    assert "encodes" in seen[: seen.index("has written")]
     await points.close()
 
 
