@@ -8,6 +8,9 @@ The grammar, after `@slug` (or `@slug[bot]`), ASCII letters in either case:
 - A verb asks for it: `@magicode explain why the cache is cold`. Politeness before it is skipped (`please`, `can you`).
 - `delete`, `undo`, `export` and `go` are verbs only when nothing else follows than words such as `my data` or `this`, or
   when a sentence ends there: `@magicode delete the unused import` is a wish about code, not about data.
+- `delete octo-org` names an account: one name and nothing beside it but courtesy. The words are then the name alone. What
+  is not called so on GitHub, or needs more words, is a wish about code again.
+- `settings`, `logs`, `export` and `delete` take what follows on their own line, without the sentence's end.
 - Other words ask for the plain verb, where the mention begins a sentence or stands after a greeting. Inside a sentence
   (`I think @magicode broke it`) they ask for nothing and are answered with help.
 - `up to $3`, `up to 3 USD` among the words that follow set a cost limit and are taken out of the words.
@@ -110,6 +113,15 @@ _GUARDED = {
     ),
     Verb.GO: re.compile(f"(?:{_ANY}|it|this|that|ahead|plan|then)", re.IGNORECASE),
 }
+_ARGUED = frozenset({Verb.SETTINGS, Verb.LOGS, Verb.EXPORT, Verb.DELETE})
+_SENTENCE_END = " \t.!?…,;:)"
+# A login: https://docs.github.com/en/admin/managing-iam/iam-configuration-reference/username-considerations-for-external-authentication
+_ACCOUNT = re.compile(
+    r"[\s*_:]*(?P<at>@?)(?P<name>[a-z0-9][a-z0-9-]{0,99}(?:_[a-z0-9]{1,30})?)(?![\w@/\\-]|[.:'’=(]\S)",
+    re.IGNORECASE | re.ASCII,
+)
+_COURTESY = re.compile("please|pls|plz|now|thanks?|thx|ty|you", re.IGNORECASE | re.ASCII)
+_POINTING = re.compile("it|its|this|that|these|those|them|him|her", re.IGNORECASE | re.ASCII)
 _THANKS = re.compile(
     "(?:a|and|appreciated|awesome|cool|done|excellent|fine|good|great|it|job|lgtm|lot|love|much|nice|ok|okay|perfect|so|super"
     "|thanks?|thx|ty|very|well|work|wow|yay|you)",
@@ -337,7 +349,9 @@ def _call(text: str, start: int, end: int) -> _Call | None:
 
 
 def _ask(call: _Call, text: str, plain: Verb, aside: Ask) -> Ask:
-    words, limit = _words(text[call.end :], after=call.word)
+    words, limit = _words(
+        text[call.end :], after=call.word, verb=call.verb if call.rank is _Rank.VERB else None
+    )
     match call.rank:
         case _Rank.VERB:
             return Ask(call.verb, words, limit)
@@ -370,6 +384,8 @@ def _verb(word: str, rest: str, *, separated: bool) -> Verb | None:
     except ValueError:
         return None
     tail = _GUARDED.get(verb) if verb else None
+    if verb is Verb.DELETE and _named(rest):
+        return verb
     if tail and not separated and not _follows(tail, rest):
         return None
     return verb
@@ -379,6 +395,20 @@ def _follows(tail: re.Pattern[str], rest: str) -> bool:
     """Only words of `tail`, and perhaps a cost limit, stand in the rest of the paragraph."""
     line = _COST.sub(" ", _flat(rest.split("\n\n", 1)[0]))
     return all(tail.fullmatch(word) for word in _WORDLIKE.findall(line))
+
+
+def _named(rest: str) -> str | None:
+    """The account that `delete` names: the first word after it, where courtesy alone stands in the rest of the paragraph."""
+    paragraph = _COST.sub(" ", rest.split("\n\n", 1)[0])
+    match = _ACCOUNT.match(paragraph.split("\n", 1)[0])
+    if match is None:
+        return None
+    if not match["at"] and (
+        _POINTING.fullmatch(match["name"]) or _GUARDED[Verb.DELETE].fullmatch(match["name"])
+    ):
+        return None
+    others = _WORDLIKE.findall(paragraph[match.end() :])
+    return match["name"] if all(_COURTESY.fullmatch(word) for word in others) else None
 
 
 def _near_miss(word: str, rest: str) -> Verb | None:
@@ -423,12 +453,20 @@ def _is_thanks(text: str, start: int, ahead: str) -> bool:
     return 0 < len(words) <= _SHORT_PROSE and all(_THANKS.fullmatch(word) for word in words)
 
 
-def _words(after_mention: str, *, after: str) -> tuple[str, Decimal | None]:
-    """The words that follow the mention (and `after`, the verb), flattened, without the cost limit; and the limit."""
+def _words(after_mention: str, *, after: str, verb: Verb | None) -> tuple[str, Decimal | None]:
+    """The words that follow the mention (and `after`, the word it begins with), flattened, without the cost limit; and the
+    limit. Of a verb that takes arguments, those of its own line, and where it names an account, the name."""
     rest = after_mention.lstrip(_SEPARATORS)
     if after:
-        rest = rest[rest.index(after) + len(after) :].lstrip(_SEPARATORS)
-    flat = _flat(rest)
+        rest = rest[rest.index(after) + len(after) :]
+    if verb not in _ARGUED:
+        return _without_limit(_flat(rest.lstrip(_SEPARATORS)))
+    words, limit = _without_limit(_flat(rest.split("\n", 1)[0].lstrip(_SEPARATORS)))
+    name = _named(rest) if verb is Verb.DELETE else None
+    return name or words.rstrip(_SENTENCE_END), limit
+
+
+def _without_limit(flat: str) -> tuple[str, Decimal | None]:
     match = _COST.search(flat)
     if match is None:
         return flat, None

@@ -5,6 +5,7 @@ https://docs.github.com/en/webhooks/webhook-events-and-payloads
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -210,6 +211,19 @@ class InstallationRepositoriesEvent(Envelope):
     installation: Installation
     repositories_added: list[RepositoryRef]
     repositories_removed: list[RepositoryRef]
+
+
+class Purchase(Payload):
+    account: Account
+
+
+class MarketplacePurchaseEvent(Envelope):
+    """https://docs.github.com/en/apps/github-marketplace/using-the-github-marketplace-api-in-your-app/webhook-events-for-the-github-marketplace-api"""
+
+    action: str
+    effective_date: Annotated[datetime, Field(strict=False)]
+    marketplace_purchase: Purchase
+    sender: Account
 
 
 class PingEvent(Envelope):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from webhooks.command import Actor, Command
 
@@ -87,13 +88,37 @@ class Pushed:
 
 
 @dataclass(frozen=True, slots=True)
+class PlanChanged:
+    """An account bought, changed or cancelled its plan on GitHub's Marketplace.
+
+    `action`: purchased, cancelled, changed, pending_change or pending_change_cancelled. Only `cancelled` says that the plan
+    has ended. The payload names the account and no installation: one account has one installation, or none.
+    `effective_date` has a time zone.
+    """
+
+    action: str
+    account_id: int
+    account_login: str
+    effective_date: datetime
+    sender: Actor
+
+
+@dataclass(frozen=True, slots=True)
 class Ping:
     """GitHub asks whether anybody is there."""
 
     hook_id: int
 
 
-Notice = InstallationChanged | RepositoriesChanged | PullRequestChanged | ChecksCompleted | Pushed | Ping
+Notice = (
+    InstallationChanged
+    | RepositoriesChanged
+    | PullRequestChanged
+    | ChecksCompleted
+    | Pushed
+    | PlanChanged
+    | Ping
+)
 
 
 @dataclass(frozen=True, slots=True)

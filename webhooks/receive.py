@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC
 from typing import TypeVar
 
 from pydantic import ValidationError
@@ -165,11 +166,13 @@ def _outcome(event: str, payload: Mapping[str, object], envelope: events.Envelop
     if event == "ping":
         return notices.Ping(_model(events.PingEvent, payload).hook_id)
     read = _READERS.get(event)
-    if read is None:
+    if read is None and event != "marketplace_purchase":
         return Ignored("event_not_used")
     actions = _ACTIONS.get(event)
     if actions is not None and envelope.action not in actions:
         return Ignored("action_not_used")
+    if read is None:
+        return _marketplace_purchase(payload)
     if envelope.installation is None:
         # A repository's own webhook, not the App's: nothing could be done about it.
         return Ignored("no_installation")
@@ -408,6 +411,18 @@ def _installation_repositories(payload: Mapping[str, object], installation_id: i
     )
 
 
+def _marketplace_purchase(payload: Mapping[str, object]) -> Outcome:
+    event = _model(events.MarketplacePurchaseEvent, payload)
+    account, at = event.marketplace_purchase.account, event.effective_date
+    return notices.PlanChanged(
+        action=event.action,
+        account_id=account.id,
+        account_login=account.login,
+        effective_date=at if at.tzinfo else at.replace(tzinfo=UTC),
+        sender=_actor(event.sender),
+    )
+
+
 def _pull_request(payload: Mapping[str, object], installation_id: int, us: _Us) -> Outcome:
     event = _model(events.PullRequestEvent, payload)
     if event.sender.login.lower() == us.login:
@@ -481,7 +496,7 @@ _READERS: Mapping[str, Callable[[Mapping[str, object], int, _Us], Outcome]] = {
     "check_suite": _check_suite,
     "push": _push,
 }
-"""The events in use. `ping` is apart: it alone needs no installation."""
+"""The events in use. `ping` and `marketplace_purchase` are apart: they name no installation."""
 
 _ACTIONS: Mapping[str, frozenset[str]] = {
     "issue_comment": frozenset({"created", "edited"}),
@@ -494,5 +509,8 @@ _ACTIONS: Mapping[str, frozenset[str]] = {
         {"opened", "edited", "closed", "reopened", "synchronize", "ready_for_review", "converted_to_draft"}
     ),
     "check_suite": frozenset({"completed"}),
+    "marketplace_purchase": frozenset(
+        {"purchased", "cancelled", "changed", "pending_change", "pending_change_cancelled"}
+    ),
 }
 """The actions in use; GitHub adds new ones to existing events without notice, and those are ignored."""

@@ -41,8 +41,8 @@ VERBS = [
     ("@magicode export all our data", Ask(Verb.EXPORT, "all our data")),
     ("@magicode delete", Ask(Verb.DELETE)),
     ("@magicode delete my data", Ask(Verb.DELETE, "my data")),
-    ("@magicode delete. We are leaving.", Ask(Verb.DELETE, "We are leaving.")),
-    ("@magicode delete\n\nWe are leaving.", Ask(Verb.DELETE, "We are leaving.")),
+    ("@magicode delete. We are leaving.", Ask(Verb.DELETE, "We are leaving")),
+    ("@magicode delete\n\nWe are leaving.", Ask(Verb.DELETE)),
     ("@magicode delete everything you have about us", Ask(Verb.DELETE, "everything you have about us")),
     ("@magicode settings", Ask(Verb.SETTINGS)),
     ("@magicode help", HELP),
@@ -88,6 +88,39 @@ VERBS = [
     ("<details><summary>more</summary>\n\n@magicode fix this\n\n</details>", fix("this")),
 ]
 
+ARGUMENTS = [
+    ("@magicode delete octo-org", Ask(Verb.DELETE, "octo-org")),
+    ("@magicode delete Octo-Org.", Ask(Verb.DELETE, "Octo-Org")),
+    ("@magicode delete octo-org!", Ask(Verb.DELETE, "octo-org")),
+    ("@magicode delete: octo-org", Ask(Verb.DELETE, "octo-org")),
+    ("@magicode delete `octo-org`", Ask(Verb.DELETE, "octo-org")),
+    ("@magicode delete **octo-org**", Ask(Verb.DELETE, "octo-org")),
+    ("@magicode delete @octo-org", Ask(Verb.DELETE, "octo-org")),
+    ("@magicode delete @this", Ask(Verb.DELETE, "this")),
+    ("@magicode delete mona-lisa_octo", Ask(Verb.DELETE, "mona-lisa_octo")),
+    ("@magicode delete octo-org, please", Ask(Verb.DELETE, "octo-org")),
+    ("@magicode please delete octo-org", Ask(Verb.DELETE, "octo-org")),
+    ("@magicode delete octo-org\nThank you!", Ask(Verb.DELETE, "octo-org")),
+    ("@magicode delete octo-org\n\nWe are leaving for another service.", Ask(Verb.DELETE, "octo-org")),
+    ("We are leaving.\r\n\r\n@magicode delete octo-org\r\n", Ask(Verb.DELETE, "octo-org")),
+    ("@magicode delete octo-org up to $3", Ask(Verb.DELETE, "octo-org", Decimal(3))),
+    ("@magicode settings retention.runs 6 months", Ask(Verb.SETTINGS, "retention.runs 6 months")),
+    (
+        "@magicode settings Providers anthropic:claude-sonnet-5.",
+        Ask(Verb.SETTINGS, "Providers anthropic:claude-sonnet-5"),
+    ),
+    ("@magicode settings providers anthropic, openai!", Ask(Verb.SETTINGS, "providers anthropic, openai")),
+    ("@magicode settings consent off\nThanks a lot", Ask(Verb.SETTINGS, "consent off")),
+    ("@magicode settings `consent` `off`\n\nThanks a lot", Ask(Verb.SETTINGS, "consent off")),
+    ("@magicode settings\nconsent off", Ask(Verb.SETTINGS)),
+    ("@magicode settings?", Ask(Verb.SETTINGS)),
+    ("@magicode logs, please!", Ask(Verb.LOGS, "please")),
+    ("(@magicode logs)", Ask(Verb.LOGS)),
+    ("@magicode logs of #12", Ask(Verb.LOGS, "of #12")),
+    ("@magicode export.", Ask(Verb.EXPORT)),
+    ("@magicode export\n\nFor our auditors.", Ask(Verb.EXPORT)),
+]
+
 PLAIN = [
     ("@magicode make the parser faster", fix("make the parser faster")),
     ("@magicode, the login page is broken", fix("the login page is broken")),
@@ -103,6 +136,15 @@ PLAIN = [
     ("@magicode delete: the unused import", fix("delete: the unused import")),
     ("@magicode delete, rename and move the files", fix("delete, rename and move the files")),
     ("@magicode delete\nthe unused import", fix("delete the unused import")),
+    ("@magicode delete utils and its tests", fix("delete utils and its tests")),
+    ("@magicode delete utils\nand its tests", fix("delete utils and its tests")),
+    ("@magicode delete utils.py", fix("delete utils.py")),
+    ("@magicode delete src/utils", fix("delete src/utils")),
+    ("@magicode delete octo-org/sample", fix("delete octo-org/sample")),
+    ("@magicode delete `utils()`", fix("delete utils()")),
+    ("@magicode delete octo-org's data from fixtures", fix("delete octo-org's data from fixtures")),
+    ("@magicode delete größe", fix("delete größe")),
+    ("@magicode delete them", fix("delete them")),
     ("@magicode undo the rename of `run` in worker.py", fix("undo the rename of run in worker.py")),
     ("@magicode export the Parser class", fix("export the Parser class")),
     (
@@ -251,7 +293,7 @@ SILENT = [
 ]
 
 
-@pytest.mark.parametrize(("body", "ask"), [*VERBS, *PLAIN, *LIMITS, *NEAR, *ALONE, *SEVERAL])
+@pytest.mark.parametrize(("body", "ask"), [*VERBS, *ARGUMENTS, *PLAIN, *LIMITS, *NEAR, *ALONE, *SEVERAL])
 def test_a_comment_asks_for(body: str, ask: Ask) -> None:
     assert read(body, slug="magicode") == ask
 
@@ -280,6 +322,34 @@ def test_the_kelvin_sign_and_the_long_s_are_no_letters_of_a_name() -> None:
 def test_any_text_can_be_read(text: str) -> None:
     for body in (text, f"@magicode {text}", f"{text} @magicode fix {text}"):
         read(body, slug="magicode")
+
+
+_POINTING = {"it", "its", "this", "that", "these", "those", "them", "him", "her"}
+_ACCOUNTS = st.from_regex(r"\A[A-Za-z0-9](?:[A-Za-z0-9]|-(?=[A-Za-z0-9])){0,38}\Z").filter(
+    lambda name: name.lower() not in _POINTING
+)
+_ASIDE = ["", ".", "!", "?", " ", "\n", "\n\nGood bye.", " please", "\r\nThanks!", " (thank you)"]
+
+
+@given(_ACCOUNTS, st.sampled_from(_ASIDE))
+def test_an_account_is_named_to_the_letter(name: str, after: str) -> None:
+    assert read(f"@magicode delete {name}{after}", slug="magicode") == Ask(Verb.DELETE, name)
+
+
+@given(_ACCOUNTS, st.sampled_from(["and", "from", "in", "with", "or"]), _ACCOUNTS)
+def test_a_name_among_other_words_is_a_wish_about_code(name: str, joint: str, other: str) -> None:
+    said = f"delete the {name} {joint} {other}-old"
+    assert read(f"@magicode {said}", slug="magicode") == fix(said)
+
+
+@given(
+    st.lists(st.from_regex(r"\A[A-Za-z0-9][A-Za-z0-9.:-]{0,10}[A-Za-z0-9]\Z"), max_size=6),
+    st.sampled_from(["", ".", "!", "\nMore.", "\n\nMore."]),
+)
+def test_a_settings_line_is_given_as_it_stands(words: list[str], after: str) -> None:
+    said = " ".join(words)
+    ask = read(f"@magicode settings {said}{after}", slug="magicode")
+    assert ask == Ask(Verb.SETTINGS, said)
 
 
 _MARKUP = st.lists(

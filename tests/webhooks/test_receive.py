@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -50,6 +51,7 @@ OURS = {
     "check_suite": notices.ChecksCompleted,
     "pull_request": notices.PullRequestChanged,
     "push": notices.Pushed,
+    "marketplace_purchase": notices.PlanChanged,
     "ping": notices.Ping,
 }
 
@@ -84,6 +86,7 @@ def test_events_that_are_not_used_are_ignored_with_a_reason(deliver: Deliver, ex
         "pull_request_review",
         "pull_request_review_comment",
         "installation",
+        "marketplace_purchase",
     ],
 )
 def test_an_action_of_next_year_is_ignored(event: str, deliver: Deliver) -> None:
@@ -314,6 +317,35 @@ def test_repositories_come_and_go(example: Example, deliver: Deliver) -> None:
     assert (added.added, added.removed) == ((186853007,), ())
     assert removed.removed
     assert not removed.added
+
+
+@pytest.mark.parametrize("action", ["purchased", "cancelled", "changed"])
+def test_a_plan_that_changes_names_its_account(action: str, example: Example, deliver: Deliver) -> None:
+    payload = example("marketplace_purchase", action)
+    del payload["installation"]
+    received = deliver("marketplace_purchase", payload)
+    account = payload["marketplace_purchase"]["account"]
+    assert received.installation_id is None
+    assert received.outcome == notices.PlanChanged(
+        action=action,
+        account_id=account["id"],
+        account_login=account["login"],
+        effective_date=datetime(2017, 10, 25, tzinfo=UTC),
+        sender=Actor(3877742, "username"),
+    )
+
+
+@pytest.mark.parametrize("action", ["pending_change", "pending_change_cancelled"])
+def test_a_plan_that_will_change_is_told_as_such(action: str, example: Example, deliver: Deliver) -> None:
+    payload = {**example("marketplace_purchase", "changed"), "action": action, "effective_date": "2026-12-01"}
+    told = deliver("marketplace_purchase", payload).outcome
+    assert (told.action, told.effective_date) == (action, datetime(2026, 12, 1, tzinfo=UTC))
+
+
+def test_a_plan_without_a_date_or_an_account_is_refused(example: Example, deliver: Deliver) -> None:
+    for field, value in (("effective_date", "soon"), ("effective_date", None), ("marketplace_purchase", {})):
+        with pytest.raises(BadBodyError):
+            deliver("marketplace_purchase", {**example("marketplace_purchase", "cancelled"), field: value})
 
 
 def test_a_merged_pull_request_is_told(example: Example, deliver: Deliver) -> None:
