@@ -634,6 +634,7 @@ class Action(StrEnum):
     SETTING_CHANGED = "setting.changed"
     DATA_EXPORTED = "data.exported"
     DATA_DELETED = "data.deleted"
+    RETENTION_APPLIED = "retention.applied"
 
 
 Facts = Mapping[str, str | int | float | bool | None]

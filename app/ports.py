@@ -355,9 +355,23 @@ class Transaction(Protocol):
     async def add_entry(self, entry: Entry, salt: bytes) -> None: ...
 
     async def entries(
-        self, *, after_seq: int = 0, run_id: UUID | None = None, limit: int = 1000
+        self,
+        *,
+        after_seq: int = 0,
+        run_id: UUID | None = None,
+        limit: int = 1000,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        actions: Sequence[str] = (),
+        actor: str | None = None,
+        repository_id: int | None = None,
     ) -> Sequence[tuple[Entry, bytes]]:
-        """Oldest first, each with its salt."""
+        """Oldest first, each with its salt; from `since` on and before `until`.
+
+        An action is named whole (`model.called`) or by its first part (`model`); none named are all. The case of `actor` does
+        not matter. `repository_id` leaves out the runs of other repositories; entries of no run that is known come too,
+        since their details alone say what they are about.
+        """
         ...
 
     async def defer(

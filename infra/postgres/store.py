@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
-from sqlalchemy import BindParameter, RowMapping, bindparam, delete, func, insert, select, text, update
+from sqlalchemy import BindParameter, RowMapping, bindparam, delete, func, insert, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -288,16 +288,42 @@ class PostgresTransaction:
         await self._connection.execute(_ADD_ENTRY, values | {"salt": salt})
 
     async def entries(
-        self, *, after_seq: int = 0, run_id: UUID | None = None, limit: int = 1000
+        self,
+        *,
+        after_seq: int = 0,
+        run_id: UUID | None = None,
+        limit: int = 1000,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        actions: Sequence[str] = (),
+        actor: str | None = None,
+        repository_id: int | None = None,
     ) -> Sequence[tuple[Entry, bytes]]:
+        column = entries.c
         statement = (
             select(entries)
-            .where(entries.c.installation_id == self._tenant, entries.c.seq > after_seq)
-            .order_by(entries.c.seq)
+            .where(column.installation_id == self._tenant, column.seq > after_seq)
+            .order_by(column.seq)
             .limit(limit)
         )
         if run_id is not None:
-            statement = statement.where(entries.c.run_id == run_id)
+            statement = statement.where(column.run_id == run_id)
+        if since is not None:
+            statement = statement.where(column.at >= since)
+        if until is not None:
+            statement = statement.where(column.at < until)
+        if actions:
+            named = [column.action.startswith(f"{action}.", autoescape=True) for action in actions]
+            statement = statement.where(or_(column.action.in_(actions), *named))
+        if actor is not None:
+            statement = statement.where(func.lower(column.actor) == actor.lower())
+        if repository_id is not None:
+            elsewhere = select(runs.c.id).where(
+                runs.c.installation_id == self._tenant,
+                runs.c.id == column.run_id,
+                runs.c.repository_id != repository_id,
+            )
+            statement = statement.where(~elsewhere.exists())
         found = await self._connection.execute(statement)
         return [(_entry(row), bytes(row["salt"])) for row in found.mappings()]
 
