@@ -44,6 +44,11 @@ class DefectError(MagicodeError):
     """A mistake of ours. It is logged and alerts the operator; nothing was published because of it."""
 
 
+class WrongMasterKeyError(DefectError):
+    """A data key was wrapped by a master key that is not at hand, or its bytes were changed. Name the master key that
+    wrapped it, or bring it back."""
+
+
 # What GitHub says no with. The adapter in `infra/github` raises these and nothing of its client library's.
 
 
@@ -69,6 +74,10 @@ class InvalidError(RefusedError):
 
 class SupersededError(MagicodeError):
     """Another worker took this run over; this one stops without writing anything more."""
+
+
+class ErasedError(SupersededError):
+    """The installation's data is being destroyed, or was; nothing is read or written for it any more."""
 
 
 class StoppedError(MagicodeError):

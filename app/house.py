@@ -10,7 +10,8 @@ from uuid import UUID
 from app.actionlog.ledger import Ledger
 from app.agent.budget import Limits
 from app.custody.keys import Keys
-from app.ports import Clock, GitHub, Model, Sandbox, Store
+from app.ports import Clock, GitHub, Model, Objects, Sandbox, Store
+from embeddings.collection import Points
 from embeddings.repository import RepositoryIndex
 from webhooks.signature import Secrets
 
@@ -24,7 +25,8 @@ def untimed(_run_id: UUID, _station: str, _seconds: float) -> None:
 @dataclass(frozen=True, slots=True)
 class House:
     """`model` opens the models that a repository's file names, or the service's own for none; `index` a repository's index
-    under the installation's key. `timed` is told how many seconds a run spent at each station.
+    under the installation's key, `points` the store of all of them. `objects` holds exports. `public_url` is where people
+    reach this service, None where they cannot. `timed` is told how many seconds a run spent at each station.
     """
 
     store: Store
@@ -33,6 +35,9 @@ class House:
     github: GitHub
     model: Callable[[Sequence[str]], Model]
     index: Callable[[bytes, int, int], RepositoryIndex]
+    points: Points
+    objects: Objects
+    public_url: str | None
     webhook_secrets: Secrets
     slug: str
     app_id: int

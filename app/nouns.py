@@ -286,10 +286,94 @@ class FailedCheck:
 
 @dataclass(frozen=True, slots=True)
 class Installation:
+    """`id` is the tenant's: the id of the first installation on this account. GitHub gives a new one when the App is
+    installed again; `github_id` is the present one. `uninstalled_at` and `plan_cancelled_at` say since when it is paused.
+    """
+
     id: int
     account_id: int
     account_login: str
     suspended: bool
+    account_type: str = "Organization"  # or "User"
+    github_id: int | None = None  # None: the same
+    uninstalled_at: datetime | None = None
+    plan_cancelled_at: datetime | None = None
+
+    @property
+    def present_id(self) -> int:
+        """What GitHub calls it now."""
+        return self.github_id or self.id
+
+    @property
+    def paused_at(self) -> datetime | None:
+        """Since when nothing is done for it, and its data is kept for those who come back."""
+        return min(
+            (at for at in (self.uninstalled_at, self.plan_cancelled_at) if at is not None), default=None
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSettings:
+    """An installation's settings as they are stored: one JSON document of choices, none of them a text of the customer's."""
+
+    document: str
+    legal_hold: bool
+    changed_by: str
+    changed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderKey:
+    """A customer's own key of a model provider, as it is stored: sealed under the installation's key."""
+
+    provider: str
+    sealed: bytes
+    created_by: str
+    created_at: datetime
+    checked_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DataExport:
+    """An export that was asked for. `place` names the object that holds it, sealed, until `expires_at`; `run_id` is the run
+    that asked for it in a comment."""
+
+    id: UUID
+    state: str  # "asked", "made", "failed"
+    asked_by: str
+    asked_at: datetime
+    place: str | None = None
+    size: int | None = None
+    sha256: str | None = None
+    made_at: datetime | None = None
+    expires_at: datetime | None = None
+    run_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """That an installation is being destroyed, and how far that is; afterwards the tombstone that remains.
+
+    `reason` is `asked`, `uninstalled`, `plan_cancelled` or `operator`. `repository_id`, `number` and `comment_id` say where
+    the receipt is to be written; they and `asked_by` go once that is done. `shelf` names the folder of the vectors, which
+    cannot be named again without the key; `facts` is what was counted on the way, as a JSON object.
+    """
+
+    installation_id: int
+    id: UUID
+    github_id: int
+    account_id: int
+    reason: str
+    asked_at: datetime
+    asked_by: str | None
+    step: str
+    repository_id: int | None = None
+    number: int | None = None
+    comment_id: int | None = None
+    shelf: str | None = None
+    facts: str = "{}"
+    receipt: str | None = None
+    ended_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -632,7 +716,9 @@ class Action(StrEnum):
     COMMENT_CREATED = "comment.created"
     COMMENT_UPDATED = "comment.updated"
     SETTING_CHANGED = "setting.changed"
+    KEY_ROTATED = "key.rotated"
     DATA_EXPORTED = "data.exported"
+    ERASURE_BEGUN = "erasure.begun"
     DATA_DELETED = "data.deleted"
     RETENTION_APPLIED = "retention.applied"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Protocol
 from uuid import UUID
@@ -22,8 +22,10 @@ from app.nouns import (
     Comment,
     Commit,
     Comparison,
+    DataExport,
     Delivery,
     Entry,
+    Erasure,
     Facts,
     FailedCheck,
     FileEdit,
@@ -32,6 +34,7 @@ from app.nouns import (
     Issue,
     ModelAnswer,
     ModelRequest,
+    ProviderKey,
     PullRequest,
     Repository,
     ReviewThread,
@@ -40,6 +43,7 @@ from app.nouns import (
     Run,
     RunState,
     Snippet,
+    StoredSettings,
     Tree,
     TreeChange,
     TreeEntry,
@@ -180,6 +184,19 @@ class GitHub(Protocol):
 
     async def installations(self) -> Sequence[Installation]: ...
 
+    async def repositories(self, installation_id: int) -> Sequence[Repository]:
+        """All that the installation covers. Raises MissingError (`installation_missing`) where it is gone."""
+        ...
+
+    async def administers(self, installation_id: int, person: Account) -> bool:
+        """Whether this person, by id, is the account itself (a user's) or has `admin` on every repository (an
+        organization's; with none there, nobody has).
+
+        Raises MissingError (`installation_missing`) where it is gone, DeniedError (`installation_suspended`) where an
+        organization has suspended it.
+        """
+        ...
+
     async def deliveries(self, since: datetime) -> Sequence[Delivery]:
         """Every attempt to deliver a webhook to us from `since` on, newest first; GitHub keeps three days of them."""
         ...
@@ -198,6 +215,19 @@ class GitHub(Protocol):
         self, installation_id: int, repository_id: int, permissions: Mapping[str, str]
     ) -> AbstractAsyncContextManager[RepositoryWriter]:
         """A token with exactly these permissions for one repository, minted on entry and revoked on exit."""
+        ...
+
+
+class SignIn(Protocol):
+    """Who a person is, by GitHub's own word. Holds nothing about anybody afterwards."""
+
+    def authorize_url(self, state: str, challenge: str, redirect_uri: str) -> str:
+        """Where the person's browser goes. `challenge` is the S256 challenge of the verifier (RFC 7636)."""
+        ...
+
+    async def person(self, code: str, verifier: str, redirect_uri: str) -> Account:
+        """Who came back with this code. Raises UserError when GitHub does not confirm it, DefectError when the App's
+        client id, secret or callback URL are not what GitHub has."""
         ...
 
 
@@ -348,6 +378,79 @@ class Transaction(Protocol):
         """Adds it, or returns the one that is there."""
         ...
 
+    async def replace_wrapped_key(self, old: tuple[str, bytes], new: tuple[str, bytes]) -> bool:
+        """Puts `new` in the place of `old`; False when something else is there by now."""
+        ...
+
+    async def destroy_key(self) -> bool:
+        """Removes the wrapped data key: what was sealed under it stays closed. False when there is none."""
+        ...
+
+    async def settings(self) -> StoredSettings | None: ...
+
+    async def put_settings(self, settings: StoredSettings) -> None: ...
+
+    async def provider_keys(self) -> Sequence[ProviderKey]: ...
+
+    async def put_provider_key(self, key: ProviderKey) -> None:
+        """Adds it, or puts it in the place of the provider's last one."""
+        ...
+
+    async def remove_provider_key(self, provider: str) -> bool:
+        """False when there is none."""
+        ...
+
+    async def exports(self) -> Sequence[DataExport]:
+        """Newest first."""
+        ...
+
+    async def put_export(self, export: DataExport) -> None:
+        """Adds it, or replaces the one with this id."""
+        ...
+
+    async def remove_export(self, export_id: UUID) -> None: ...
+
+    async def erasure(self, *, lock: bool = False) -> Erasure | None: ...
+
+    async def begin_erasure(self, erasure: Erasure) -> bool:
+        """From this transaction's commit on nobody else enters the tenant. False when one has begun already."""
+        ...
+
+    async def update_erasure(self, **columns: object) -> Erasure:
+        """Raises KeyError when none has begun."""
+        ...
+
+    async def erase_rows(self) -> Mapping[str, int]:
+        """Removes every row of the tenant but the erasure itself, by table. The data key must be destroyed before: the
+        database refuses to remove the action log otherwise."""
+        ...
+
+    async def row_counts(self) -> Mapping[str, int]:
+        """The rows of the tenant in each table but that of erasures; found by asking the database which tables there are."""
+        ...
+
+    async def prune_runs(self, before: datetime) -> int:
+        """Removes runs that ended before; how many."""
+        ...
+
+    async def prune_deliveries(self, before: datetime) -> int: ...
+
+    async def entry_before(self, before: datetime) -> Entry | None:
+        """The last entry that is older."""
+        ...
+
+    async def prune_entries(self, up_to_seq: int) -> int:
+        """Removes the log's beginning. The database refuses it under a legal hold, for young entries and for the head."""
+        ...
+
+    async def drop_jobs(self, keep: str) -> int:
+        """Takes the tenant's jobs that have not begun off the queue, but those of the task `keep`."""
+        ...
+
+    async def jobs_at_work(self, but: str, heard_within: timedelta) -> int:
+        """The tenant's jobs that a living worker has in its hands, but those of the task `but`."""
+        ...
+
     async def last_entry(self) -> Entry | None:
         """The head of the chain, locked until this transaction ends so that two appends cannot fork it."""
         ...
@@ -400,7 +503,30 @@ class Store(Protocol):
         """Raises TransientError when the database is away."""
         ...
 
-    def transaction(self, installation_id: int) -> AbstractAsyncContextManager[Transaction]: ...
+    def transaction(
+        self, installation_id: int, *, erasing: bool = False
+    ) -> AbstractAsyncContextManager[Transaction]:
+        """Raises ErasedError once an erasure of the tenant has begun, unless `erasing`.
+
+        Not to be opened inside another one of the same tenant.
+        """
+        ...
+
+    async def alone(self, installation_id: int) -> None:
+        """Returns once no transaction that was open before has the tenant entered. Raises TransientError after a while."""
+        ...
+
+    async def tenant_of(self, github_id: int) -> int:
+        """The tenant that GitHub's present id of an installation stands for; the id itself where it is new."""
+        ...
+
+    async def tenants_of_account(self, account_id: int) -> Sequence[int]:
+        """Those that have a row, newest first."""
+        ...
+
+    async def erased_ids(self) -> Sequence[int]:
+        """The tenants whose erasure has begun."""
+        ...
 
     async def installation_ids(self) -> Sequence[int]:
         """All that have a row, for the reconciler; ids only."""
@@ -441,6 +567,26 @@ class Appends(Protocol):
         run_id: UUID | None,
         facts: Facts,
     ) -> Entry: ...
+
+
+class Objects(Protocol):
+    """Where exports wait to be fetched: whole files under names such as `installation/export`, each put once."""
+
+    async def put(self, name: str, pieces: AsyncIterator[bytes]) -> int:
+        """Whole or not at all; replaces what has this name. Returns its size in bytes."""
+        ...
+
+    def get(self, name: str) -> AsyncIterator[bytes]:
+        """Raises MissingError."""
+        ...
+
+    async def names(self, within: str) -> Sequence[str]:
+        """What begins with `within/`."""
+        ...
+
+    async def delete(self, name: str) -> None:
+        """Also where there is none."""
+        ...
 
 
 class MasterKey(Protocol):
@@ -492,6 +638,7 @@ __all__ = [
     "RepositoryWriter",
     "RunState",
     "Search",
+    "SignIn",
     "Store",
     "Transaction",
     "Workspace",

@@ -43,6 +43,8 @@ class Settings(BaseModel):
     workspace_dir: Path | None = None
     model: str = ""
     embedding_model: str = "magicode-minilm-1"
+    public_url: str | None = None
+    exports: str | None = None
     host: str = "127.0.0.1"
     port: int = 8646
     worker: bool = True

@@ -29,6 +29,7 @@ from infra.embedded.postgres import EmbeddedPostgres
 from infra.encoder import BundledEncoder, ModelMissingError
 from infra.github.app import GitHubApp
 from infra.models.choose import OpenModels, default_spec, specs
+from infra.objects.folder import FolderObjects
 from infra.postgres.errors import translated
 from infra.postgres.migrate import migrate, require_current, require_service_role
 from infra.postgres.store import PostgresStore
@@ -75,13 +76,17 @@ async def open_house(
         )
         stack.push_async_callback(github.aclose)
         records = await stack.enter_async_context(open_records(read))
+        points = _points(stack, read)
         yield House(
             store=records.store,
             ledger=Ledger(records.store, records.keys, _now),
             keys=records.keys,
             github=github,
             model=model,
-            index=_index(stack, read),
+            index=_index(stack, read, points),
+            points=points,
+            objects=FolderObjects(Path(read.exports) if read.exports else read.data_dir / "exports"),
+            public_url=read.public_url.rstrip("/") if read.public_url else None,
             webhook_secrets=webhook_secrets,
             slug=read.app_slug,
             app_id=app_id,
@@ -169,13 +174,17 @@ async def _to_its_end(work: Callable[[], object]) -> None:
         raise
 
 
-def _index(stack: AsyncExitStack, read: Settings) -> Index:
+def _points(stack: AsyncExitStack, read: Settings) -> QdrantPoints:
     points = QdrantPoints(
         path=None if read.qdrant_url else read.data_dir / "qdrant",
         url=read.qdrant_url,
         api_key=read.qdrant_api_key.get_secret_value() if read.qdrant_api_key else None,
     )
     stack.push_async_callback(points.close)
+    return points
+
+
+def _index(stack: AsyncExitStack, read: Settings, points: QdrantPoints) -> Index:
     encoder = BundledEncoder(read.embedding_model, shipped=SHIPPED)
     if read.worker:
         loading = asyncio.create_task(_load(encoder))

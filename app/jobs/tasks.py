@@ -12,7 +12,7 @@ class Task(StrEnum):
     """ACKNOWLEDGE reacts with 👀 at once. WORK is the run itself. BLOCKED answers a request that came while another
     was at work. SETTLE looks again at a pull request of ours whose checks ended or that somebody changed. FOLLOW
     brings the index of a repository up to its default branch after a push; REFRESH brings a pull request's branch up to
-    it, where that is needed."""
+    it, where that is needed. ERASE destroys an installation's data; EXPORT hands it over (its third id is `export_id`)."""
 
     ACKNOWLEDGE = "acknowledge"
     WORK = "work"
@@ -20,6 +20,8 @@ class Task(StrEnum):
     SETTLE = "settle"
     FOLLOW = "follow"
     REFRESH = "refresh"
+    ERASE = "erase"
+    EXPORT = "export"
 
 
 def lock_of(run: Run) -> str | None:
@@ -32,6 +34,11 @@ def lock_of(run: Run) -> str | None:
 def follow_lock(installation_id: int, repository_id: int) -> str:
     """One job at a time follows a repository's pushes; it keeps no run waiting."""
     return f"{installation_id}:{repository_id}:index"
+
+
+def erase_lock(installation_id: int) -> str:
+    """One worker at a time destroys an installation's data."""
+    return f"{installation_id}:erase"
 
 
 def settle_lock(run: Run) -> str:

@@ -13,7 +13,7 @@ from alembic.script import ScriptDirectory
 import infra.migrations
 from app.errors import MagicodeError
 from infra.postgres.connect import parameters
-from infra.postgres.tables import JOBS_SCHEMA, OWNER_ROLE, SCHEMA, SERVICE_ROLE
+from infra.postgres.tables import JOBS_SCHEMA, KEYS_SCHEMA, OWNER_ROLE, SCHEMA, SERVICE_ROLE
 
 _LOCK = 0x6D6167_69636F  # "magico": one migration at a time in a database
 
@@ -56,7 +56,7 @@ def migrate(owner_url: str) -> None:
     with engine.connect() as connection, connection.begin():
         connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
         connection.exec_driver_sql(_ROLES)
-        for schema in (SCHEMA, JOBS_SCHEMA):
+        for schema in (SCHEMA, JOBS_SCHEMA, KEYS_SCHEMA):
             if not connection.exec_driver_sql("SELECT to_regnamespace(%s)", (schema,)).scalar():
                 connection.exec_driver_sql(f"CREATE SCHEMA {schema} AUTHORIZATION {OWNER_ROLE}")
         connection.exec_driver_sql(f"SET LOCAL ROLE {OWNER_ROLE}")

@@ -5,26 +5,75 @@ The tenant is set inside each transaction and dies with it; nothing is ever set 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import fields
-from datetime import UTC, datetime
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
 from uuid import UUID
 
 import psycopg
-from sqlalchemy import BindParameter, RowMapping, bindparam, delete, func, insert, or_, select, text, update
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    RowMapping,
+    Table,
+    TextClause,
+    bindparam,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from app.nouns import BESIDE_VERBS, Entry, Installation, Run, RunState
+from app.errors import ErasedError
+from app.nouns import (
+    BESIDE_VERBS,
+    DataExport,
+    Entry,
+    Erasure,
+    Installation,
+    ProviderKey,
+    Run,
+    RunState,
+    StoredSettings,
+)
 from infra.postgres.connect import parameters
-from infra.postgres.errors import is_transient, translated
+from infra.postgres.errors import DatabaseAwayError, is_transient, translated
 from infra.postgres.queue import Deferrer
-from infra.postgres.tables import SCHEMA, TENANT_SETTING, data_keys, deliveries, entries, installations, runs
+from infra.postgres.tables import (
+    KEYS_SCHEMA,
+    SCHEMA,
+    TENANT_SETTING,
+    data_keys,
+    deliveries,
+    entries,
+    erasures,
+    exports,
+    installations,
+    provider_keys,
+    runs,
+    settings,
+)
 
-_SET_TENANT = text(f"SELECT set_config('{TENANT_SETTING}', :tenant, true)")
+N = TypeVar("N")
+
+_ENTER = text(f"SELECT {SCHEMA}.enter(:tenant)")
+_NO_TENANT = text(f"SELECT set_config('{TENANT_SETTING}', '', true)")
+_ALONE = text(f"SELECT {SCHEMA}.alone(:tenant)")
+_TENANT_OF = text(f"SELECT {SCHEMA}.tenant_of(:github_id)")
+_TENANTS_OF_ACCOUNT = text(f"SELECT {SCHEMA}.tenants_of_account(:account_id)")
+_ERASED_IDS = text(f"SELECT {SCHEMA}.erased_ids()")
+ALONE_TRIES = 600
+ALONE_PAUSE_SECONDS = 0.05
+"""For half a minute: transactions are short, and one that waits longer than this is broken off by the database."""
 _LOCK_CHAIN = text("SELECT pg_advisory_xact_lock(hashtextextended('magicode.chain', :tenant))")
 _INSTALLATION_IDS = text(f"SELECT {SCHEMA}.installation_ids()")
 _AT_WORK = (
@@ -85,32 +134,65 @@ class PostgresStore:
                 await connection.execute(text("SELECT 1"))
 
     @asynccontextmanager
-    async def transaction(self, installation_id: int) -> AsyncIterator[PostgresTransaction]:
+    async def transaction(
+        self, installation_id: int, *, erasing: bool = False
+    ) -> AsyncIterator[PostgresTransaction]:
         with translated():
-            async with self._connection(installation_id) as connection:
+            async with self._connection(installation_id, erasing=erasing) as connection:
                 yield PostgresTransaction(connection, installation_id, self._deferrer)
 
+    async def alone(self, installation_id: int) -> None:
+        """Tried again and again rather than waited for: who waits for the lock would hold up whoever comes behind."""
+        with translated():
+            for _ in range(ALONE_TRIES):
+                async with self._connection() as connection:
+                    if await connection.scalar(_ALONE, {"tenant": installation_id}):
+                        return
+                await asyncio.sleep(ALONE_PAUSE_SECONDS)
+        raise DatabaseAwayError(reason="tenant_busy")
+
     async def installation_ids(self) -> Sequence[int]:
+        return await self._ids(_INSTALLATION_IDS)
+
+    async def erased_ids(self) -> Sequence[int]:
+        return await self._ids(_ERASED_IDS)
+
+    async def tenants_of_account(self, account_id: int) -> Sequence[int]:
+        return await self._ids(_TENANTS_OF_ACCOUNT, account_id=account_id)
+
+    async def tenant_of(self, github_id: int) -> int:
+        found = await self._ids(_TENANT_OF, github_id=github_id)
+        return next((one for one in found if one is not None), github_id)
+
+    async def _ids(self, statement: TextClause, **values: int) -> Sequence[int]:
         with translated():
             async with self._connection() as connection:
-                return list((await connection.scalars(_INSTALLATION_IDS)).all())
+                return list((await connection.scalars(statement, values)).all())
 
     @asynccontextmanager
-    async def _connection(self, tenant: int | None = None) -> AsyncIterator[AsyncConnection]:
-        """A transaction's connection with its tenant set, committed unless the block raises."""
-        connection = await self._begin(tenant)
+    async def _connection(
+        self, tenant: int | None = None, *, erasing: bool = False
+    ) -> AsyncIterator[AsyncConnection]:
+        """A transaction's connection with its tenant entered, committed unless the block raises. Raises ErasedError."""
+        connection, erased = await self._begin(tenant)
         try:
+            if erased and not erasing:
+                raise ErasedError
             yield connection
             await connection.commit()
         finally:
             await connection.close()
 
-    async def _begin(self, tenant: int | None) -> AsyncConnection:
+    async def _begin(self, tenant: int | None) -> tuple[AsyncConnection, bool]:
         """The first statement tells whether the pooled connection still lives; if not, one new one is tried."""
         for last in (False, True):
             connection = await self._engine.connect()
             try:
-                await connection.execute(_SET_TENANT, {"tenant": "" if tenant is None else str(tenant)})
+                if tenant is None:
+                    await connection.execute(_NO_TENANT)
+                    erased = False
+                else:
+                    erased = bool(await connection.scalar(_ENTER, {"tenant": tenant}))
             except DBAPIError as error:
                 await connection.close()
                 if last or not is_transient(error):
@@ -119,7 +201,7 @@ class PostgresStore:
                 await connection.close()
                 raise
             else:
-                return connection
+                return connection, erased
         raise AssertionError("unreachable")
 
 
@@ -239,7 +321,11 @@ class PostgresTransaction:
         values = {
             "account_id": installation.account_id,
             "account_login": installation.account_login,
+            "account_type": installation.account_type,
             "suspended": installation.suspended,
+            "github_id": installation.github_id,
+            "uninstalled_at": installation.uninstalled_at,
+            "plan_cancelled_at": installation.plan_cancelled_at,
         }
         await self._connection.execute(
             upsert(installations)
@@ -252,7 +338,8 @@ class PostgresTransaction:
         row = found.mappings().first()
         if row is None:
             return None
-        return Installation(row["installation_id"], row["account_id"], row["account_login"], row["suspended"])
+        names = [field.name for field in fields(Installation) if field.name != "id"]
+        return Installation(id=row["installation_id"], **{name: row[name] for name in names})
 
     async def remove_installation(self) -> None:
         await self._connection.execute(
@@ -274,6 +361,134 @@ class PostgresTransaction:
         if found is None:
             raise KeyError("the data key was removed while one was added")
         return found
+
+    async def replace_wrapped_key(self, old: tuple[str, bytes], new: tuple[str, bytes]) -> bool:
+        changed = await self._connection.execute(
+            update(data_keys)
+            .where(
+                data_keys.c.installation_id == self._tenant,
+                data_keys.c.master_key_id == old[0],
+                data_keys.c.wrapped == old[1],
+            )
+            .values(master_key_id=new[0], wrapped=new[1])
+        )
+        return changed.rowcount == 1
+
+    async def destroy_key(self) -> bool:
+        gone = await self._connection.execute(
+            delete(data_keys).where(data_keys.c.installation_id == self._tenant)
+        )
+        return gone.rowcount == 1
+
+    # --- settings, keys of the customer's own, exports ---------------------------------------------------------------
+
+    async def settings(self) -> StoredSettings | None:
+        return await self._one(StoredSettings, select(settings).where(self._ours(settings)))
+
+    async def put_settings(self, settings: StoredSettings) -> None:
+        await self._put(_SETTINGS, settings)
+
+    async def provider_keys(self) -> Sequence[ProviderKey]:
+        ordered = provider_keys.c.provider
+        return await self._all(
+            ProviderKey, select(provider_keys).where(self._ours(provider_keys)).order_by(ordered)
+        )
+
+    async def put_provider_key(self, key: ProviderKey) -> None:
+        await self._put(provider_keys, key)
+
+    async def remove_provider_key(self, provider: str) -> bool:
+        gone = await self._connection.execute(
+            delete(provider_keys).where(self._ours(provider_keys), provider_keys.c.provider == provider)
+        )
+        return gone.rowcount == 1
+
+    async def exports(self) -> Sequence[DataExport]:
+        newest = exports.c.asked_at.desc()
+        return await self._all(DataExport, select(exports).where(self._ours(exports)).order_by(newest))
+
+    async def put_export(self, export: DataExport) -> None:
+        await self._put(exports, export)
+
+    async def remove_export(self, export_id: UUID) -> None:
+        await self._connection.execute(delete(exports).where(self._ours(exports), exports.c.id == export_id))
+
+    # --- erasure and retention ---------------------------------------------------------------------------------------
+
+    async def erasure(self, *, lock: bool = False) -> Erasure | None:
+        statement = select(erasures).where(self._ours(erasures))
+        return await self._one(Erasure, statement.with_for_update() if lock else statement)
+
+    async def begin_erasure(self, erasure: Erasure) -> bool:
+        values = _values(erasure) | {"installation_id": self._tenant}
+        added = await self._connection.execute(
+            upsert(erasures)
+            .values(**values)
+            .on_conflict_do_nothing(index_elements=["installation_id"])
+            .returning(erasures.c.id)
+        )
+        return added.first() is not None
+
+    async def update_erasure(self, **columns: object) -> Erasure:
+        changed = await self._connection.execute(
+            update(erasures).where(self._ours(erasures)).values(**columns).returning(*erasures.c)
+        )
+        row = changed.mappings().first()
+        if row is None:
+            raise KeyError(self._tenant)
+        return _made(Erasure, row)
+
+    async def erase_rows(self) -> Mapping[str, int]:
+        removed: dict[str, int] = {}
+        for schema, table in await self._tables():
+            if table == entries.name:
+                removed[table] = int(await self._connection.scalar(_ERASE_ENTRIES) or 0)
+            else:
+                statement = text(f"DELETE FROM {schema}.{table} WHERE installation_id = :tenant")  # noqa: S608 (the catalogue's names)
+                removed[table] = (
+                    await self._connection.execute(statement, {"tenant": self._tenant})
+                ).rowcount
+        return removed
+
+    async def row_counts(self) -> Mapping[str, int]:
+        counted: dict[str, int] = {}
+        for schema, table in await self._tables():
+            statement = text(f"SELECT count(*) FROM {schema}.{table} WHERE installation_id = :tenant")  # noqa: S608 (the catalogue's names)
+            counted[table] = int(await self._connection.scalar(statement, {"tenant": self._tenant}) or 0)
+        return counted
+
+    async def prune_runs(self, before: datetime) -> int:
+        gone = await self._connection.execute(
+            delete(runs).where(self._ours(runs), runs.c.ended_at < before, ~_AT_WORK)
+        )
+        return gone.rowcount
+
+    async def prune_deliveries(self, before: datetime) -> int:
+        gone = await self._connection.execute(
+            delete(deliveries).where(self._ours(deliveries), deliveries.c.received_at < before)
+        )
+        return gone.rowcount
+
+    async def entry_before(self, before: datetime) -> Entry | None:
+        found = await self._connection.execute(
+            select(entries)
+            .where(self._ours(entries), entries.c.at < before)
+            .order_by(entries.c.seq.desc())
+            .limit(1)
+        )
+        row = found.mappings().first()
+        return None if row is None else _entry(row)
+
+    async def prune_entries(self, up_to_seq: int) -> int:
+        return int(await self._connection.scalar(_PRUNE_ENTRIES, {"up_to": up_to_seq}) or 0)
+
+    async def drop_jobs(self, keep: str) -> int:
+        gone = await self._connection.execute(_DROP_JOBS, {"tenant": self._tenant, "keep": keep})
+        return gone.rowcount
+
+    async def jobs_at_work(self, but: str, heard_within: timedelta) -> int:
+        values = {"tenant": self._tenant, "but": but, "heard": heard_within}
+        return int(await self._connection.scalar(_JOBS_AT_WORK, values) or 0)
 
     # --- the action log ----------------------------------------------------------------------------------------------
 
@@ -352,6 +567,33 @@ class PostgresTransaction:
     async def hasten(self, lock: str) -> None:
         await self._connection.execute(_HASTEN, {"lock": lock})
 
+    async def _tables(self) -> Sequence[tuple[str, str]]:
+        """Every table that holds rows of tenants, but the tombstones': asked of the catalogue, so that no new one is forgotten."""
+        found = await self._connection.execute(_TABLES)
+        return [(row.schema, row.name) for row in found]
+
+    def _ours(self, table: Table) -> ColumnElement[bool]:
+        return table.c.installation_id == self._tenant
+
+    async def _one(self, kind: type[N], statement: Any) -> N | None:
+        row = (await self._connection.execute(statement)).mappings().first()
+        return None if row is None else _made(kind, row)
+
+    async def _all(self, kind: type[N], statement: Any) -> list[N]:
+        return [_made(kind, row) for row in (await self._connection.execute(statement)).mappings()]
+
+    async def _put(self, table: Table, noun: Any) -> None:
+        values = _values(noun)
+        identity = [column.name for column in table.primary_key]
+        await self._connection.execute(
+            upsert(table)
+            .values(**values, installation_id=self._tenant)
+            .on_conflict_do_update(
+                index_elements=identity,
+                set_={name: value for name, value in values.items() if name not in identity},
+            )
+        )
+
     def _runs(self) -> Any:
         return select(runs).where(runs.c.installation_id == self._tenant)
 
@@ -360,6 +602,29 @@ class PostgresTransaction:
         return None if row is None else _run(row)
 
 
+_SETTINGS = settings
+"""The table, by a name that a parameter does not hide."""
+_ERASE_ENTRIES = text(f"SELECT {SCHEMA}.erase_entries()")
+_PRUNE_ENTRIES = text(f"SELECT {SCHEMA}.prune_entries(:up_to)")
+_TABLES = text(
+    """
+    SELECT t.table_schema AS schema, t.table_name AS name
+    FROM information_schema.tables AS t JOIN information_schema.columns AS c USING (table_schema, table_name)
+    WHERE t.table_schema = ANY(:schemas) AND t.table_type = 'BASE TABLE' AND c.column_name = 'installation_id'
+      AND t.table_name <> :tombstones
+    ORDER BY 1, 2
+    """
+).bindparams(schemas=[SCHEMA, KEYS_SCHEMA], tombstones=erasures.name)
+_DROP_JOBS = text(
+    "DELETE FROM magicode_jobs.procrastinate_jobs WHERE status = 'todo' AND task_name <> :keep"
+    " AND (args ->> 'installation_id')::bigint = :tenant"
+)
+_JOBS_AT_WORK = text(
+    "SELECT count(*) FROM magicode_jobs.procrastinate_jobs AS job"
+    " JOIN magicode_jobs.procrastinate_workers AS worker ON worker.id = job.worker_id"
+    " WHERE job.status = 'doing' AND job.task_name <> :but"
+    " AND (job.args ->> 'installation_id')::bigint = :tenant AND worker.last_heartbeat > now() - :heard"
+)
 _WAITS = text(
     "SELECT EXISTS (SELECT 1 FROM magicode_jobs.procrastinate_jobs WHERE lock = :lock AND status = 'todo')"
 )
@@ -367,6 +632,19 @@ _HASTEN = text(
     "UPDATE magicode_jobs.procrastinate_jobs SET scheduled_at = NULL"
     " WHERE lock = :lock AND status = 'todo' AND scheduled_at > now()"
 )
+
+
+def _values(noun: Any) -> dict[str, Any]:
+    return {field.name: getattr(noun, field.name) for field in fields(noun)}
+
+
+def _made(kind: type[N], row: RowMapping) -> N:
+    return kind(**{field.name: _plain(row[field.name]) for field in fields(kind)})  # type: ignore[arg-type]
+
+
+def _plain(value: Any) -> Any:
+    """Times in UTC, as a clock of ours gives them."""
+    return value.astimezone(UTC) if isinstance(value, datetime) else value
 
 
 def _run_values(run: Run) -> dict[str, object]:

@@ -18,6 +18,8 @@ from sqlalchemy import (
 
 SCHEMA = "magicode"
 JOBS_SCHEMA = "magicode_jobs"
+KEYS_SCHEMA = "magicode_keys"
+"""Wrapped keys, apart from what a normal backup holds."""
 OWNER_ROLE = "magicode_owner"
 SERVICE_ROLE = "magicode_service"
 TENANT_SETTING = "magicode.installation"
@@ -31,6 +33,10 @@ installations = Table(
     Column("account_id", BigInteger, nullable=False),
     Column("account_login", Text, nullable=False),
     Column("suspended", Boolean, nullable=False),
+    Column("github_id", BigInteger),
+    Column("account_type", Text, nullable=False),
+    Column("uninstalled_at", DateTime(timezone=True)),
+    Column("plan_cancelled_at", DateTime(timezone=True)),
 )
 
 deliveries = Table(
@@ -87,6 +93,65 @@ data_keys = Table(
     Column("installation_id", BigInteger, primary_key=True, autoincrement=False),
     Column("master_key_id", Text, nullable=False),
     Column("wrapped", LargeBinary, nullable=False),
+    schema=KEYS_SCHEMA,
+)
+
+provider_keys = Table(
+    "provider_keys",
+    metadata,
+    Column("installation_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("provider", Text, primary_key=True),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("checked_at", DateTime(timezone=True)),
+    schema=KEYS_SCHEMA,
+)
+
+settings = Table(
+    "settings",
+    metadata,
+    Column("installation_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("document", Text, nullable=False),
+    Column("legal_hold", Boolean, nullable=False),
+    Column("changed_by", Text, nullable=False),
+    Column("changed_at", DateTime(timezone=True), nullable=False),
+)
+
+exports = Table(
+    "exports",
+    metadata,
+    Column("installation_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("id", Uuid, primary_key=True),
+    Column("state", Text, nullable=False),
+    Column("asked_by", Text, nullable=False),
+    Column("asked_at", DateTime(timezone=True), nullable=False),
+    Column("place", Text),
+    Column("size", BigInteger),
+    Column("sha256", Text),
+    Column("made_at", DateTime(timezone=True)),
+    Column("expires_at", DateTime(timezone=True)),
+    Column("run_id", Uuid),
+)
+
+erasures = Table(
+    "erasures",
+    metadata,
+    Column("installation_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("id", Uuid, nullable=False),
+    Column("github_id", BigInteger, nullable=False),
+    Column("account_id", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("asked_at", DateTime(timezone=True), nullable=False),
+    Column("asked_by", Text),
+    Column("repository_id", BigInteger),
+    Column("number", BigInteger),
+    Column("comment_id", BigInteger),
+    Column("step", Text, nullable=False),
+    Column("shelf", Text),
+    Column("facts", Text, nullable=False),
+    Column("receipt", Text),
+    Column("ended_at", DateTime(timezone=True)),
 )
 
 entries = Table(

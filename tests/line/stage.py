@@ -180,7 +180,7 @@ async def staged(
         def index(key: bytes, installation_id: int, repository_id: int) -> RepositoryIndex:
             return RepositoryIndex(points, encoder, key, installation_id, repository_id)
 
-        house = replace(house, index=index, model=model or house.model)
+        house = replace(house, index=index, points=points, model=model or house.model)
         await sync_installations(house)
         url = await stack.enter_async_context(_served(house, working=working))
         github.world.app_url = f"{url}/webhooks/github"

@@ -1,0 +1,1 @@
+"""Where exports wait to be fetched: a folder, or a bucket."""
