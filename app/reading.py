@@ -170,6 +170,8 @@ async def _require_open(scene: Scene, issue: Issue) -> None:
     """Whether people want work here at all. A question is answered on a closed issue too."""
     run = scene.run
     if run.verb in _CHANGES:
+        if issue.state == "closed" and issue.is_pull_request:
+            raise _why("pull_request_closed")  # as a run is told that was at work when it was closed
         if issue.state == "closed":
             raise UserError("This is closed, so I did nothing. Reopen it and ask again.", reason="closed")
         if issue.locked:

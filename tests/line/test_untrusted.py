@@ -229,4 +229,4 @@ async def test_the_end_is_seen(stage: Stage) -> None:
     await until(told)
     await stage.comment(number + 1, "@magicode write it once more")
     runs = await stage.ended(2)
-    assert reasons(runs)[1:] == [("revise", "refused", "closed")]
+    assert reasons(runs)[1:] == [("revise", "refused", "pull_request_closed")]
