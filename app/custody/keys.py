@@ -1,11 +1,12 @@
 """A data key per installation, wrapped by the master key, and the sealing done under it; nothing here writes in clear.
 
-The unwrapped keys stay in this process for a short while only. The wrapped key is read from the store every time, so
+The unwrapped keys stay in this process for a short while only, and the master key is asked in a thread. The wrapped key is read from the store every time, so
 that a destroyed key is gone at once, whatever is remembered here.
 """
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections import OrderedDict
@@ -17,7 +18,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
-from app.errors import DefectError
+from app.errors import DefectError, WrongMasterKeyError
 from app.ports import MasterKey, Transaction
 
 KEY_BYTES = 32
@@ -58,14 +59,31 @@ class Keys:
         """
         stored = await transaction.wrapped_key()
         if stored is None:
-            wrapped = self._master.wrap(self._random(KEY_BYTES))
-            stored = await transaction.add_wrapped_key(self._master.id, wrapped)
-        return self._unwrap(*stored)
+            stored = await self._add(transaction)
+        key = await self._opened(transaction, stored)
+        if key is None:
+            raise SealBrokenError(
+                "The data key was destroyed while it was read.", reason="data_key_destroyed"
+            )
+        return key
 
     async def existing_key(self, transaction: Transaction) -> bytes | None:
         """The installation's data key, or None when none was made or it was destroyed."""
         stored = await transaction.wrapped_key()
-        return self._unwrap(*stored) if stored else None
+        return await self._opened(transaction, stored) if stored else None
+
+    async def rewrapped(self, stored: tuple[str, bytes]) -> tuple[str, bytes]:
+        """The same data key under the present master key, opened once to see that it can be.
+
+        Raises WrongMasterKeyError when nobody at hand wrapped it.
+        """
+        key = await self._unwrap(*stored)
+        fresh = await self._wrap(key)
+        if await self._unwrap(*fresh) != key:
+            raise DefectError(
+                "A data key came back changed from the master key.", reason="master_key_unsound"
+            )
+        return fresh
 
     def derive(self, key: bytes, purpose: bytes) -> bytes:
         """A 32-byte subkey by HKDF-SHA256; the data key is uniformly random, so only the expand step is needed.
@@ -94,18 +112,57 @@ class Keys:
         """Drop every unwrapped key from this process."""
         self._unwrapped.clear()
 
-    def _unwrap(self, master_key_id: str, wrapped: bytes) -> bytes:
+    async def _add(self, transaction: Transaction) -> tuple[str, bytes]:
+        """A new data key, or the one that somebody else added first.
+
+        The master key may have been rotated between the wrapping and the adding, and a rotation looks for keys to re-wrap
+        once: so it is asked again when the row is there, and no row is left behind under an old master key.
+        """
+        key = self._random(KEY_BYTES)
+        ours = await self._wrap(key)
+        stored = await transaction.add_wrapped_key(*ours)
+        if stored != ours:
+            return stored
+        newer = await self._wrap(key)
+        if newer[0] != ours[0] and await transaction.replace_wrapped_key(ours, newer):
+            return newer
+        return ours
+
+    async def _wrap(self, key: bytes) -> tuple[str, bytes]:
+        """With the id of the master key that did it: wrapping is what finds out that there is a new one."""
+        while True:
+            name = self._master.id
+            wrapped = await asyncio.to_thread(self._master.wrap, key)
+            if self._master.id == name:
+                return name, wrapped
+
+    async def _opened(self, transaction: Transaction, stored: tuple[str, bytes]) -> bytes | None:
+        """None when it was destroyed meanwhile. What a rotation re-wrapped since it was read is read once more."""
+        try:
+            return await self._unwrap(*stored)
+        except WrongMasterKeyError:
+            again = await transaction.wrapped_key()
+            if again == stored:
+                raise
+            return await self._unwrap(*again) if again else None
+
+    async def _unwrap(self, master_key_id: str, wrapped: bytes) -> bytes:
+        """In a thread, since a key service may be far away."""
         name = (master_key_id, bytes(wrapped))
-        now = self._monotonic()
-        known = self._unwrapped.get(name)
-        if known is not None and now < known[0]:
+        self._drop_expired()
+        if (known := self._unwrapped.get(name)) is not None:
             self._unwrapped.move_to_end(name)
             return known[1]
-        key = self._master.unwrap(master_key_id, wrapped)
+        key = await asyncio.to_thread(self._master.unwrap, master_key_id, wrapped)
         if len(key) != KEY_BYTES:
             raise DefectError("The unwrapped data key has the wrong length.", reason="data_key_length")
-        self._unwrapped[name] = (now + self._remember_seconds, key)
+        self._unwrapped[name] = (self._monotonic() + self._remember_seconds, key)
         self._unwrapped.move_to_end(name)
         while len(self._unwrapped) > self._remember_at_most:
             self._unwrapped.popitem(last=False)
         return key
+
+    def _drop_expired(self) -> None:
+        now = self._monotonic()
+        for name in [name for name, (until, _) in self._unwrapped.items() if until <= now]:
+            del self._unwrapped[name]

@@ -1,20 +1,17 @@
-"""Where the master key lives: by default a file that only its owner can read. It is made once and never written over."""
+"""The master key in a file that only its owner can read. It is made once and never written over but by a rotation."""
 
 from __future__ import annotations
 
-import binascii
-import hashlib
-import os
-import secrets
-import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap, aes_key_wrap
+from app.errors import MagicodeError
+from infra.secrets import private
+from infra.secrets.ring import DamagedError, Ring, line, new_key, written
+from infra.secrets.ring import read as read_ring
 
-from app.errors import DefectError, MagicodeError
-
-_KEY_BYTES = 32
-_HEADER = "magicode-master-key-1 "  # then 64 hexadecimal digits and a line's end
+_HOLDER = "file"
 
 
 class MasterKeyFileError(MagicodeError):
@@ -24,95 +21,78 @@ class MasterKeyFileError(MagicodeError):
     """
 
 
-class WrongMasterKeyError(DefectError):
-    """A data key was wrapped by another master key than the one in use. Bring back the file that wrapped it."""
-
-
 class FileMasterKey:
-    """Implements app.ports.MasterKey by AES key wrap (RFC 3394) under a key from a 0600 file.
-
-    https://www.rfc-editor.org/rfc/rfc3394
-    """
+    """Implements app.ports.MasterKey, and its rotation, by a ring of keys in a 0600 file."""
 
     def __init__(self, path: Path) -> None:
-        """Read the key, or make the file if there is none. Raises MasterKeyFileError."""
-        self._key = _read_or_make(path)
-        self._id = "file:" + hashlib.sha256(b"magicode/master-key-id" + self._key).hexdigest()[:16]
+        """Read the ring, or make the file with one key if there is none. Raises MasterKeyFileError."""
+        self._path = path
+        with _told():
+            try:
+                self._ring = _read(path)
+            except FileNotFoundError:
+                private.make(path, line(new_key()).encode())
+                self._ring = _read(path)
 
     def __repr__(self) -> str:
-        return f"FileMasterKey({self._id})"
+        return f"FileMasterKey({self.id})"
 
     @property
     def id(self) -> str:
-        return self._id
+        return self._ring.id
 
     def wrap(self, key: bytes) -> bytes:
-        return aes_key_wrap(self._key, key)
+        """Under the file's current key, which another process may have changed. Raises MasterKeyFileError."""
+        return self._again().wrap(key)
 
     def unwrap(self, master_key_id: str, wrapped: bytes) -> bytes:
-        """Raises WrongMasterKeyError when another master key wrapped it, or the bytes were changed."""
-        if master_key_id != self._id:
-            raise WrongMasterKeyError
-        try:
-            return aes_key_unwrap(self._key, wrapped)
-        except (InvalidUnwrap, ValueError):
-            raise WrongMasterKeyError(
-                "A wrapped data key was changed.", reason="wrapped_key_changed"
-            ) from None
+        """Raises WrongMasterKeyError when no key of the file wrapped it, or the bytes were changed."""
+        ring = self._ring
+        if master_key_id not in ring and master_key_id.startswith(_HOLDER):
+            ring = self._again()
+        return ring.unwrap(master_key_id, wrapped)
+
+    def begin(self) -> None:
+        """A new current key, unless a rotation is under way already. Raises MasterKeyFileError."""
+        with self._alone() as ring:
+            turned = ring if ring.rotating else ring.turned()
+            if turned != ring:
+                private.replace(self._path, written(turned))
+            self._ring = turned
+
+    def finish(self, under: str, *, keep_old: bool) -> int:
+        """Everything is wrapped by the key `under`. Returns how many old ones were removed: none where `under` is no
+        longer the current one. Raises MasterKeyFileError."""
+        with self._alone() as ring:
+            left = ring.settled(keep_old=keep_old) if ring.id == under else ring
+            if left != ring:
+                private.replace(self._path, written(left))
+            self._ring = left
+            return len(ring.keys) - len(left.keys)
+
+    def _again(self) -> Ring:
+        with _told():
+            self._ring = ring = _read(self._path)
+        return ring
+
+    @contextmanager
+    def _alone(self) -> Iterator[Ring]:
+        with _told(), private.locked(self._path):
+            yield _read(self._path)
 
 
-def _read_or_make(path: Path) -> bytes:
+def _read(path: Path) -> Ring:
+    return read_ring(_HOLDER, private.read(path))
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """The operating system's errors as ours; FileNotFoundError too, since a running service never makes a second file."""
     try:
-        return _read(path)
-    except FileNotFoundError:
-        _make(path)
-        return _read(path)
-
-
-def _read(path: Path) -> bytes:
-    # Without O_NONBLOCK, opening a named pipe would wait for its writer.
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    try:
-        descriptor = os.open(path, flags)
-    except FileNotFoundError:
-        raise
+        yield
+    except private.ExposedError:
+        raise MasterKeyFileError(reason="master_key_exposed") from None
+    except DamagedError:
+        raise MasterKeyFileError(reason="master_key_damaged") from None
     except OSError:
         raise MasterKeyFileError(reason="master_key_unreadable") from None
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_mode & 0o077 or status.st_uid != os.geteuid():
-            raise MasterKeyFileError(reason="master_key_exposed")
-        text = os.read(descriptor, 1024)
-    finally:
-        os.close(descriptor)
-    try:
-        header, digits = text[: len(_HEADER)].decode("ascii"), text[len(_HEADER) :].strip()
-        key = bytes.fromhex(digits.decode("ascii"))
-    except (UnicodeDecodeError, ValueError, binascii.Error):
-        raise MasterKeyFileError(reason="master_key_damaged") from None
-    if header != _HEADER or len(key) != _KEY_BYTES:
-        raise MasterKeyFileError(reason="master_key_damaged")
-    return key
-
-
-def _make(path: Path) -> None:
-    """Whole or not at all, and never over another's: the new file is linked into place only where none is."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(f"{_HEADER}{secrets.token_hex(_KEY_BYTES)}\n".encode())
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(draft, path)
-        except FileExistsError:
-            return
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-    finally:
-        draft.unlink()
