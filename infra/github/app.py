@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, Final, TypeVar, cast
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 import httpx
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -15,18 +16,19 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from githubkit import AppAuthStrategy, GitHub
 from githubkit.auth import BaseAuthStrategy
-from githubkit.cache import MemCacheStrategy
 from githubkit.throttling import LocalThrottler
 from githubkit_schemas.v2026_03_10 import models
 
-from app.errors import MagicodeError, MissingError, TransientError, UserError
-from app.nouns import Delivery, Installation
+from app.errors import MagicodeError, MissingError, UserError
+from app.nouns import Account, Delivery, Installation, Repository
 from app.ports import RepositoryReader, RepositoryWriter
 from infra.github.auth import InstallationToken
 from infra.github.calls import Calls, OnRequest, parsed
+from infra.github.client import Shared, client
 from infra.github.pace import Pace
 from infra.github.permissions import READER_PERMISSIONS
 from infra.github.reader import API_VERSION, GitHubReader
+from infra.github.shapes import repository
 from infra.github.writer import GitHubWriter
 
 A = TypeVar("A", bound=BaseAuthStrategy)
@@ -35,6 +37,11 @@ CONCURRENT: Final = 100
 """https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api#about-secondary-rate-limits"""
 
 REVOKE_SECONDS: Final = 10.0
+
+ASKED_AT_ONCE: Final = 8
+"""How many repositories are asked about one person at the same time."""
+
+_METADATA: Final = MappingProxyType({"metadata": "read"})
 
 
 class PrivateKeyError(UserError):
@@ -69,7 +76,7 @@ class GitHubApp:
         self._retry_base = retry_base_seconds
         self._on_request = on_request
         self._sleep = sleep
-        self._transport = _Shared(transport or httpx.AsyncHTTPTransport())
+        self._transport = Shared(transport or httpx.AsyncHTTPTransport())
         self._throttler = LocalThrottler(CONCURRENT)
         self._paces: dict[int, Pace] = {}
         self._github = self._client(AppAuthStrategy(str(app_id), private_key))
@@ -85,6 +92,42 @@ class GitHubApp:
     async def installations(self) -> Sequence[Installation]:
         found = await self._calls.items(self._rest.apps.async_list_installations)
         return [_installation(one) for one in found]
+
+    async def repositories(self, installation_id: int) -> Sequence[Repository]:
+        """https://docs.github.com/rest/apps/installations#list-repositories-accessible-to-the-app-installation"""
+        async with self._token(installation_id, None, _METADATA) as (github, calls):
+            return await _repositories(github, calls)
+
+    async def administers(self, installation_id: int, person: Account) -> bool:
+        """An organization is asked repository by repository: who its owners are, GitHub tells to Apps with a permission
+        that this one does not have. The person's login is asked for by id, since it may have been another's since.
+        """
+        found = await self._installed(installation_id)
+        if found.target_type == "User":
+            return found.target_id == person.id
+        async with self._token(installation_id, None, _METADATA) as (github, calls):
+            login = await _login(github, calls, person)
+            if login is None:
+                return False
+            held = await _repositories(github, calls)
+            for first in range(0, len(held), ASKED_AT_ONCE):
+                some = held[first : first + ASKED_AT_ONCE]
+                said = await asyncio.gather(
+                    *(_is_admin(github, calls, one, person.id, login) for one in some), return_exceptions=True
+                )
+                for answer in said:
+                    if isinstance(answer, BaseException):
+                        raise answer
+                    if not answer:
+                        return False
+            return bool(held)
+
+    async def _installed(self, installation_id: int) -> models.Installation:
+        """https://docs.github.com/rest/apps/apps#get-an-installation-for-the-authenticated-app"""
+        try:
+            return await self._calls.read(self._rest.apps.async_get_installation, installation_id)
+        except MissingError:
+            raise _installation_missing() from None
 
     async def deliveries(self, since: datetime) -> Sequence[Delivery]:
         """https://docs.github.com/rest/apps/webhooks#list-deliveries-for-an-app-webhook
@@ -138,7 +181,7 @@ class GitHubApp:
 
     @asynccontextmanager
     async def _token(
-        self, installation_id: int, repository_id: int, permissions: Mapping[str, str]
+        self, installation_id: int, repository_id: int | None, permissions: Mapping[str, str]
     ) -> AsyncIterator[tuple[GitHub[InstallationToken], Calls]]:
         async def mint() -> str:
             return await self._mint(installation_id, repository_id, permissions)
@@ -154,21 +197,24 @@ class GitHubApp:
         finally:
             await asyncio.shield(asyncio.ensure_future(self._revoke(github, token)))
 
-    async def _mint(self, installation_id: int, repository_id: int, permissions: Mapping[str, str]) -> str:
+    async def _mint(
+        self, installation_id: int, repository_id: int | None, permissions: Mapping[str, str]
+    ) -> str:
         """https://docs.github.com/rest/apps/apps#create-an-installation-access-token-for-an-app
 
         A token that was minted and not heard of costs nothing, so minting is repeated as a read is.
         """
-        data = cast("Any", {"repository_ids": [repository_id], "permissions": dict(permissions)})
+        asked: dict[str, object] = {"permissions": dict(permissions)}
+        if repository_id is not None:
+            asked = {"repository_ids": [repository_id], **asked}
+        data = cast("Any", asked)
         create = self._rest.apps.async_create_installation_access_token
         try:
             return (await self._calls.read(create, installation_id, data=data)).token
         except MissingError as error:
             if error.reason == "repository_missing":
                 raise
-            raise MissingError(
-                "The App is not installed there any more.", reason="installation_missing"
-            ) from None
+            raise _installation_missing() from None
 
     async def _revoke(self, github: GitHub[InstallationToken], token: InstallationToken) -> None:
         """A token that cannot be revoked dies within the hour by itself; the work that is done is not failed for it."""
@@ -194,20 +240,7 @@ class GitHubApp:
         )
 
     def _client(self, auth: A) -> GitHub[A]:
-        """githubkit's own retry is off: it repeats writes that may have had their effect. So is its cache of answers."""
-        return GitHub(
-            auth,
-            base_url=self._api_url,
-            user_agent="MagiCode",
-            timeout=httpx.Timeout(30.0, connect=10.0),
-            follow_redirects=True,
-            http_cache=False,
-            auto_retry=False,
-            cache_strategy=MemCacheStrategy(),
-            throttler=self._throttler,
-            async_transport=self._transport,
-            async_event_hooks={"response": [_no_write_becomes_a_read]},
-        )
+        return client(auth, api_url=self._api_url, transport=self._transport, throttler=self._throttler)
 
 
 def _require_rsa(private_key: str) -> None:
@@ -220,28 +253,37 @@ def _require_rsa(private_key: str) -> None:
         raise PrivateKeyError
 
 
-class _Shared(httpx.AsyncBaseTransport):
-    """One pool of connections for all of githubkit's clients, which it opens and closes around each request."""
-
-    def __init__(self, pool: httpx.AsyncBaseTransport) -> None:
-        self._pool = pool
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        return await self._pool.handle_async_request(request)
-
-    async def close(self) -> None:
-        await self._pool.aclose()
+def _installation_missing() -> MissingError:
+    return MissingError("The App is not installed there any more.", reason="installation_missing")
 
 
-async def _no_write_becomes_a_read(response: httpx.Response) -> None:
-    """HTTP clients follow a POST's 301 and 302 with a GET; 307 and 308 repeat the write as it was.
+async def _repositories(github: GitHub[InstallationToken], calls: Calls) -> Sequence[Repository]:
+    ask = github.rest(API_VERSION).apps.async_list_repos_accessible_to_installation
+    return [repository(one) async for page in calls.pages(ask) for one in parsed(page).repositories]
 
-    https://docs.github.com/en/rest/using-the-rest-api/best-practices-for-using-the-rest-api#follow-redirects
+
+async def _login(github: GitHub[InstallationToken], calls: Calls, person: Account) -> str | None:
+    """What this account is called now; None when it is gone. https://docs.github.com/rest/users/users#get-a-user-using-their-id"""
+    try:
+        found = await calls.read(github.rest(API_VERSION).users.async_get_by_id, person.id)
+    except MissingError:
+        return None
+    return found.login if found.id == person.id else None
+
+
+async def _is_admin(
+    github: GitHub[InstallationToken], calls: Calls, where: Repository, person_id: int, login: str
+) -> bool:
+    """https://docs.github.com/rest/collaborators/collaborators#get-repository-permissions-for-a-user
+
+    A login or a repository that GitHub does not know any more makes nobody an administrator.
     """
-    if response.request.method not in ("GET", "HEAD") and response.status_code in (301, 302, 303):
-        raise TransientError(
-            "The repository has moved; its new name is asked for.", reason="repository_moved"
-        )
+    ask = github.rest(API_VERSION).repos.async_get_collaborator_permission_level
+    try:
+        found = await calls.read(ask, where.owner, where.name, quote(login, safe=""))
+    except MissingError:
+        return False
+    return found.permission == "admin" and found.user is not None and found.user.id == person_id
 
 
 def _cursor(links: Mapping[str | None, Mapping[str, str]]) -> str | None:
@@ -269,4 +311,5 @@ def _installation(found: models.Installation) -> Installation:
         account_id=found.target_id,
         account_login=login,
         suspended=found.suspended_at is not None,
+        account_type=found.target_type,
     )

@@ -64,6 +64,25 @@ ROUTES: Final[Mapping[str, Route]] = MappingProxyType(
             "write",
             "apps/installations#revoke-an-installation-access-token",
         ),
+        "apps.async_get_installation": _route(
+            "GET /app/installations/{installation_id}",
+            None,
+            "read",
+            "apps/apps#get-an-installation-for-the-authenticated-app",
+        ),
+        "users.async_get_by_id": _route(
+            "GET /user/{account_id}", None, "read", "users/users#get-a-user-using-their-id"
+        ),
+        # A person who signs in, by that person's own token and the App's client secret.
+        "users.async_get_authenticated": _route(
+            "GET /user", None, "read", "users/users#get-the-authenticated-user"
+        ),
+        "apps.async_delete_token": _route(
+            "DELETE /applications/{client_id}/token",
+            None,
+            "write",
+            "apps/oauth-applications#delete-an-app-token",
+        ),
         # What is read.
         "apps.async_list_repos_accessible_to_installation": _route(
             "GET /installation/repositories",
