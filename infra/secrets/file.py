@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 
 from app.errors import MagicodeError
 from infra.secrets import private
@@ -27,6 +28,7 @@ class FileMasterKey:
     def __init__(self, path: Path) -> None:
         """Read the ring, or make the file with one key if there is none. Raises MasterKeyFileError."""
         self._path = path
+        self._lock = Lock()  # what was read later is remembered later
         with _told():
             try:
                 self._ring = _read(path)
@@ -71,7 +73,7 @@ class FileMasterKey:
             return len(ring.keys) - len(left.keys)
 
     def _again(self) -> Ring:
-        with _told():
+        with _told(), self._lock:
             self._ring = ring = _read(self._path)
         return ring
 
