@@ -21,9 +21,11 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn
 
 from app import settings
+from app.actionlog.anchors import Anchor, quoted_heads
 from app.actionlog.export import Format
-from app.actionlog.verify import Anchor, verify_text
-from app.errors import MagicodeError
+from app.actionlog.filters import read_filter
+from app.actionlog.verify import told, verify_stream
+from app.errors import MagicodeError, UserError
 from app.settings import Settings, UnknownSettingError
 from infra.git_folder import NotARepositoryError
 from infra.telemetry import set_up
@@ -208,25 +210,47 @@ def run_request(
 
 @actions.command("export")
 def actions_export(
+    *,
     installation: Annotated[
         int | None,
         typer.Option(
             help="The installation's id, needed where there are several; 0 is the service's own chain."
         ),
     ] = None,
-    run: Annotated[
-        UUID | None, typer.Option(help="Only this run's actions (such a part is no whole chain).")
+    since: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="From this moment on: 2026-11-20, or with a time of day."),
+    ] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="Before this moment.")] = None,
+    repository: Annotated[
+        int | None,
+        typer.Option(metavar="ID", help="Only what is about this repository, by GitHub's id of it."),
+    ] = None,
+    run: Annotated[UUID | None, typer.Option(help="Only this run's actions.")] = None,
+    kind: Annotated[
+        list[str] | None, typer.Option(help="Only such actions: model.called, or model for all of its kind.")
+    ] = None,
+    actor: Annotated[
+        str | None, typer.Option(metavar="LOGIN", help="Only what this person asked for.")
     ] = None,
     form: Annotated[Format, typer.Option("--format")] = Format.JSONL,
     out: Annotated[Path | None, typer.Option(help="A file; standard output when left out.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Write the action log out. `actions verify` checks what comes out, with no access to the service."""
+    """Write the action log out, or a part of it, which then says so. `actions verify` checks what comes out, with no access
+    to the service.
+    """
+    try:
+        only = read_filter(
+            since=since, until=until, repository_id=repository, run_id=run, kinds=kind or (), actor=actor
+        )
+    except UserError as error:
+        raise typer.BadParameter(error.message) from None
     read = _settings()
     from app.worker import WhichInstallationError, export  # noqa: PLC0415 (only here)
 
     async def write() -> None:
-        pieces = export(read, installation=installation, run=run, form=Format.JSON if as_json else form)
+        pieces = export(read, installation=installation, only=only, form=Format.JSON if as_json else form)
         first = await anext(pieces, "")
         with out.open("w", encoding="utf-8", newline="") if out else nullcontext(sys.stdout) as target:
             target.write(first)
@@ -241,26 +265,33 @@ def actions_export(
 
 @actions.command("verify")
 def actions_verify(
-    file: Annotated[Path, typer.Argument(help="What `actions export` wrote, in JSON or JSON lines.")],
+    file: Annotated[Path, typer.Argument(help="What `actions export` wrote, in JSON, JSON lines or CSV.")],
     anchor: Annotated[
         list[str] | None, typer.Option(help="SEQ:HASH, a head quoted somewhere; a shortened hash will do.")
     ] = None,
+    anchors: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Saved pull requests or comments that quote heads: text, a page, or what `gh api` printed.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Find any edited, dropped, reordered or truncated entry of an export, with no access to the service."""
-    if not file.is_file():
-        raise typer.BadParameter(f"{file}: there is no such file")
-    report = verify_text(file.read_text(encoding="utf-8"), [_anchor(text) for text in anchor or ()])
+    """Find any edited, dropped, reordered, inserted or truncated entry of an export, with no access to the service."""
+    for one in (file, *(anchors or ())):
+        if not one.is_file():
+            raise typer.BadParameter(f"{one}: there is no such file")
+    quoted = [_anchor(text) for text in anchor or ()]
+    for one in anchors or ():
+        quoted += quoted_heads(one.read_text(encoding="utf-8-sig", errors="replace"))
+    with file.open(encoding="utf-8", newline="") as stream:
+        report = verify_stream(stream, quoted)
     if as_json:
         _print({**asdict(report), "ok": report.ok})
     else:
-        for finding in report.findings:
-            typer.echo(
-                f"entry {finding.position} (seq {finding.seq}): {finding.kind.value}: {finding.message}"
-            )
-        typer.echo(
-            f"{report.entries} entries, head {report.head or 'none'}: {'sound' if report.ok else 'NOT sound'}"
-        )
+        for line in told(report):
+            typer.echo(line)
     raise typer.Exit(0 if report.ok else 1)
 
 

@@ -18,6 +18,7 @@ import uvicorn
 
 from app.actionlog.export import Format
 from app.actionlog.export import export as written_out
+from app.actionlog.filters import Filter
 from app.beside import turn_away
 from app.ending import give_up
 from app.errors import MagicodeError, RefusedError, SupersededError, TransientError, UserError
@@ -119,9 +120,9 @@ class WhichInstallationError(UserError):
 
 
 async def export(
-    read: Settings, *, installation: int | None, run: UUID | None, form: Format
+    read: Settings, *, installation: int | None, only: Filter, form: Format
 ) -> AsyncIterator[str]:
-    """The action log of one installation, in pieces; with None, of the only one that there is.
+    """What is asked for of the action log of one installation, in pieces; with None, of the only one that there is.
 
     Raises WhichInstallationError when none is named and there is not exactly one.
     """
@@ -133,7 +134,7 @@ async def export(
                 said = ", ".join(str(one) for one in known) or "none yet"
                 raise WhichInstallationError(f"Say which with --installation; there are: {said}.")
             asked = known[0]
-        async for piece in written_out(records.store, records.keys, asked, form, run_id=run):
+        async for piece in written_out(records.store, records.keys, asked, form, only=only):
             yield piece
 
 

@@ -22,6 +22,8 @@ SALT_PURPOSE = b"magicode/salt"
 
 _ENTRY = b"magicode/entry/1\n"
 _GENESIS = b"magicode/genesis/1\n"
+# One encoder for all: to make one takes longer than to encode an entry, and a log is read a million entries at a time.
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 class UnwritableFactsError(DefectError):
@@ -40,7 +42,7 @@ def canonical(value: Mapping[str, object]) -> bytes:
         for text in (*value, *value.values()):
             if isinstance(text, str):
                 text.encode("utf-8")  # refuses lone surrogates, which other languages' JSON cannot read back
-        return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
+        return _ENCODER.encode(value).encode("ascii")
     except ValueError:
         raise UnwritableFactsError from None
 

@@ -5,18 +5,23 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from enum import StrEnum
+from typing import Final
 from uuid import UUID
 
 from app.actionlog.entry import DETAILS_PURPOSE, SALT_PURPOSE, place, timestamp
-from app.actionlog.verify import ExportedEntry
+from app.actionlog.exported import COLUMNS, FORMAT, FORMULAS, PART, ExportedEntry
+from app.actionlog.filters import Filter
 from app.errors import DefectError
 from app.nouns import Entry
-from app.ports import Keys, Store
+from app.ports import Keys, Store, Transaction
 
 PAGE = 500
 """Entries read in one transaction."""
+WHOLE: Final = Filter()
+"""All of the log."""
 
 
 class Format(StrEnum):
@@ -29,36 +34,75 @@ class Format(StrEnum):
 
 
 async def opened(
-    store: Store, keys: Keys, installation_id: int, *, run_id: UUID | None = None, after_seq: int = 0
+    store: Store,
+    keys: Keys,
+    installation_id: int,
+    *,
+    only: Filter = WHOLE,
+    run_id: UUID | None = None,
+    after_seq: int = 0,
 ) -> AsyncIterator[ExportedEntry]:
-    """The entries, oldest first, a page at a time; those after `after_seq`, or of one run (such a part is no whole chain)."""
+    """The entries, oldest first, a page at a time; those after `after_seq`, or that `only` asks for (no whole chain then).
+
+    `run_id` is short for a filter by run.
+    """
+    asked = only if run_id is None else replace(only, run_id=run_id)
     after = after_seq
     while True:
         async with store.transaction(installation_id) as transaction:
             key = await keys.existing_key(transaction)
-            page = await transaction.entries(after_seq=after, run_id=run_id, limit=PAGE)
-        for entry, salt in page:
-            yield _open(keys, key, entry, salt)
+            page = await transaction.entries(
+                after_seq=after,
+                run_id=asked.run_id,
+                limit=PAGE,
+                since=asked.since,
+                until=asked.until,
+                actions=asked.kinds,
+                actor=asked.actor,
+                repository_id=asked.repository_id,
+            )
+            entries = [_open(keys, key, entry, salt) for entry, salt in page]
+            if asked.repository_id is not None:
+                entries = await _about(transaction, asked.repository_id, entries)
+        for entry in entries:
+            yield entry
         if len(page) < PAGE:
             return
         after = page[-1][0].seq
 
 
+async def _about(
+    transaction: Transaction, repository_id: int, entries: Sequence[ExportedEntry]
+) -> list[ExportedEntry]:
+    """Those about this repository; the store has left out what runs of others did."""
+    known: dict[str | None, bool] = {None: False}
+    about = []
+    for entry in entries:
+        named = (entry.details or {}).get("repository")
+        if named is None and entry.run_id not in known:
+            known[entry.run_id] = await transaction.run(UUID(entry.run_id)) is not None
+        if named == repository_id or (named is None and known[entry.run_id]):
+            about.append(entry)
+    return about
+
+
 async def export(
-    store: Store, keys: Keys, installation_id: int, form: Format, *, run_id: UUID | None = None
+    store: Store,
+    keys: Keys,
+    installation_id: int,
+    form: Format,
+    *,
+    only: Filter = WHOLE,
+    run_id: UUID | None = None,
 ) -> AsyncIterator[str]:
-    """The log as text in pieces, in one of four formats; never holds more than a page of it."""
-    entries = opened(store, keys, installation_id, run_id=run_id)
-    match form:
-        case Format.JSON:
-            pieces = _json(entries, installation_id)
-        case Format.JSONL:
-            pieces = _json_lines(entries)
-        case Format.CSV:
-            pieces = _csv(entries)
-        case Format.TEXT:
-            pieces = _text(entries)
-    async for piece in pieces:
+    """The log as text in pieces, in one of four formats; never holds more than a page of it.
+
+    A part says that it is one: a document by `"whole":false`, JSON lines by a first line that is no entry, CSV by the name
+    of a last, empty column, text by a first line.
+    """
+    asked = only if run_id is None else replace(only, run_id=run_id)
+    entries = opened(store, keys, installation_id, only=asked)
+    async for piece in _WRITES[form](entries, installation_id, asked):
         yield piece
 
 
@@ -92,8 +136,20 @@ def _line(entry: ExportedEntry) -> str:
     return json.dumps(entry.model_dump(), ensure_ascii=True, separators=(",", ":"))
 
 
-async def _json(entries: AsyncIterator[ExportedEntry], installation_id: int) -> AsyncIterator[str]:
-    yield f'{{"format":"magicode-actions/1","installation_id":{installation_id},"entries":['
+def _header(installation_id: int, only: Filter) -> str:
+    header = {
+        "format": FORMAT,
+        "installation_id": installation_id,
+        "whole": only.whole,
+        "filter": None if only.whole else only.document(),
+    }
+    return json.dumps(header, separators=(",", ":"))
+
+
+async def _json(
+    entries: AsyncIterator[ExportedEntry], installation_id: int, only: Filter
+) -> AsyncIterator[str]:
+    yield f'{_header(installation_id, only)[:-1]},"entries":['
     separator = "\n"
     async for entry in entries:
         yield separator + _line(entry)
@@ -101,18 +157,25 @@ async def _json(entries: AsyncIterator[ExportedEntry], installation_id: int) -> 
     yield "\n]}\n"
 
 
-async def _json_lines(entries: AsyncIterator[ExportedEntry]) -> AsyncIterator[str]:
+async def _json_lines(
+    entries: AsyncIterator[ExportedEntry], installation_id: int, only: Filter
+) -> AsyncIterator[str]:
+    if not only.whole:
+        yield f"{_header(installation_id, only)}\n"
     async for entry in entries:
-        yield _line(entry) + "\n"
+        yield f"{_line(entry)}\n"
 
 
-async def _csv(entries: AsyncIterator[ExportedEntry]) -> AsyncIterator[str]:
-    names = list(ExportedEntry.model_fields)
-    yield _csv_row(names)
+async def _csv(
+    entries: AsyncIterator[ExportedEntry], _installation_id: int, only: Filter
+) -> AsyncIterator[str]:
+    part = [] if only.whole else [PART + json.dumps(only.document())]
+    empty = [""] * len(part)
+    yield _csv_row([*COLUMNS, *part])
     async for entry in entries:
         values = entry.model_dump()
-        values["details"] = "" if entry.details is None else json.dumps(entry.details, sort_keys=True)
-        yield _csv_row([_cell(values[name]) for name in names])
+        values["details"] = None if entry.details is None else json.dumps(entry.details, sort_keys=True)
+        yield _csv_row([*(_cell(values[name]) for name in COLUMNS), *empty])
 
 
 def _csv_row(cells: list[str]) -> str:
@@ -122,12 +185,16 @@ def _csv_row(cells: list[str]) -> str:
 
 
 def _cell(value: object) -> str:
-    """A spreadsheet would run a cell that begins like a formula."""
     text = "" if value is None else str(value)
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+    return f"'{text}" if text.startswith(FORMULAS) else text
 
 
-async def _text(entries: AsyncIterator[ExportedEntry]) -> AsyncIterator[str]:
+async def _text(
+    entries: AsyncIterator[ExportedEntry], installation_id: int, only: Filter
+) -> AsyncIterator[str]:
+    if not only.whole:
+        asked = " ".join(f"{name}={_plain(value)}" for name, value in only.document().items())
+        yield f"# A part of the action log of installation {installation_id}: {asked}\n"
     async for entry in entries:
         if entry.details is None:
             said = "(details cannot be opened)"
@@ -141,3 +208,6 @@ def _plain(value: object) -> str:
     """One line, with no character that a terminal would obey."""
     text = json.dumps(value, ensure_ascii=True)
     return text[1:-1] if isinstance(value, str) and " " not in value and value else text
+
+
+_WRITES: Final = {Format.JSON: _json, Format.JSONL: _json_lines, Format.CSV: _csv, Format.TEXT: _text}

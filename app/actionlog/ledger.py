@@ -18,6 +18,7 @@ from app.actionlog.entry import (
     place,
     timestamp,
 )
+from app.errors import DefectError
 from app.nouns import Action, Entry, Facts
 from app.ports import Clock, Keys, Store, Transaction
 
@@ -31,10 +32,15 @@ class Head:
 
     seq: int
     hash: str
+    installation_id: int
 
     def __str__(self) -> str:
-        """`SEQ:HASH`, the form in which `magicode actions verify` takes a quoted head."""
-        return f"{self.seq}:{self.hash}"
+        """`SEQ:HASH:INSTALLATION`, the form in which `magicode actions verify` takes a quoted head."""
+        return f"{self.seq}:{self.hash}:{self.installation_id}"
+
+
+class NotPrunableError(DefectError):
+    """Entries can be removed from the log's beginning only: up to one that is there and that others follow."""
 
 
 class Ledger:
@@ -110,6 +116,26 @@ class Ledger:
         async with self._store.transaction(installation_id) as transaction:
             return await self.append(transaction, installation_id, action, actor, run_id, facts or {})
 
+    async def note_pruning(
+        self,
+        transaction: Transaction,
+        installation_id: int,
+        up_to_seq: int,
+        *,
+        actor: str = "magicode",
+        facts: Facts | None = None,
+    ) -> Entry:
+        """Attest, in the transaction that removes them and before it does, that entries up to `up_to_seq` go.
+
+        A log that begins behind them is sound because of this entry. Raises NotPrunableError where the last of them is not
+        there, or is the chain's head: then nothing may be removed.
+        """
+        found = await transaction.entries(after_seq=up_to_seq - 1, limit=2)
+        if len(found) < 2 or found[0][0].seq != up_to_seq:
+            raise NotPrunableError
+        told = {**(facts or {}), "up_to_seq": up_to_seq, "up_to_hash": found[0][0].hash}
+        return await self.append(transaction, installation_id, Action.RETENTION_APPLIED, actor, None, told)
+
     def recorder(self, installation_id: int, run_id: UUID | None) -> RunRecorder:
         """What a run's stations record with; implements app.ports.Recorder."""
         return RunRecorder(self, installation_id, run_id)
@@ -118,7 +144,8 @@ class Ledger:
         """The chain's present head, to be quoted where this service cannot take it back."""
         async with self._store.transaction(installation_id) as transaction:
             last = await transaction.last_entry()
-        return Head(last.seq, last.hash) if last else Head(0, genesis(installation_id))
+        seq, hashed = (last.seq, last.hash) if last else (0, genesis(installation_id))
+        return Head(seq, hashed, installation_id)
 
 
 @dataclass(frozen=True, slots=True)

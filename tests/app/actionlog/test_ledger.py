@@ -39,8 +39,8 @@ async def test_entries_follow_each_other_and_verify(ledger: Ledger, store: Store
     assert (first.seq, first.previous_hash) == (1, genesis(1))
     assert (second.seq, second.previous_hash, second.run_id, second.actor) == (2, first.hash, RUN, "magicode")
     head = await ledger.head(1)
-    assert head == Head(2, second.hash)
-    assert Anchor.parse(str(head)) == Anchor(2, second.hash)
+    assert head == Head(2, second.hash, 1)
+    assert Anchor.parse(str(head)) == Anchor(2, second.hash, 1)
     entries = [entry async for entry in opened(store, keys, 1)]
     assert entries[0].details == {"event": "issue_comment", "number": 3}
     assert entries[1].details == {
@@ -72,7 +72,7 @@ async def test_installations_have_chains_of_their_own_and_so_has_the_service(
 
 
 async def test_an_empty_chain_has_the_genesis_as_its_head(ledger: Ledger) -> None:
-    assert await ledger.head(1) == Head(0, genesis(1))
+    assert await ledger.head(1) == Head(0, genesis(1), 1)
     assert genesis(1) != genesis(2)
 
 
