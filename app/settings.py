@@ -16,6 +16,34 @@ Index = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.-]+(:[0-9]{1,5})?
 """A package index, as `host` or `host:port`."""
 
 
+KEPT_APART = frozenset(
+    {
+        "app_id",
+        "client_id",
+        "client_secret",
+        "database_owner_url",
+        "database_url",
+        "private_key",
+        "qdrant_api_key",
+        "webhook_secret",
+        "webhook_secret_previous",
+    }
+)
+"""The settings that may come from where MAGICODE_SECRETS says, instead of from the environment."""
+
+PROVIDERS = frozenset(
+    {
+        "ANTHROPIC_API_KEY",
+        "ANTHROPIC_BASE_URL",
+        "OPENAI_API_KEY",
+        "OPENAI_BASE_URL",
+        "OPENAI_ORG_ID",
+        "OPENAI_PROJECT_ID",
+    }
+)
+"""The model providers' own names, which may come from there too."""
+
+
 class UnknownSettingError(ValueError):
     """An environment variable begins with MAGICODE_ but is not a setting: it may be a slip, so nothing is started."""
 
@@ -23,7 +51,7 @@ class UnknownSettingError(ValueError):
 class Settings(BaseModel):
     """Each field is the environment variable MAGICODE_<FIELD>; the README's table says what it is for."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     github_api_url: str = "https://api.github.com"
     github_web_url: str = "https://github.com"
@@ -39,6 +67,8 @@ class Settings(BaseModel):
     database_owner_url: SecretStr | None = None
     qdrant_url: str | None = None
     qdrant_api_key: SecretStr | None = None
+    secrets: str = ""
+    master_key: str = ""
     data_dir: Path = Field(default_factory=lambda: Path.home() / ".magicode")
     workspace_dir: Path | None = None
     model: str = ""
@@ -87,3 +117,25 @@ def read(environ: Mapping[str, str] | None = None) -> Settings:
         known = ", ".join(PREFIX + field.upper() for field in sorted(Settings.model_fields))
         raise UnknownSettingError(f"{', '.join(unknown)}: not a setting of MagiCode. Known: {known}")
     return Settings.model_validate({field: given[name] for name, field in fields.items()})
+
+
+def filled(given: Settings, found: Mapping[str, str]) -> tuple[Settings, Mapping[str, str]]:
+    """The settings with what the environment left open taken from the secrets `found`, and the providers' names among them.
+
+    A setting's name stands there with or without its prefix. What comes back has no `secrets` left to be read. Raises
+    UnknownSettingError for a name that is not of KEPT_APART or PROVIDERS, pydantic.ValidationError for a bad value.
+    """
+    fields = {name: name.removeprefix(PREFIX).lower() for name in found if name not in PROVIDERS}
+    unknown = sorted(name for name, field in fields.items() if field not in KEPT_APART)
+    if unknown:
+        known = ", ".join([*(field.upper() for field in sorted(KEPT_APART)), *sorted(PROVIDERS)])
+        raise UnknownSettingError(
+            f"{', '.join(unknown)}: not a secret of MagiCode's. MAGICODE_SECRETS may hold: {known}"
+        )
+    own = {field: found[name] for name, field in fields.items() if found[name] != ""}
+    said = given.model_fields_set | ({"private_key"} if given.private_key_path is not None else set())
+    checked = Settings.model_validate(own)
+    update = {field: getattr(checked, field) for field in own if field not in said}
+    return given.model_copy(update={**update, "secrets": ""}), {
+        name: value for name, value in found.items() if name in PROVIDERS and value != ""
+    }

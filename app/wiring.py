@@ -13,14 +13,18 @@ from pathlib import Path
 from typing import TypeVar
 from uuid import uuid4
 
+from app import settings
 from app.actionlog.ledger import Ledger
 from app.agent.budget import Limits
 from app.agent.chain import Chain
 from app.custody.keys import Keys
+from app.custody.rotation import RotatingMasterKey
+from app.custody.webhook_secrets import LiveSecrets
 from app.errors import MagicodeError
 from app.house import House, Timed, untimed
 from app.ports import Model
 from app.settings import Settings
+from app.tenants import TenantsGitHub
 from app.workspace.storage import find_root, sweep
 from embeddings.embed import dimension
 from embeddings.repository import RepositoryIndex
@@ -37,7 +41,8 @@ from infra.qdrant import QdrantPoints
 from infra.sandbox.bubblewrap import BubblewrapSandbox
 from infra.sandbox.indexes import DEFAULT
 from infra.sandbox.indexes import Index as PackageIndex
-from infra.secrets import FileMasterKey
+from infra.secrets.apps import AppSecrets
+from infra.secrets.choose import files, open_master_key, open_secrets
 from webhooks.errors import MissingSecretError
 from webhooks.signature import Secrets
 
@@ -65,8 +70,10 @@ async def open_house(
     """
     async with AsyncExitStack() as stack:
         # First what can be wrong in the settings, so that it is told before anything is started.
+        given = read
+        read, environ, secrets = await filled(given, environ)
         app_id = _required(read.app_id, "APP_ID")
-        webhook_secrets = _secrets(read)
+        webhook_secrets = _webhook_secrets(given, read, secrets)
         model = _models(stack, read, environ, needed=read.worker)
         github = GitHubApp(
             app_id=app_id,
@@ -81,7 +88,7 @@ async def open_house(
             store=records.store,
             ledger=Ledger(records.store, records.keys, _now),
             keys=records.keys,
-            github=github,
+            github=TenantsGitHub(github, records.store),
             model=model,
             index=_index(stack, read, points),
             points=points,
@@ -117,7 +124,8 @@ def open_sandbox(read: Settings) -> BubblewrapSandbox | None:
     if read.package_indexes is not None:
         parted = (one.partition(":") for one in read.package_indexes)
         indexes = tuple(PackageIndex(host, int(port or 443), private=True) for host, _, port in parted)
-    return BubblewrapSandbox(indexes=indexes, tools=read.sandbox_tools, hidden=[read.data_dir])
+    hidden = [read.data_dir, *(path.parent for path in files(read.master_key, read.secrets))]
+    return BubblewrapSandbox(indexes=indexes, tools=read.sandbox_tools, hidden=hidden)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,17 +135,21 @@ class Records:
     store: PostgresStore
     keys: Keys
     service_url: str
+    master: RotatingMasterKey
 
 
 @asynccontextmanager
 async def open_records(read: Settings) -> AsyncIterator[Records]:
     """The records alone; GitHub and a model need not be configured. Raises what the parts raise."""
     async with AsyncExitStack() as stack:
+        read, _, _ = await filled(read, {})
         service_url = await _database(stack, read)
         store = PostgresStore(service_url)
         stack.push_async_callback(store.close)
         read.data_dir.mkdir(parents=True, exist_ok=True)
-        yield Records(store, Keys(FileMasterKey(read.data_dir / "master.key")), service_url)
+        default = read.data_dir / "master.key"
+        master = await asyncio.to_thread(open_master_key, read.master_key, default)
+        yield Records(store, Keys(master), service_url, master)
 
 
 async def _database(stack: AsyncExitStack, read: Settings) -> str:
@@ -232,6 +244,28 @@ def _workspace_root(read: Settings) -> Path:
     sweep(root.path)
     log.log(logging.INFO if root.memory_backed else logging.WARNING, root.statement)
     return root.path
+
+
+async def filled(
+    read: Settings, environ: Mapping[str, str]
+) -> tuple[Settings, Mapping[str, str], AppSecrets | None]:
+    """The settings and the environment with what MAGICODE_SECRETS holds, and where that is. What the environment sets wins.
+
+    Raises app.settings.UnknownSettingError, and what the secrets' place raises.
+    """
+    secrets = await asyncio.to_thread(open_secrets, read.secrets)
+    if secrets is None:
+        return read, environ, None
+    read, providers = settings.filled(read, await asyncio.to_thread(secrets.read))
+    return read, {**providers, **{name: value for name, value in environ.items() if value}}, secrets
+
+
+def _webhook_secrets(given: Settings, read: Settings, secrets: AppSecrets | None) -> Secrets:
+    """`given` is what the environment alone said."""
+    first = _secrets(read)
+    if secrets is None:
+        return first
+    return LiveSecrets(first, lambda: _secrets(settings.filled(given, secrets.read())[0]))
 
 
 def _secrets(read: Settings) -> Secrets:
