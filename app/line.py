@@ -52,7 +52,7 @@ from app.pulls.publish import PERMISSIONS, PublishSettings, publish
 from app.pulls.recovery import left_by_this_run
 from app.pulls.undo import undo as take_back
 from app.pulls.wording import Stage
-from app.reading import Asked, read_request, require_permission
+from app.reading import Asked, read_request, require_permission, require_plan
 from app.refreshing import refreshed
 from app.repofile import RepoFile
 from app.retrying import what_is_retried
@@ -151,6 +151,8 @@ async def play(house: House, run: Run) -> None:
         await scene.record(Action.RUN_STARTED, verb=run.verb, number=run.number, attempt=run.attempt)
         try:
             verb = await what_is_retried(scene) if run.verb == Verb.RETRY else run.verb
+            if verb in PLAYS:
+                await require_plan(scene)
             outcome = await PLAYS.get(verb, answer)(scene)
         except (SupersededError, TransientError, DefectError):
             raise

@@ -105,6 +105,14 @@ def _as_seen(asked: Asked) -> Asked:
     return replace(asked, request=replace(asked.request, base_ref=pull.base_ref, base_sha=pull.head_sha))
 
 
+async def require_plan(scene: Scene) -> None:
+    """Raises UserError (`plan_ended`) where the account's plan is over: what is answered beside the line is answered still."""
+    async with scene.house.store.transaction(scene.run.installation_id) as transaction:
+        installation = await transaction.installation()
+    if installation is not None and installation.plan_cancelled_at is not None:
+        raise _why("plan_ended")
+
+
 async def require_permission(scene: Scene) -> None:
     """GitHub's own answer, asked anew each time. Raises permission.NotAllowedError."""
     run = scene.run

@@ -21,10 +21,10 @@ from app.actionlog.export import export as written_out
 from app.actionlog.filters import Filter
 from app.beside import turn_away
 from app.ending import give_up
-from app.errors import MagicodeError, RefusedError, SupersededError, TransientError, UserError
+from app.errors import ErasedError, MagicodeError, RefusedError, SupersededError, TransientError, UserError
 from app.following import follow
 from app.house import House
-from app.jobs import reconcile, states
+from app.jobs import presence, reconcile, states
 from app.jobs.accept import NOBODY
 from app.jobs.retries import retry_after
 from app.jobs.tasks import Task
@@ -212,11 +212,18 @@ def tasks(house: House) -> Mapping[str, Callable[..., Awaitable[None]]]:
 
 
 async def sync_installations(house: House) -> None:
-    """Take up the installations that GitHub lists: their webhooks may have come while nobody listened."""
+    """Take up the installations that GitHub lists, and pause those that it no longer does: their webhooks may have come
+    while nobody listened. One that came since we looked is not missed."""
     try:
+        known = await house.store.installation_ids()
+        there = set()
         for installation in await house.github.installations():
-            async with house.store.transaction(installation.id) as transaction:
-                await transaction.put_installation(installation)
+            with suppress(ErasedError):
+                there.add(await presence.listed(house.store, installation))
+        for tenant in known:
+            if tenant not in there:
+                with suppress(ErasedError):
+                    await presence.unlisted(house.store, tenant, house.clock)
     except MagicodeError as error:
         log.warning(
             "The installations could not be listed; trying again later.", extra={"reason": error.reason}

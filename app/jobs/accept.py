@@ -7,13 +7,16 @@ out; what is decided here is decided on the signed body and on our own rows.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
 from enum import StrEnum
 from uuid import UUID
 
+from app.errors import ErasedError
 from app.jobs.freeze import input_hash, keyed_hash
+from app.jobs.presence import bought, changed, tenant_of
 from app.jobs.tasks import Task, follow_lock, lock_of, refresh_lock
 from app.nouns import Action, Installation, Run, RunState
 from app.ports import Appends, Clock, Keys, Store, Transaction
@@ -23,6 +26,7 @@ from webhooks.notices import (
     Ignored,
     InstallationChanged,
     Ping,
+    PlanChanged,
     PullRequestChanged,
     Pushed,
     Received,
@@ -49,6 +53,9 @@ REDELIVERY_WINDOW = timedelta(days=3)
 """GitHub redelivers for three days: https://docs.github.com/en/webhooks/testing-and-troubleshooting-webhooks/redelivering-webhooks"""
 
 
+_NEWS = (InstallationChanged, RepositoriesChanged)
+
+
 class Kind(StrEnum):
     """What acceptance did. REPEATED changed nothing; AGAIN put a run back that had failed for our own reasons."""
 
@@ -59,6 +66,10 @@ class Kind(StrEnum):
     NOTED = "noted"
     IGNORED = "ignored"
     UNKNOWN_INSTALLATION = "unknown_installation"
+    ERASED = "erased"
+
+
+_TURNED_AWAY = frozenset({Kind.UNKNOWN_INSTALLATION, Kind.ERASED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +90,30 @@ class _Acceptance:
     new_id: Callable[[], UUID]
 
     async def accept(self, received: Received) -> Accepted:
+        if isinstance(received.outcome, PlanChanged):
+            return await self._plan(received, received.outcome)
         if received.installation_id is None:
             return Accepted(Kind.IGNORED, reason=_outcome_name(received))
-        async with self.store.transaction(received.installation_id) as transaction:
-            installation = await transaction.installation()
-            if installation is not None or isinstance(
-                received.outcome, InstallationChanged | RepositoriesChanged
-            ):
-                return await self._take(transaction, received, installation)
-        async with self.store.transaction(NOBODY) as transaction:
-            return await self._turn_away(transaction, received)
+        news = received.outcome if isinstance(received.outcome, _NEWS) else None
+        tenant = await tenant_of(self.store, received.installation_id, news.account_id if news else None)
+        with suppress(ErasedError):
+            async with self.store.transaction(tenant) as transaction:
+                known = await transaction.installation()
+                if known is not None or (news is not None and news.action != "deleted"):
+                    return await self._take(transaction, _of(received, tenant), known)
+            return await self._turn_away(received, Kind.UNKNOWN_INSTALLATION)
+        return await self._turn_away(received, Kind.ERASED)
+
+    async def _plan(self, received: Received, plan: PlanChanged) -> Accepted:
+        """The Marketplace names an account alone. A plan that ended pauses its installation, one that is bought wakes it."""
+        accepted = Accepted(Kind.IGNORED, reason="no_installation")
+        for tenant in await self.store.tenants_of_account(plan.account_id):
+            with suppress(ErasedError):
+                async with self.store.transaction(tenant) as transaction:
+                    known = await transaction.installation()
+                    if known is not None:
+                        accepted = await self._take(transaction, _of(received, tenant), known)
+        return accepted
 
     async def _take(
         self, transaction: Transaction, received: Received, installation: Installation | None
@@ -97,13 +122,20 @@ class _Acceptance:
         new = await transaction.add_delivery(
             received.guid, received.event, received.action, _outcome_name(received)
         )
+        if isinstance(outcome, Command) and installation is not None and installation.uninstalled_at is not None:
+            return Accepted(Kind.IGNORED, reason="uninstalled")  # late news: nobody could be answered
         if isinstance(outcome, Command):
             # A redelivery carries the same GUID, and the run it is about may have failed for our own reasons.
             accepted = await self._command(transaction, outcome)
         elif not new:
             return Accepted(Kind.REPEATED)
         elif isinstance(outcome, InstallationChanged | RepositoriesChanged):
-            accepted = await _installation(transaction, outcome, installation)
+            assert received.installation_id is not None
+            done = await changed(transaction, received.installation_id, outcome, installation, self.clock)
+            accepted = Accepted(Kind.NOTED, reason=done)
+        elif isinstance(outcome, PlanChanged) and installation is not None:
+            plan = await bought(transaction, outcome, installation)
+            accepted = Accepted(Kind.NOTED if plan else Kind.IGNORED, reason=plan or "plan_pending")
         elif isinstance(outcome, PullRequestChanged | ChecksCompleted):
             accepted = await _settle(transaction, outcome)
         elif isinstance(outcome, Pushed):
@@ -114,9 +146,10 @@ class _Acceptance:
             await self._write_down(transaction, received, accepted)
         return accepted
 
-    async def _turn_away(self, transaction: Transaction, received: Received) -> Accepted:
-        accepted = Accepted(Kind.UNKNOWN_INSTALLATION, reason="unknown_installation")
-        await self._write_down(transaction, received, accepted)
+    async def _turn_away(self, received: Received, kind: Kind) -> Accepted:
+        accepted = Accepted(kind, reason=kind.value)
+        async with self.store.transaction(NOBODY) as transaction:
+            await self._write_down(transaction, received, accepted)
         return accepted
 
     # --- a command ---------------------------------------------------------------------------------------------------
@@ -178,7 +211,7 @@ class _Acceptance:
         What is ignored has its delivery's row and no entry: nothing was done, and a busy account's pushes would bury
         what was.
         """
-        known = received.installation_id if accepted.kind is not Kind.UNKNOWN_INSTALLATION else None
+        known = received.installation_id if accepted.kind not in _TURNED_AWAY else None
         await self.ledger.append(
             transaction,
             NOBODY if known is None else known,
@@ -200,9 +233,9 @@ class _Acceptance:
 
 
 def _action(received: Received, accepted: Accepted) -> Action:
-    if accepted.kind is Kind.UNKNOWN_INSTALLATION:
+    if accepted.kind in _TURNED_AWAY:
         return Action.WEBHOOK_REFUSED
-    if isinstance(received.outcome, InstallationChanged | RepositoriesChanged):
+    if isinstance(received.outcome, InstallationChanged | RepositoriesChanged | PlanChanged):
         return Action.INSTALLATION_CHANGED
     return Action.WEBHOOK_ACCEPTED
 
@@ -248,20 +281,12 @@ async def _queue_again(transaction: Transaction, stored: Run) -> Run | None:
     return run
 
 
-async def _installation(
-    transaction: Transaction, notice: InstallationChanged | RepositoriesChanged, known: Installation | None
-) -> Accepted:
-    if notice.action == "deleted":
-        await transaction.remove_installation()
-        return Accepted(Kind.NOTED, reason="deleted")
-    if isinstance(notice, InstallationChanged):
-        suspended = notice.suspended
-    else:
-        suspended = known is not None and known.suspended
-    await transaction.put_installation(
-        Installation(notice.installation_id, notice.account_id, notice.account_login, suspended)
-    )
-    return Accepted(Kind.NOTED, reason=notice.action)
+def _of(received: Received, tenant: int) -> Received:
+    """As the tenant's own; what GitHub tells of installations keeps the id that it tells it by."""
+    outcome = received.outcome
+    if isinstance(outcome, Command | PullRequestChanged | ChecksCompleted | Pushed):
+        outcome = replace(outcome, installation_id=tenant)
+    return replace(received, installation_id=tenant, outcome=outcome)
 
 
 async def _settle(transaction: Transaction, notice: PullRequestChanged | ChecksCompleted) -> Accepted:

@@ -53,6 +53,10 @@ WHY: Final[dict[str, tuple[str, str]]] = {
         "There is no open pull request of mine here, so there is nothing to take back.",
         "ask where one is open.",
     ),
+    "plan_ended": (
+        "This account's plan on GitHub's Marketplace has ended, so I do no work here.",
+        "somebody who manages the account's plans can take one; `export`, `delete`, `logs` and `settings` are answered still.",
+    ),
     "pull_request_closed": ("This pull request is closed.", "reopen it, or ask again on the issue."),
     "branch_rules": (
         "The repository's rules do not let me write this branch or commit.",

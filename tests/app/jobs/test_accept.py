@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
 import psycopg
 import pytest
 
-from app.jobs.accept import Kind, accept
+from app.jobs.accept import NOBODY, Kind, accept
 from app.jobs.states import begin, finish
-from app.nouns import Action, Outcome, Run, RunState
+from app.nouns import Action, Erasure, Installation, Outcome, Run, RunState
 from webhooks.command import Actor, Verb
 from webhooks.notices import (
     ChecksCompleted,
     Ignored,
     InstallationChanged,
     Ping,
+    PlanChanged,
     PullRequestChanged,
     Pushed,
     Received,
     RepositoriesChanged,
 )
 
+NOW = datetime(2026, 11, 21, 9, tzinfo=UTC)
 JOBS = "SELECT task_name, lock, args->>'run_id', args->>'installation_id' FROM magicode_jobs.procrastinate_jobs ORDER BY id"
 
 
@@ -132,7 +135,7 @@ async def test_acceptance_that_fails_at_its_end_leaves_nothing(
         "magicode.runs",
         "magicode.deliveries",
         "magicode_jobs.procrastinate_jobs",
-        "magicode.data_keys",
+        "magicode_keys.data_keys",
     ):
         assert look(f"SELECT * FROM {table}") == []
 
@@ -212,26 +215,42 @@ def told(outcome: Any, installation: int | None = 1, **changes: Any) -> Received
     return dataclasses.replace(base, **changes)
 
 
-def installed(action: str, *, suspended: bool = False) -> Received:
-    return told(InstallationChanged(action, 1, 10, "acme", suspended, True, (), None))
+def installed(action: str, installation: int = 1, *, suspended: bool = False, account: int = 10) -> Received:
+    notice = InstallationChanged(action, installation, account, "acme", suspended, True, (), None)
+    return told(notice, installation)
+
+
+def repositories(installation: int = 1, *, account: int = 10) -> Received:
+    return told(RepositoriesChanged("added", installation, account, "acme", (5,), (), None), installation)
+
+
+def plan(action: str, account: int = 10) -> Received:
+    return told(PlanChanged(action, account, "acme", NOW, Actor(3, "mona")), None)
+
+
+async def present(store: Any, tenant: int = 1) -> Installation | None:
+    async with store.transaction(tenant) as transaction:
+        found: Installation | None = await transaction.installation()
+        return found
 
 
 async def test_an_installation_comes_pauses_and_goes(deliver: Any, store: Any, look: Any) -> None:
     async def suspended() -> bool | None:
-        async with store.transaction(1) as transaction:
-            found = await transaction.installation()
+        found = await present(store)
         return None if found is None else found.suspended
 
     await deliver(installed("created"))
     assert await suspended() is False
     await deliver(installed("suspend", suspended=True))
     assert await suspended() is True
-    await deliver(told(RepositoriesChanged("added", 1, 10, "acme", (5,), (), None)))
+    await deliver(repositories())
     assert await suspended() is True
     await deliver(installed("unsuspend"))
     assert await suspended() is False
     await deliver(installed("deleted"))
-    assert await suspended() is None
+    found = await present(store)
+    assert found is not None
+    assert found.uninstalled_at is not None, "what is kept is kept for a while"
     assert {row[0] for row in look("SELECT action FROM magicode.entries")} == {Action.INSTALLATION_CHANGED}
 
 
@@ -240,7 +259,83 @@ async def test_a_repeated_notice_changes_nothing(deliver: Any, store: Any) -> No
     await deliver(created)
     await deliver(installed("deleted"))
     assert (await deliver(created)).kind is Kind.REPEATED
-    assert await store.installation_ids() == []
+    found = await present(store)
+    assert found is not None
+    assert found.uninstalled_at is not None
+
+
+@pytest.mark.parametrize("first", ["created", "repositories", "deleted last"])
+async def test_installed_again_an_account_comes_back_to_what_it_had(
+    deliver: Any, asking: Any, store: Any, first: str
+) -> None:
+    """In whatever order GitHub tells it."""
+    await deliver(installed("created"))
+    asked = await deliver(asking())
+    gone = installed("deleted")
+    if first != "deleted last":
+        await deliver(gone)
+    await deliver(repositories(9) if first == "repositories" else installed("created", 9))
+    if first == "deleted last":
+        await deliver(gone)
+    found = await present(store)
+    assert found is not None
+    assert (found.id, found.present_id, found.uninstalled_at) == (1, 9, None)
+    again = await deliver(asking(installation=9, comment=12))
+    assert again.run is not None
+    assert again.run.installation_id == 1
+    async with store.transaction(1) as transaction:
+        assert {run.id for run in await transaction.runs()} == {asked.run.id, again.run.id}
+    assert await store.installation_ids() == [1]
+
+
+async def test_uninstalling_stops_what_is_at_work_and_late_requests_are_nobodys(
+    deliver: Any, asking: Any, store: Any
+) -> None:
+    await deliver(installed("created"))
+    asked = await deliver(asking())
+    await deliver(installed("deleted"))
+    async with store.transaction(1) as transaction:
+        assert (await transaction.run(asked.run.id)).cancel_requested
+    late = await deliver(asking(comment=11))
+    assert (late.kind, late.reason) == (Kind.IGNORED, "uninstalled")
+
+
+async def test_news_of_an_installation_that_nobody_knows_leaves_nothing(deliver: Any, look: Any) -> None:
+    assert (await deliver(installed("deleted", 77))).kind is Kind.UNKNOWN_INSTALLATION
+    assert look("SELECT DISTINCT installation_id FROM magicode.entries") == [(NOBODY,)]
+    assert look("SELECT DISTINCT installation_id FROM magicode_keys.data_keys") == [(NOBODY,)]
+
+
+async def test_a_plan_that_ends_pauses_and_one_that_is_bought_wakes(
+    deliver: Any, asking: Any, store: Any
+) -> None:
+    assert (await deliver(plan("cancelled"))).kind is Kind.IGNORED, "nothing is installed there"
+    await deliver(installed("created"))
+    asked = await deliver(asking())
+    assert (await deliver(plan("pending_change"))).reason == "plan_pending"
+    assert (await deliver(plan("cancelled", account=11))).kind is Kind.IGNORED
+    assert not (await present(store)).paused_at  # type: ignore[union-attr]
+    assert (await deliver(plan("cancelled"))).reason == "plan_cancelled"
+    assert (await present(store)).paused_at == NOW  # type: ignore[union-attr]
+    async with store.transaction(1) as transaction:
+        assert (await transaction.run(asked.run.id)).cancel_requested
+    await deliver(repositories())
+    assert (await present(store)).paused_at == NOW, "other news does not wake it"  # type: ignore[union-attr]
+    await deliver(plan("purchased"))
+    assert (await present(store)).paused_at is None  # type: ignore[union-attr]
+
+
+async def test_what_was_destroyed_does_not_come_back_and_nothing_of_it_is_written(
+    deliver: Any, asking: Any, store: Any, look: Any
+) -> None:
+    await deliver(installed("created"))
+    async with store.transaction(1) as transaction:
+        await transaction.begin_erasure(Erasure(1, uuid4(), 1, 10, "asked", NOW, None, "begun"))
+    before = look("SELECT count(*) FROM magicode.entries WHERE installation_id = 1")
+    for one in (asking(), repositories(), installed("suspend", suspended=True)):
+        assert (await deliver(one)).kind is Kind.ERASED
+    assert look("SELECT count(*) FROM magicode.entries WHERE installation_id = 1") == before
+    assert look("SELECT count(*) FROM magicode.runs") == [(0,)]
 
 
 def changed(head_ref: str, head_repository: int | None = 5) -> Received:
