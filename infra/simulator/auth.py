@@ -1,4 +1,4 @@
-"""Who calls: a user's token, the App's own JWT, an installation's token, or nobody.
+"""Who calls: a user's token, the App's own JWT, its client id and secret, an installation's token, or nobody.
 
 https://docs.github.com/apps/creating-github-apps/authenticating-with-a-github-app/generating-a-json-web-token-jwt-for-a-github-app
 """
@@ -21,6 +21,8 @@ from infra.simulator.answers import ApiError, bad_credentials
 from infra.simulator.state import Installation, Repo, Token, User, World
 
 LIFETIME = timedelta(hours=1)
+SIGN_IN_LIFETIME = timedelta(hours=8)
+REFRESH_LIFETIME = timedelta(seconds=15_897_600)
 _LONGEST_JWT = 600  # seconds
 _SKEW = 60  # seconds that GitHub's servers may differ among themselves
 
@@ -30,7 +32,7 @@ class Caller:
     """`user` is who acts: the person, or the App's bot for an installation; None for the App itself and nobody."""
 
     world: World
-    kind: str  # "anonymous", "user", "app", "installation"
+    kind: str  # "anonymous", "user", "app", "installation", "client"
     user: User | None = None
     installation: Installation | None = None
     token: Token | None = None
@@ -65,7 +67,11 @@ def authenticate(world: World, authorization: str | None) -> Caller:
     scheme, _, value = authorization.partition(" ")
     value = value.strip()
     if scheme.lower() == "basic":
-        value = _password(value)
+        name, value = _basic(value)
+        if name == world.app.client_id:
+            if not secrets.compare_digest(value.encode(), world.app.client_secret.encode()):
+                raise bad_credentials()
+            return Caller(world, "client")
     elif scheme.lower() not in ("bearer", "token"):
         raise bad_credentials()
     if value.startswith("ey") and value.count(".") == 2:
@@ -74,9 +80,11 @@ def authenticate(world: World, authorization: str | None) -> Caller:
     return _by_token(world, value)
 
 
-def _password(value: str) -> str:
+def _basic(value: str) -> tuple[str, str]:
+    """A name and a password. A token may stand as the password of anybody."""
     try:
-        return base64.b64decode(value, validate=True).decode().partition(":")[2]
+        name, _, password = base64.b64decode(value, validate=True).decode().partition(":")
+        return name, password
     except (binascii.Error, UnicodeDecodeError) as error:
         raise bad_credentials() from error
 
@@ -151,6 +159,21 @@ def new_private_key() -> str:
 
 def new_user_token(world: World, user: User) -> Token:
     token = Token("ghp_" + secrets.token_hex(18), user_id=user.id)
+    world.tokens[token.value] = token
+    return token
+
+
+def new_sign_in_token(world: World, user: User) -> Token:
+    """What a user gives the App: eight hours, and a refresh token for half a year.
+
+    https://docs.github.com/apps/creating-github-apps/authenticating-with-a-github-app/refreshing-user-access-tokens
+    """
+    token = Token(
+        "ghu_" + secrets.token_hex(18),
+        user_id=user.id,
+        refresh="ghr_" + secrets.token_hex(38),
+        expires_at=world.now() + SIGN_IN_LIFETIME,
+    )
     world.tokens[token.value] = token
     return token
 

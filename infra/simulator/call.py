@@ -213,7 +213,12 @@ class Call:
         return repo
 
     def visible(self) -> Repo:
-        """The path's repository if the caller may see it, without any further check."""
+        """The path's repository if the caller may see it, without any further check.
+
+        A token that a user gave the App would reach what both may; here it reaches none.
+        """
+        if self.caller.token is not None and self.caller.token.refresh is not None:
+            raise not_accessible()
         full_name = f"{self.parameters['owner']}/{self.parameters['repo']}"
         repo = self.world.repository(full_name)
         if repo is None:
@@ -246,7 +251,7 @@ class Call:
         level = alternatives[0][1]
         self.record.permissions.extend(f"{name}:{wanted}" for name, wanted in alternatives)
         writing = level != "read"
-        if self.caller.kind == "anonymous" and writing:
+        if self.caller.kind in ("anonymous", "client") and writing:
             raise requires_authentication()
         if self.caller.kind == "user":
             self._require_role(repo, alternatives[0][0], level, role)

@@ -1,4 +1,5 @@
-"""The control desk under `/_simulator/`: faults, CI and other Apps' checks, the record of requests, the clock, the settings."""
+"""The control desk under `/_simulator/`: faults, CI and other Apps' checks, accounts and where the App is installed, the
+record of requests, the clock, the settings."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from infra.simulator import playing
+from infra.simulator import installing, playing
 from infra.simulator.answers import ApiError, bad_request, not_found, unprocessable
 from infra.simulator.faults import Faults, described
 from infra.simulator.limits import Usage
@@ -33,6 +34,8 @@ async def _answer(world: World, faults: Faults, usage: Usage, request: Request) 
     if request.method == "DELETE" and what == "requests":
         world.requests.clear()
         return {}
+    if request.method == "DELETE" and what == "installations":
+        return installing.remove(world, await _object(request))
     if request.method == "DELETE" and what == "faults":
         faults.waiting.clear()
         return {}
@@ -49,6 +52,8 @@ def _told_of(world: World, faults: Faults, what: str) -> Any:
             return [described(fault) for fault in faults.waiting]
         case "settings":
             return _settings(world)
+        case "installations":
+            return installing.told(world)
         case "workflows" | "logs":
             return playing.told(world, what)
     raise not_found()
@@ -62,6 +67,8 @@ async def _post(world: World, faults: Faults, usage: Usage, what: str, request: 
         return await report(world, sent)
     if what in ("workflows", "ci", "logs"):
         return await playing.post(world, what, sent)
+    if what in ("accounts", "installations", "marketplace"):
+        return installing.post(world, what, sent)
     if what == "clock":
         return _move_clock(world, sent)
     if what == "settings":
@@ -96,8 +103,8 @@ def _move_clock(world: World, sent: dict[str, Any]) -> Any:
 
 
 def _set(world: World, usage: Usage, sent: dict[str, Any]) -> Any:
-    """`app_url`, `truncate_trees_over`, `limits: {…}`, and `forget_usage: true` to begin counting afresh."""
-    known = {"app_url", "truncate_trees_over", "limits", "forget_usage"}
+    """`app_url`, `callback_urls`, `truncate_trees_over`, `limits: {…}`, and `forget_usage: true` to begin counting afresh."""
+    known = {"app_url", "callback_urls", "truncate_trees_over", "limits", "forget_usage"}
     limits = sent.get("limits", {})
     names = {each.name for each in fields(Limits)}
     unknown = (set(sent) - known) | (set(limits) - names if isinstance(limits, dict) else {"limits"})
@@ -105,6 +112,8 @@ def _set(world: World, usage: Usage, sent: dict[str, Any]) -> Any:
         raise unprocessable(f"unknown: {', '.join(sorted(unknown))}")
     if "app_url" in sent:
         world.app_url = sent["app_url"]
+    if "callback_urls" in sent:
+        world.app.callback_urls = [str(url) for url in sent["callback_urls"]]
     if "truncate_trees_over" in sent:
         world.truncate_trees_over = int(sent["truncate_trees_over"])
     for name, value in limits.items():
@@ -119,6 +128,7 @@ def _set(world: World, usage: Usage, sent: dict[str, Any]) -> Any:
 def _settings(world: World) -> Any:
     return {
         "app_url": world.app_url,
+        "callback_urls": world.app.callback_urls,
         "truncate_trees_over": world.truncate_trees_over,
         "limits": asdict(world.limits),
     }

@@ -30,12 +30,13 @@ def queue(
     *,
     repo: Repo | None,
     payload: Mapping[str, Any],
-    installation: Installation,
+    installation: Installation | None,
 ) -> Delivery | None:
     """Makes a delivery of a payload and sends it in the background. Over 25 MB GitHub delivers nothing."""
     body: dict[str, Any] = {"action": action} if action is not None else {}
     body.update(payload)
-    body.setdefault("installation", {"id": installation.id, "node_id": installation.node_id})
+    if installation is not None:
+        body.setdefault("installation", {"id": installation.id, "node_id": installation.node_id})
     raw = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
     if len(raw) > LARGEST_BODY:
         return None
@@ -44,7 +45,7 @@ def queue(
         guid=str(uuid.uuid4()),
         event=event,
         action=action,
-        installation_id=installation.id,
+        installation_id=installation.id if installation else None,
         repository_id=repo.id if repo else None,
         body=raw,
         delivered_at=world.now(),

@@ -6,6 +6,7 @@ https://docs.github.com/webhooks/webhook-events-and-payloads
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 from infra.simulator import pullwork, shapes_git
@@ -319,6 +320,50 @@ def installation_repositories(
         "requester": None,
         "sender": user(world, sender),
     }
+
+
+_PLAN = {
+    "id": 435,
+    "name": "Team",
+    "description": "For a team",
+    "monthly_price_in_cents": 1000,
+    "yearly_price_in_cents": 10000,
+    "price_model": "FLAT_RATE",
+    "has_free_trial": False,
+    "unit_name": None,
+    "bullets": ["All of it"],
+}
+_MONTH = timedelta(days=30)
+
+
+def marketplace_purchase(world: World, action: str, account: User, sender: User, effective: datetime) -> Json:
+    """Names an account and no installation. A change names the plan before it.
+
+    https://docs.github.com/webhooks/webhook-events-and-payloads#marketplace_purchase
+    """
+    purchase = {
+        "account": {
+            "type": account.type,
+            "id": account.id,
+            "node_id": account.node_id,
+            "login": account.login,
+            "organization_billing_email": account.email,
+        },
+        "billing_cycle": "monthly",
+        "unit_count": 0 if action == "cancelled" else 1,
+        "on_free_trial": False,
+        "free_trial_ends_on": None,
+        "next_billing_date": stamp(effective + _MONTH),
+        "plan": dict(_PLAN),
+    }
+    shape: Json = {
+        "effective_date": stamp(effective),
+        "sender": {**user(world, sender), "email": sender.email},
+        "marketplace_purchase": purchase,
+    }
+    if action in ("changed", "pending_change", "pending_change_cancelled"):
+        shape["previous_marketplace_purchase"] = {**purchase, "plan": {**_PLAN, "id": 434, "name": "Small"}}
+    return shape
 
 
 def ping(world: World) -> Json:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import httpx
 import jwt
@@ -23,6 +24,14 @@ from infra.simulator.auth import new_private_key, new_user_token
 from infra.simulator.ci import Ci, Workflow, declare
 from infra.simulator.deliveries import trust
 from infra.simulator.git import Person, bring_in
+from infra.simulator.installing import (
+    acting_for,
+    change_plan,
+    install,
+    installed_on,
+    new_installation,
+    uninstall,
+)
 from infra.simulator.listener import listen
 from infra.simulator.server import Simulator, create
 from infra.simulator.signing import new_signing_key
@@ -128,6 +137,75 @@ class Running:
         answer.raise_for_status()
         return self.client(token=answer.json()["token"])
 
+    def account(self, login: str) -> User:
+        """Raises KeyError for a login that nobody has."""
+        found = self.world.user_by_login(login)
+        if found is None:
+            raise KeyError(login)
+        return found
+
+    async def add_account(
+        self,
+        login: str,
+        repos: Mapping[str, Path],
+        *,
+        owners: Sequence[str] = (),
+        people: Mapping[str, str] | None = None,
+        private: bool = True,
+    ) -> Installation:
+        """Another customer: an account with these repositories (`{name: folder}`) and the App newly installed on all of them.
+
+        With `owners` an organization that they own (people who are not here yet are signed up), without any a person's own
+        account. `people` are collaborators, by login with their role.
+        """
+        for one in (*owners, *(people or {})):
+            self._sign_up(one)
+        if owners:
+            made = self.world.user_by_login(login) or self.world.add_user(login, "Organization")
+            made.owner_ids.update(self.account(one).id for one in owners)
+        else:
+            made = self._sign_up(login)
+        for name, folder in repos.items():
+            full_name = f"{login}/{name}"
+            await add_repository(
+                self.world, full_name, Path(folder), private=private, people=people or {}, installed=False
+            )
+        return self.install(login)
+
+    def _sign_up(self, login: str) -> User:
+        person = self.world.user_by_login(login) or self.world.add_user(login)
+        if login not in self.tokens:
+            self.tokens[login] = new_user_token(self.world, person).value
+        return person
+
+    def install(self, login: str, *, by: str | None = None) -> Installation:
+        """On all repositories of the account, with a new id and a webhook that tells it, as a person does it on GitHub's pages."""
+        account = self.account(login)
+        return install(self.world, account, self.account(by) if by else acting_for(self.world, account))
+
+    def uninstall(self, login: str, *, by: str | None = None) -> None:
+        """Raises KeyError where the App is not installed."""
+        account = self.account(login)
+        found = installed_on(self.world, account)
+        if found is None:
+            raise KeyError(login)
+        uninstall(self.world, found, self.account(by) if by else acting_for(self.world, account))
+
+    def change_plan(self, login: str, action: str, *, effective: datetime | None = None) -> None:
+        """A plan of the Marketplace: purchased, cancelled, changed, pending_change or pending_change_cancelled."""
+        account = self.account(login)
+        change_plan(self.world, action, account, acting_for(self.world, account), effective)
+
+    async def sign_in(self, login: str | None, authorize_url: str) -> str:
+        """What a browser does with an authorization's address: `login` agrees there (None: cancels). Returns where it is sent
+        back to, with `code` and `state`, or with `error`."""
+        parts = urlsplit(authorize_url)
+        form = {**dict(parse_qsl(parts.query)), "person": login or ""}
+        answer = await self.client(None).post(parts.path, data=form)
+        if answer.status_code != 302:
+            raise ValueError(f"the simulated GitHub answered {answer.status_code}")
+        return answer.headers["location"]
+
     def on_push(self, ci: Ci, repository: str | None = None, **options: Any) -> Workflow:
         """Plays GitHub Actions on every push: `ci` is given the code and says how each job ends (`ci.declare`).
 
@@ -201,10 +279,18 @@ def _app() -> App:
     )
 
 
-async def add_repository(world: World, full_name: str, source: Path, *, private: bool = True) -> Repo:
-    """Takes a local git repository or folder in, with the three people as collaborators and the App installed.
+async def add_repository(
+    world: World,
+    full_name: str,
+    source: Path,
+    *,
+    private: bool = True,
+    people: Mapping[str, str] | None = None,
+    installed: bool = True,
+) -> Repo:
+    """Takes a local git repository or folder in, with the App installed unless told otherwise.
 
-    Raises ValueError for a name that is not OWNER/NAME or is taken, FileNotFoundError for a folder that is not there.
+    `people` are its collaborators with their roles; the three people when left out. Raises ValueError for a name that is not OWNER/NAME or is taken, FileNotFoundError for a folder that is not there.
     """
     owner_name, _, name = full_name.partition("/")
     if not owner_name or not name or "/" in name:
@@ -230,29 +316,22 @@ async def add_repository(world: World, full_name: str, source: Path, *, private:
         pushed_at=now,
         private=private,
         size=await git.size_kb(),
-        collaborators={login: role for login, role in PEOPLE.values() if login != owner.login},
+        collaborators={
+            login.lower(): role
+            for login, role in (dict(PEOPLE.values()) if people is None else people).items()
+            if login != owner.login
+        },
+        owners=owner.owner_ids,
     )
     world.repositories[repo.id] = repo
-    installation_for(world, owner).repository_ids.add(repo.id)
+    if installed:
+        installation_for(world, owner).repository_ids.add(repo.id)
     return repo
 
 
 def installation_for(world: World, account: User) -> Installation:
     """The App's installation on an account; made when there is none."""
-    found = next((i for i in world.installations.values() if i.account_id == account.id), None)
-    if found is None:
-        now = world.now()
-        found = Installation(
-            id=world.next_id(),
-            account_id=account.id,
-            repository_ids=set(),
-            permissions=dict(world.app.permissions),
-            events=list(world.app.events),
-            created_at=now,
-            updated_at=now,
-        )
-        world.installations[found.id] = found
-    return found
+    return installed_on(world, account) or new_installation(world, account, [])
 
 
 async def start(options: SimulatorOptions) -> Running:

@@ -39,6 +39,7 @@ ROUTES = (
     "installations",
     "issues",
     "merges",
+    "oauth",
     "pages",
     "pulls",
     "reactions",

@@ -71,13 +71,17 @@ def node_id(prefix: str, number: int) -> str:
 
 @dataclass
 class User:
-    """An account: a person, the App's bot, or an organization (`type`: "User", "Bot", "Organization")."""
+    """An account: a person, the App's bot, or an organization (`type`: "User", "Bot", "Organization").
+
+    `owner_ids` are an organization's owners.
+    """
 
     id: int
     login: str
     type: str = "User"
     name: str | None = None
     site_admin: bool = False
+    owner_ids: set[int] = field(default_factory=set)
 
     @property
     def node_id(self) -> str:
@@ -102,6 +106,7 @@ class App:
     hook_id: int
     created_at: datetime
     client_secret: str = ""
+    callback_urls: list[str] = field(default_factory=list)
     permissions: dict[str, str] = field(default_factory=lambda: dict(APP_PERMISSIONS))
     events: list[str] = field(default_factory=lambda: list(APP_EVENTS))
 
@@ -130,14 +135,26 @@ class Installation:
 
 @dataclass
 class Token:
-    """A user's token (no installation, never expires) or an installation's, possibly narrowed."""
+    """A user's own token (no installation, never expires), one that a user gave the App (`refresh`), or an installation's,
+    possibly narrowed."""
 
     value: str
     user_id: int | None = None
+    refresh: str | None = None  # the refresh token that came with it
     installation_id: int | None = None
     repository_ids: frozenset[int] | None = None  # None: all of the installation
     permissions: dict[str, str] = field(default_factory=dict)
     expires_at: datetime | None = None
+
+
+@dataclass
+class SignInCode:
+    """What the browser brings back from a sign-in, good for one exchange."""
+
+    user_id: int
+    redirect_uri: str
+    challenge: str | None
+    expires_at: datetime
 
 
 # --- conversations ---------------------------------------------------------------------------------------------------
@@ -486,6 +503,7 @@ class Repo:
     parent_id: int | None = None
     size: int = 0  # KiB
     collaborators: dict[str, str] = field(default_factory=dict)  # lower-cased login -> role
+    owners: set[int] = field(default_factory=set)  # the organization's, shared with its account
     former_names: set[str] = field(default_factory=set)  # lower-cased full names it was renamed from
     protections: dict[str, Protection] = field(default_factory=dict)
     rulesets: dict[int, Ruleset] = field(default_factory=dict)
@@ -518,7 +536,7 @@ class Repo:
 
     def role(self, user: User) -> str:
         """The user's role here: "none" (which on a public repository still reads), "read" … "admin"."""
-        if user.id == self.owner_id:
+        if user.id == self.owner_id or user.id in self.owners:
             return "admin"
         return self.collaborators.get(user.login.lower(), "none")
 
@@ -571,7 +589,7 @@ class RequestRecord:
     path: str
     query: str
     at: datetime
-    caller: str = "anonymous"  # "anonymous", "user", "app", "installation"
+    caller: str = "anonymous"  # "anonymous", "user", "app", "installation", "client"
     login: str | None = None
     installation_id: int | None = None
     route: str | None = None  # GitHub's own template, such as /repos/{owner}/{repo}/issues/{issue_number}
@@ -607,6 +625,8 @@ class World:
     installations: dict[int, Installation] = field(default_factory=dict)
     repositories: dict[int, Repo] = field(default_factory=dict)
     tokens: dict[str, Token] = field(default_factory=dict)
+    sign_in_codes: dict[str, SignInCode] = field(default_factory=dict)
+    authorizations: set[int] = field(default_factory=set)  # the people who let the App sign them in
     deliveries: list[Delivery] = field(default_factory=list)
     requests: list[RequestRecord] = field(default_factory=list)
     limits: Limits = field(default_factory=Limits)
@@ -675,12 +695,14 @@ class World:
         """Sends a webhook to the App, in the background, if it is installed there, not suspended, and subscribed.
 
         `payload` is the event's body without `action` and `installation`, which are added here. Returns the
-        delivery, or None when nothing is sent.
+        delivery, or None when nothing is sent. A plan of the Marketplace is told whether the App is installed or not.
         """
         from infra.simulator.deliveries import queue  # noqa: PLC0415  # deliveries know the state, not the reverse
 
         for listener in self.event_listeners:
             listener(event, action, repo, payload)
+        if event == "marketplace_purchase":
+            return queue(self, event, action, repo=None, payload=payload, installation=None)
         found = installation or (self.installation_of(repo) if repo else None)
         if found is None or (
             event not in UNASKED_EVENTS and (found.suspended_at or event not in found.events)

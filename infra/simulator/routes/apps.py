@@ -18,9 +18,10 @@ from infra.simulator.answers import (
     unprocessable,
 )
 from infra.simulator.call import LEVELS, Body, Call, endpoint
+from infra.simulator.installing import uninstall
 from infra.simulator.shapes_people import app as app_shape
 from infra.simulator.shapes_people import user as user_shape
-from infra.simulator.state import Installation, Repo, stamp
+from infra.simulator.state import Installation, Repo, User, stamp
 
 
 def require_app(call: Call) -> None:
@@ -59,9 +60,7 @@ async def get_installation(call: Call) -> Response:
 @endpoint("DELETE", "/app/installations/{installation_id}")
 async def delete_installation(call: Call) -> Response:
     require_app(call)
-    gone = _installation(call)
-    call.world.emit("installation", "deleted", None, _told(call, gone), installation=gone)
-    del call.world.installations[gone.id]
+    uninstall(call.world, _installation(call), call.world.user(call.world.app.owner_id))
     return call.nothing()
 
 
@@ -216,16 +215,21 @@ async def installation_repositories(call: Call) -> Response:
 async def get_myself(call: Call) -> Response:
     if call.caller.kind != "user":
         raise requires_authentication() if call.caller.kind == "anonymous" else not_accessible()
-    return call.answer(_public(call, call.actor.login))
+    return call.answer(_public(call, call.actor))
 
 
 @endpoint("GET", "/users/{username}")
 async def get_user(call: Call) -> Response:
-    return call.answer(_public(call, call.text("username")))
+    return call.answer(_public(call, call.world.user_by_login(call.text("username"))))
 
 
-def _public(call: Call, login: str) -> dict[str, Any]:
-    who = call.world.user_by_login(login)
+@endpoint("GET", "/user/{account_id}")
+async def get_user_by_id(call: Call) -> Response:
+    """Whoever has this id, by whatever login: https://docs.github.com/rest/users/users#get-a-user-using-their-id"""
+    return call.answer(_public(call, call.world.users.get(call.number("account_id"))))
+
+
+def _public(call: Call, who: User | None) -> dict[str, Any]:
     if who is None:
         raise not_found()
     owned = [repo for repo in call.world.repositories.values() if repo.owner_id == who.id]
@@ -265,4 +269,5 @@ endpoints = [
     installation_repositories,
     get_myself,
     get_user,
+    get_user_by_id,
 ]

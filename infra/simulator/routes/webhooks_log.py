@@ -50,8 +50,16 @@ async def list_deliveries(call: Call) -> Response:
 
 
 def _kept(call: Call) -> list[Delivery]:
+    """The Marketplace's are not among them: its webhook is the listing's, with a list of its own on the listing's page.
+
+    https://docs.github.com/apps/github-marketplace/listing-an-app-on-github-marketplace/configuring-a-webhook-to-notify-you-of-plan-changes
+    """
     oldest = call.world.now() - KEPT
-    return [one for one in call.world.deliveries if one.delivered_at > oldest]
+    return [
+        one
+        for one in call.world.deliveries
+        if one.delivered_at > oldest and one.event != "marketplace_purchase"
+    ]
 
 
 def _closed(number: int) -> str:

@@ -105,7 +105,7 @@ class Hub:
         kind = response.headers.get("content-type", "")
         if (
             record.route == "/graphql"
-            or record.route.startswith("/_")
+            or record.route.startswith(("/_", "/login/"))
             or (response.content and "json" not in kind)
         ):
             return

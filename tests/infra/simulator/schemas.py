@@ -213,6 +213,9 @@ def _hook_schemas() -> Json:
     commit["properties"]["verification"]["properties"]["verified_at"] = {"type": ["string", "null"]}
     suite = schemas["definitions"]["check_suite$completed"]["properties"]["check_suite"]["properties"]
     suite["conclusion"]["enum"] += ["skipped", "startup_failure"]
+    for name, definition in schemas["definitions"].items():
+        if name.startswith("marketplace_purchase$"):
+            definition["properties"]["sender"]["properties"]["node_id"] = {"type": "string"}
     return schemas
 
 

@@ -19,6 +19,7 @@ from githubkit.webhooks import parse_obj
 
 import infra.simulator
 from infra.simulator import ci, payloads
+from infra.simulator.auth import new_sign_in_token
 from infra.simulator.serve import installation_for
 
 HERE = "/repos/octo/sample"
@@ -26,6 +27,9 @@ HERE = "/repos/octo/sample"
 NOT_IN_THE_DESCRIPTION = {
     ("GET", "/{owner}/{repo}/issues/{issue_number}"): "a page for people, at the address that html_url names",
     ("GET", "/{owner}/{repo}/pull/{pull_number}"): "a page for people, at the address that html_url names",
+    ("GET", "/login/oauth/authorize"): "the page on which a person signs in; test_oauth.py",
+    ("POST", "/login/oauth/authorize"): "that page's form",
+    ("POST", "/login/oauth/access_token"): "OAuth's token endpoint, on the web host; test_oauth.py",
     ("POST", "/graphql"): "GraphQL has a schema of its own; test_graphql.py",
     (
         "GET",
@@ -41,9 +45,10 @@ KINDS = {
     for event, actions in {
         "check_run": "completed created",
         "check_suite": "completed",
-        "installation": "deleted suspend unsuspend",
+        "installation": "created deleted suspend unsuspend",
         "installation_repositories": "added removed",
         "issue_comment": "created deleted edited",
+        "marketplace_purchase": "cancelled changed pending_change pending_change_cancelled purchased",
         "issues": _ON_BOTH,
         "pull_request": f"{_ON_BOTH} converted_to_draft ready_for_review review_requested synchronize",
         "pull_request_review": "dismissed edited submitted",
@@ -311,7 +316,7 @@ async def drive_apps(hub: Any) -> None:
     must(await app.get("/orgs/octo/installation"))
     installation_for(hub.world, hub.world.user_by_login("rita"))
     must(await app.get("/users/rita/installation"))
-    for url in ("/user", "/users/ada"):
+    for url in ("/user", "/users/ada", f"/user/{hub.world.app.owner_id}"):
         must(await hub.ada.get(url))
     asked = {"permissions": {"contents": "read"}, "repository_ids": [hub.repo.id]}
     token = must(await app.post(f"/app/installations/{number}/access_tokens", json=asked))["token"]
@@ -328,6 +333,33 @@ async def drive_apps(hub: Any) -> None:
         must(await app.request(method, f"/app/installations/{number}/suspended"))
     for method in ("DELETE", "PUT"):
         must(await hub.ada.request(method, f"/user/installations/{number}/repositories/{hub.repo.id}"))
+
+
+async def drive_sign_in(hub: Any) -> None:
+    app, nobody = hub.world.app, hub.as_user(None)
+    asked = {"client_id": app.client_id, "redirect_uri": "http://127.0.0.1:9/back"}
+    must(await nobody.get("/login/oauth/authorize", params=asked))
+    page = {**asked, "person": ""}
+    assert (await nobody.post("/login/oauth/authorize", data=page)).status_code == 302
+    sent = {"client_id": app.client_id, "client_secret": app.client_secret, "code": "x"}
+    must(await nobody.post("/login/oauth/access_token", data=sent))
+    token = new_sign_in_token(hub.world, hub.world.user_by_login("rita")).value
+    must(await hub.as_token(token).get("/user"))
+    gone = await hub.checked(hub.running.client(None)).request(
+        "DELETE",
+        f"/applications/{app.client_id}/token",
+        json={"access_token": token},
+        auth=(app.client_id, app.client_secret),
+    )
+    must(gone, 204)
+
+
+async def drive_customers(hub: Any) -> None:
+    desk = hub.running.client()
+    for action in ("purchased", "changed", "pending_change", "pending_change_cancelled", "cancelled"):
+        must(await desk.post("/_simulator/marketplace", json={"action": action, "account": "octo"}))
+    must(await desk.post("/_simulator/accounts", json={"login": "otto"}))
+    must(await desk.post("/_simulator/installations", json={"account": "otto"}))
 
 
 async def drive_ends(hub: Any) -> None:
@@ -348,6 +380,8 @@ async def drive_everything(hub: Any) -> None:
         drive_rules,
         drive_repository,
         drive_apps,
+        drive_sign_in,
+        drive_customers,
         drive_ends,
     ):
         await part(hub)
