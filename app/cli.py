@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import Progress, TextColumn
 
-from app import settings
+from app import keys_command, settings
 from app.actionlog.anchors import Anchor, quoted_heads
 from app.actionlog.export import Format
 from app.actionlog.filters import read_filter
@@ -385,6 +385,8 @@ def _run(work: Coroutine[Any, Any, T], *, interrupted: int = 0) -> T:
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
 
+
+cli.add_typer(keys_command.commands(_run, _settings, _print, _tell), name="keys")
 
 if __name__ == "__main__":
     main()
