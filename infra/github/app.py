@@ -263,12 +263,12 @@ async def _repositories(github: GitHub[InstallationToken], calls: Calls) -> Sequ
 
 
 async def _login(github: GitHub[InstallationToken], calls: Calls, person: Account) -> str | None:
-    """What this account is called now; None when it is gone. https://docs.github.com/rest/users/users#get-a-user-using-their-id"""
+    """What this person is called now; None for who is gone or nobody. https://docs.github.com/rest/users/users#get-a-user-using-their-id"""
     try:
         found = await calls.read(github.rest(API_VERSION).users.async_get_by_id, person.id)
     except MissingError:
         return None
-    return found.login if found.id == person.id else None
+    return found.login if found.id == person.id and found.type == "User" else None
 
 
 async def _is_admin(

@@ -371,8 +371,9 @@ async def remove_collaborator(call: Call) -> Response:
 
 
 def _person(call: Call) -> User:
+    """Organizations are no collaborators."""
     who = call.world.user_by_login(call.text("username"))
-    if who is None:
+    if who is None or who.type == "Organization":
         raise not_found()
     return who
 
