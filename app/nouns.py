@@ -351,6 +351,18 @@ class DataExport:
 
 
 @dataclass(frozen=True, slots=True)
+class ApiToken:
+    """A token of our own API, for one installation. `hash` is its SHA-256, hexadecimal; `scopes` are words with spaces between."""
+
+    id: UUID
+    hash: str
+    scopes: str
+    created_by: str
+    created_at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Erasure:
     """That an installation is being destroyed, and how far that is; afterwards the tombstone that remains.
 

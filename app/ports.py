@@ -16,6 +16,7 @@ from uuid import UUID
 from app.nouns import (
     Account,
     Action,
+    ApiToken,
     Branch,
     Checks,
     ChecksReport,
@@ -409,6 +410,14 @@ class Transaction(Protocol):
         ...
 
     async def remove_export(self, export_id: UUID) -> None: ...
+
+    async def api_tokens(self) -> Sequence[ApiToken]:
+        """Newest first."""
+        ...
+
+    async def put_api_token(self, token: ApiToken) -> None: ...
+
+    async def remove_api_token(self, token_id: UUID) -> bool: ...
 
     async def erasure(self, *, lock: bool = False) -> Erasure | None: ...
 

@@ -36,6 +36,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from app.errors import ErasedError
 from app.nouns import (
     BESIDE_VERBS,
+    ApiToken,
     DataExport,
     Entry,
     Erasure,
@@ -52,6 +53,7 @@ from infra.postgres.tables import (
     KEYS_SCHEMA,
     SCHEMA,
     TENANT_SETTING,
+    api_tokens,
     data_keys,
     deliveries,
     entries,
@@ -412,6 +414,21 @@ class PostgresTransaction:
 
     async def remove_export(self, export_id: UUID) -> None:
         await self._connection.execute(delete(exports).where(self._ours(exports), exports.c.id == export_id))
+
+    async def api_tokens(self) -> Sequence[ApiToken]:
+        newest = api_tokens.c.created_at.desc()
+        return await self._all(
+            ApiToken, select(api_tokens).where(self._ours(api_tokens)).order_by(newest, api_tokens.c.id)
+        )
+
+    async def put_api_token(self, token: ApiToken) -> None:
+        await self._put(api_tokens, token)
+
+    async def remove_api_token(self, token_id: UUID) -> bool:
+        gone = await self._connection.execute(
+            delete(api_tokens).where(self._ours(api_tokens), api_tokens.c.id == token_id)
+        )
+        return gone.rowcount == 1
 
     # --- erasure and retention ---------------------------------------------------------------------------------------
 

@@ -134,6 +134,18 @@ exports = Table(
     Column("run_id", Uuid),
 )
 
+api_tokens = Table(
+    "api_tokens",
+    metadata,
+    Column("installation_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("id", Uuid, primary_key=True),
+    Column("hash", Text, nullable=False),
+    Column("scopes", Text, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("expires_at", DateTime(timezone=True), nullable=False),
+)
+
 erasures = Table(
     "erasures",
     metadata,

@@ -56,6 +56,16 @@ CREATE TABLE magicode.exports (
     run_id uuid,
     PRIMARY KEY (installation_id, id)
 );
+CREATE TABLE magicode.api_tokens (
+    installation_id bigint NOT NULL,
+    id uuid NOT NULL,
+    hash text NOT NULL,
+    scopes text NOT NULL,
+    created_by text NOT NULL,
+    created_at timestamptz NOT NULL,
+    expires_at timestamptz NOT NULL,
+    PRIMARY KEY (installation_id, id)
+);
 CREATE TABLE magicode.erasures (
     installation_id bigint PRIMARY KEY,
     id uuid NOT NULL,
@@ -175,7 +185,8 @@ $$;
 
 _GRANTS = """
 GRANT USAGE ON SCHEMA magicode_keys TO magicode_service;
-GRANT SELECT, INSERT, UPDATE, DELETE ON magicode.settings, magicode.exports TO magicode_service;
+GRANT SELECT, INSERT, UPDATE, DELETE ON magicode.settings, magicode.exports, magicode.api_tokens
+    TO magicode_service;
 GRANT SELECT, INSERT, UPDATE, DELETE ON magicode_keys.provider_keys, magicode_keys.data_keys TO magicode_service;
 GRANT SELECT, INSERT, UPDATE ON magicode.erasures TO magicode_service;
 REVOKE ALL ON FUNCTION magicode.enter(bigint), magicode.alone(bigint), magicode.tenant_of(bigint),
@@ -193,6 +204,7 @@ def upgrade() -> None:
         "magicode.settings",
         "magicode_keys.provider_keys",
         "magicode.exports",
+        "magicode.api_tokens",
         "magicode.erasures",
     ):
         op.execute(_POLICY.format(table=table))

@@ -17,7 +17,17 @@ import sqlalchemy.exc
 
 from app.actionlog.entry import genesis
 from app.errors import ErasedError
-from app.nouns import DataExport, Entry, Erasure, Installation, ProviderKey, Run, RunState, StoredSettings
+from app.nouns import (
+    ApiToken,
+    DataExport,
+    Entry,
+    Erasure,
+    Installation,
+    ProviderKey,
+    Run,
+    RunState,
+    StoredSettings,
+)
 from app.ports import Transaction
 from infra.postgres.store import PostgresStore, PostgresTransaction
 from tests.conftest import Database
@@ -25,7 +35,7 @@ from tests.conftest import Database
 MINE, THEIRS = 1, 2
 NOW = datetime(2026, 11, 21, 9, tzinfo=UTC)
 LATER = NOW + timedelta(days=1000)
-RUN, EXPORT = uuid4(), uuid4()
+RUN, EXPORT, TOKEN = uuid4(), uuid4(), uuid4()
 REPOSITORY, NUMBER, BRANCH = 77, 5, "magicode/issue-5"
 MARK = "theirs"
 """Stands in each of the other tenant's rows, in whatever takes a word."""
@@ -95,6 +105,7 @@ async def furnish(store: PostgresStore) -> Run:
         await there.put_settings(CHOSEN)
         await there.put_provider_key(OWN_KEY)
         await there.put_export(EXPORTED)
+        await there.put_api_token(ApiToken(TOKEN, MARK, MARK, MARK, NOW, NOW))
         await there.defer("work", lock="theirs", delay_seconds=60, installation_id=THEIRS)
         assert await there.begin_erasure(erasure(THEIRS))
     return busy
@@ -126,6 +137,9 @@ CALLS: Mapping[str, Call] = {
     "exports": lambda t, _: t.exports(),
     "put_export": lambda t, _: t.put_export(DataExport(EXPORT, "asked", "mine", NOW)),
     "remove_export": lambda t, _: t.remove_export(EXPORT),
+    "api_tokens": lambda t, _: t.api_tokens(),
+    "put_api_token": lambda t, _: t.put_api_token(ApiToken(TOKEN, "h", "mine", "mine", NOW, NOW)),
+    "remove_api_token": lambda t, _: t.remove_api_token(TOKEN),
     "erasure": lambda t, _: t.erasure(lock=True),
     "begin_erasure": lambda t, _: t.begin_erasure(replace(erasure(THEIRS), asked_by="mine")),
     "update_erasure": lambda t, _: t.update_erasure(step="changed"),
