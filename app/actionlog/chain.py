@@ -105,6 +105,14 @@ class _Placed:
         self.anchored: bool | None = None
 
 
+def _origin(installation_id: int) -> _Placed:
+    """What the first entry follows. It stands in no file, so it is never what was changed."""
+    begins = genesis(installation_id)
+    placed = _Placed(0, Link(installation_id, 0, begins, "", begins, "", closed=False))
+    placed.anchored = True
+    return placed
+
+
 @dataclass(frozen=True, slots=True)
 class _Gap:
     first: int
@@ -196,6 +204,8 @@ class Chain:
         if votes:
             self._installation = votes.most_common(1)[0][0]
         self._compared.begin(self._installation)
+        if self._installation is not None:
+            self._heads = [_origin(self._installation)]
         for placed in waiting:
             self._place(placed)
 
@@ -211,7 +221,7 @@ class Chain:
             seq = self._expected  # it is the number that was edited
         if self._ahead is not None and seq >= self._expected:
             ahead, self._ahead = self._ahead, None
-            if seq == self._expected:
+            if seq < ahead.link.seq:
                 self._put_aside(ahead)
             else:
                 self._jump(ahead)
@@ -236,17 +246,15 @@ class Chain:
     def _settle(self, following: _Placed | None) -> None:
         """Which of those with the last number is the one that the next entry follows; it is compared with its quotation."""
         if not self._heads:
-            self._at_the_beginning(following)
             return
         link = following.link if following else None
-        head = next((one for one in self._heads if link and _fits(one.link, link)), None)
-        broken = head is None and link is not None
-        if head is None:
-            head = min(self._heads, key=self._doubt)
+        fitting = [one for one in self._heads if link and _fits(one.link, link)]
+        broken = link is not None and not fitting
+        head = min(fitting or self._heads, key=self._doubt)
         for one in self._heads:
             if one is not head:
                 self._find(Kind.INSERTED, one, f"There is another entry with number {one.link.seq}.")
-        if head.link.is_own:
+        if head.link.is_own and head.position:
             head.anchored = self._compared.see(head.link.seq, head.link.hash, head.position)
         broken = broken and link is not None and link.is_own and head.link.is_own
         before, head.before = head.before, None
@@ -256,18 +264,11 @@ class Chain:
         elif broken and following is not None:
             following.before = head
 
-    def _doubt(self, placed: _Placed) -> tuple[bool, bool, int]:
-        """Of those with the same number that nothing follows: the one that was quoted, that follows, that came first."""
-        quoted = self._compared.fits(placed.link.seq, placed.link.hash)
-        return quoted is False, placed.before is not None, placed.position
-
-    def _at_the_beginning(self, following: _Placed | None) -> None:
-        if following is None or self._expected != 1 or following.link.seq != 1 or self._installation is None:
-            return
-        if following.link.is_own and following.link.previous_hash != genesis(self._installation):
-            self._find(
-                Kind.EDITED, following, "It does not follow the beginning of the chain: it was replaced."
-            )
+    def _doubt(self, placed: _Placed) -> tuple[bool, bool, bool, int]:
+        """Of several with the same number: the one that is sound, that was quoted, that follows, that came first."""
+        link = placed.link
+        quoted = self._compared.fits(link.seq, link.hash) is not False
+        return bool(link.wrong), not quoted, placed.before is not None, placed.position
 
     def _replaced(self, placed: _Placed) -> None:
         self._find(
@@ -275,13 +276,7 @@ class Chain:
         )
 
     def _follows(self, link: Link) -> bool:
-        if self._heads:
-            return any(_fits(head.link, link) for head in self._heads)
-        return (
-            self._expected == 1
-            and self._installation is not None
-            and link.previous_hash == genesis(self._installation)
-        )
+        return any(_fits(head.link, link) for head in self._heads)
 
     # --- out of place ------------------------------------------------------------------------------------------------
 
