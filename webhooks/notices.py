@@ -10,7 +10,7 @@ from webhooks.command import Actor, Command
 
 @dataclass(frozen=True, slots=True)
 class InstallationChanged:
-    """`action`: created, deleted, suspend, unsuspend or new_permissions_accepted.
+    """`action`: created, deleted, suspend, unsuspend or new_permissions_accepted. `account_type`: User or Organization.
 
     `repository_ids` are those the payload names; with `all_repositories` the list may be incomplete.
     """
@@ -23,6 +23,7 @@ class InstallationChanged:
     all_repositories: bool
     repository_ids: tuple[int, ...]
     sender: Actor | None
+    account_type: str = "Organization"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class RepositoriesChanged:
     added: tuple[int, ...]
     removed: tuple[int, ...]
     sender: Actor | None
+    account_type: str = "Organization"
 
 
 @dataclass(frozen=True, slots=True)

@@ -394,6 +394,7 @@ def _installation(payload: Mapping[str, object], installation_id: int, _us: _Us)
         all_repositories=event.installation.repository_selection == "all",
         repository_ids=tuple(repository.id for repository in event.repositories or ()),
         sender=_actor_or_none(event.sender),
+        account_type=account.type,
     )
 
 
@@ -408,6 +409,7 @@ def _installation_repositories(payload: Mapping[str, object], installation_id: i
         added=tuple(repository.id for repository in event.repositories_added),
         removed=tuple(repository.id for repository in event.repositories_removed),
         sender=_actor_or_none(event.sender),
+        account_type=account.type,
     )
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -70,6 +72,19 @@ def test_examples_of_our_events_are_notices_or_say_why_not(
             if event in OURS:
                 assert outcome.reason == "action_not_used"
     assert seen == set(OURS)
+
+
+def test_the_events_that_are_read_are_those_that_github_is_asked_for_or_sends_unasked(
+    examples: list[tuple[str, Payload]], deliver: Deliver
+) -> None:
+    read = {
+        event
+        for event, payload in examples
+        if deliver(event, {"installation": {"id": 4242}, **payload}).outcome != Ignored("event_not_used")
+    }
+    manifest = yaml.safe_load((Path(__file__).parents[2] / "app-manifest.yml").read_text(encoding="utf-8"))
+    unasked = {"installation", "installation_repositories", "ping", "marketplace_purchase"}
+    assert read == set(manifest["default_events"]) | unasked
 
 
 def test_events_that_are_not_used_are_ignored_with_a_reason(deliver: Deliver, example: Example) -> None:
@@ -305,6 +320,7 @@ def test_an_installation_names_its_account_and_repositories(example: Example, de
         all_repositories=False,
         repository_ids=tuple(repository["id"] for repository in payload["repositories"]),
         sender=Actor(21031067, "Codertocat"),
+        account_type="User",
     )
     assert notice.repository_ids
     assert deliver("installation", example("installation", "suspend")).outcome.suspended
@@ -317,6 +333,7 @@ def test_repositories_come_and_go(example: Example, deliver: Deliver) -> None:
     assert (added.added, added.removed) == ((186853007,), ())
     assert removed.removed
     assert not removed.added
+    assert {added.account_type, removed.account_type} == {"User"}
 
 
 @pytest.mark.parametrize("action", ["purchased", "cancelled", "changed"])
