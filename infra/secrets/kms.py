@@ -11,6 +11,7 @@ from botocore.exceptions import ClientError
 
 from app.errors import DefectError, WrongMasterKeyError
 from infra.secrets.aws import error_code, translated
+from infra.secrets.ring import CHANGED
 
 if TYPE_CHECKING:
     from types_boto3_kms import KMSClient
@@ -88,8 +89,6 @@ class KmsMasterKey:
                 )
             except ClientError as error:
                 if error_code(error) in _WRONG:
-                    raise WrongMasterKeyError(
-                        "A wrapped data key was changed.", reason="wrapped_key_changed"
-                    ) from None
+                    raise WrongMasterKeyError("A wrapped data key was changed.", reason=CHANGED) from None
                 raise
         return answer["Plaintext"]

@@ -12,6 +12,8 @@ from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap
 from app.errors import WrongMasterKeyError
 
 KEY_BYTES = 32
+CHANGED = "wrapped_key_changed"
+"""Why a wrapped key is not unwrapped: its master key is at hand, and these are not the bytes that it made."""
 _HEADER = "magicode-master-key-1 "  # then 64 hexadecimal digits and a line's end
 _ROTATING = "rotating"
 
@@ -50,9 +52,7 @@ class Ring:
         try:
             return aes_key_unwrap(own, wrapped)
         except (InvalidUnwrap, ValueError):
-            raise WrongMasterKeyError(
-                "A wrapped data key was changed.", reason="wrapped_key_changed"
-            ) from None
+            raise WrongMasterKeyError("A wrapped data key was changed.", reason=CHANGED) from None
 
     def turned(self) -> Ring:
         """With a new current key."""

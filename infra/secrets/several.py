@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from app.errors import WrongMasterKeyError
+from infra.secrets.ring import CHANGED
 
 
 class OneMasterKey(Protocol):
@@ -46,13 +47,13 @@ class SeveralMasterKeys:
 
     def unwrap(self, master_key_id: str, wrapped: bytes) -> bytes:
         """Raises WrongMasterKeyError when none of them wrapped it, and what that one raises that did."""
-        wrong = WrongMasterKeyError()
         for one in self._all:
             try:
                 return one.unwrap(master_key_id, wrapped)
             except WrongMasterKeyError as error:
-                wrong = error if error.reason != wrong.reason else wrong
-        raise wrong
+                if error.reason == CHANGED:
+                    raise
+        raise WrongMasterKeyError
 
     def begin(self) -> None:
         """No new key: everything moves to the first one's present key."""
