@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -27,6 +28,8 @@ from app.scene import Scene, open_scene
 from app.threads import answer_threads
 from app.words import hear_review
 
+AtTheEnd = Sequence[Callable[[Transaction], Awaitable[object]]]
+
 AS_DRAFT = "opened_as_draft"
 """The reason of a run whose pull request waits for its checks: `settle` marks it as ready, once."""
 
@@ -37,7 +40,7 @@ async def end(scene: Scene, outcome: Outcome) -> None:
     await hear_review(scene, outcome)
     await answer_threads(scene, outcome)
     run = await say(scene, outcome)
-    await _finish(scene.house, scene.run, outcome, cost_usd=str(run.cost_usd))
+    await _finish(scene.house, scene.run, outcome, scene.at_the_end, cost_usd=str(run.cost_usd))
 
 
 async def give_up(house: House, run: Run, error: BaseException) -> None:
@@ -106,8 +109,11 @@ def ready(number: int, head_sha: str, said: str) -> Outcome:
     )
 
 
-async def _finish(house: House, run: Run, outcome: Outcome, **facts: str | bool) -> None:
-    """The row, its entry in the log and, for a draft that waits, one more look at its checks: all of them or none."""
+async def _finish(
+    house: House, run: Run, outcome: Outcome, at_the_end: AtTheEnd = (), **facts: str | bool
+) -> None:
+    """The row, its entry in the log, for a draft that waits one more look at its checks, and what the run leaves to be done
+    `at_the_end`: all of them or none."""
 
     async def also(transaction: Transaction) -> None:
         if run.verb not in BESIDE_VERBS:
@@ -123,5 +129,7 @@ async def _finish(house: House, run: Run, outcome: Outcome, **facts: str | bool)
         await house.ledger.append(
             transaction, run.installation_id, Action.RUN_ENDED, "magicode", run.id, told
         )
+        for one in at_the_end:
+            await one(transaction)
 
     await states.finish(house.store, run, outcome, house.clock, also=also)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from app.errors import MissingError
 from app.house import House
 from app.nouns import Action
-from app.scene import written_down
+from app.scene import watched, written_down
 from app.workspace.open import open_workspace
 
 
@@ -22,6 +22,12 @@ async def follow(house: House, installation_id: int, repository_id: int) -> None
         if await transaction.installation() is None:
             return
         key = await house.keys.data_key(transaction)
+
+    async def installed() -> None:
+        """Raises ErasedError once the installation is destroyed, which a long indexing must not hold up."""
+        async with house.store.transaction(installation_id):
+            pass
+
     index = house.index(key, installation_id, repository_id)
     if not await index.exists():
         return
@@ -43,7 +49,7 @@ async def follow(house: House, installation_id: int, repository_id: int) -> None
                 bytes=workspace.bytes,
                 left_out=len(workspace.left_out),
             )
-            report = await index.update(workspace, prune=True)
+            report = await watched(index.update(workspace, prune=True), installed)
     await record(
         Action.INDEX_UPDATED,
         repository=repository_id,

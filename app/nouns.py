@@ -731,6 +731,7 @@ class Action(StrEnum):
     KEY_ROTATED = "key.rotated"
     DATA_EXPORTED = "data.exported"
     ERASURE_BEGUN = "erasure.begun"
+    ERASURE_REFUSED = "erasure.refused"
     DATA_DELETED = "data.deleted"
     RETENTION_APPLIED = "retention.applied"
 

@@ -452,8 +452,8 @@ class Transaction(Protocol):
         """Removes the log's beginning. The database refuses it under a legal hold, for young entries and for the head."""
         ...
 
-    async def drop_jobs(self, keep: str) -> int:
-        """Takes the tenant's jobs that have not begun off the queue, but those of the task `keep`."""
+    async def drop_jobs(self, keep: str, heard_within: timedelta) -> int:
+        """Takes the tenant's jobs off the queue that no living worker has in its hands, but those of the task `keep`."""
         ...
 
     async def jobs_at_work(self, but: str, heard_within: timedelta) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -13,7 +13,7 @@ from app.house import House
 from app.jobs import states
 from app.jobs.fence import RunFence
 from app.nouns import MEND, Action, Comment, Outcome, Publication, Reply, ReviewThread, Run
-from app.ports import Fence, Recorder, RepositoryReader, RepositoryWriter
+from app.ports import Fence, Recorder, RepositoryReader, RepositoryWriter, Transaction
 from app.pulls import wording
 from app.pulls.conversation import Conversation
 from app.pulls.conversation import acknowledge as eyes
@@ -36,7 +36,8 @@ class Scene:
 
     `origin` is the run whose words are worked on: this one, or the one that a `retry` is about. `threads` are the review
     threads that it is about (`every_thread`: each of them is answered), `replies` what the model says in them, `remarks`
-    what people are told beside the outcome, `told` how a publication is told where nobody asked for it in words.
+    what people are told beside the outcome, `told` how a publication is told where nobody asked for it in words. `at_the_end`
+    is done in the transaction that ends the run, or not at all.
     """
 
     house: House
@@ -54,6 +55,7 @@ class Scene:
     every_thread: bool = False
     replies: tuple[Reply, ...] = ()
     remarks: list[Ours] = field(default_factory=list)
+    at_the_end: list[Callable[[Transaction], Awaitable[object]]] = field(default_factory=list)
     told: Callable[[Publication], Outcome] | None = None
 
     @asynccontextmanager
@@ -76,18 +78,7 @@ class Scene:
 
         For waiting alone: work that writes somewhere must not be broken off in the middle.
         """
-        doing = asyncio.ensure_future(work)
-        try:
-            while not doing.done():
-                await asyncio.wait({doing}, timeout=WATCH_SECONDS)
-                if not doing.done():
-                    with suppress(TransientError):  # the database is away: the work may go on
-                        await self.fence()
-        finally:
-            if not doing.done():
-                doing.cancel()
-                await asyncio.wait({doing})
-        return doing.result()
+        return await watched(work, self.fence)
 
     async def last_words(self, body: str) -> None:
         """The final state of the status comment; a cancelled run says it too."""
@@ -127,6 +118,22 @@ class Scene:
     ) -> AbstractAsyncContextManager[RepositoryWriter]:
         """A write token for one purpose, written down when it is minted and when it is revoked."""
         return _writer(self.house, self.run, self.record, purpose, permissions)
+
+
+async def watched(work: Coroutine[Any, Any, T], fence: Fence) -> T:
+    """What the work gives; it is broken off as soon as the fence, asked once a second, says no."""
+    doing = asyncio.ensure_future(work)
+    try:
+        while not doing.done():
+            await asyncio.wait({doing}, timeout=WATCH_SECONDS)
+            if not doing.done():
+                with suppress(TransientError):  # the database is away: the work may go on
+                    await fence()
+    finally:
+        if not doing.done():
+            doing.cancel()
+            await asyncio.wait({doing})
+    return doing.result()
 
 
 @asynccontextmanager

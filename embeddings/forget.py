@@ -20,9 +20,15 @@ class Forgotten:
     remaining: int
 
 
+def shelf_of(key: bytes, installation_id: int) -> str:
+    """The folder of all that is stored of the installation. Its name comes from the key, so it is asked for while there
+    is one."""
+    return Protection(key, installation_id).installation()
+
+
 async def forget_repository(shelf: Shelf) -> Forgotten:
     """Every generation of it. Raises NotForgottenError."""
-    return await _forget(shelf.points, shelf.repository)
+    return await drop(shelf.points, shelf.repository)
 
 
 async def forget_installation(points: Points, key: bytes, installation_id: int) -> Forgotten:
@@ -30,10 +36,11 @@ async def forget_installation(points: Points, key: bytes, installation_id: int) 
 
     Raises NotForgottenError.
     """
-    return await _forget(points, Protection(key, installation_id).installation())
+    return await drop(points, shelf_of(key, installation_id))
 
 
-async def _forget(points: Points, within: str) -> Forgotten:
+async def drop(points: Points, within: str) -> Forgotten:
+    """All that is in a folder, by its name alone. Raises NotForgottenError."""
     before = await points.count(within)
     await points.drop(within)
     after = await points.count(within)

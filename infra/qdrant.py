@@ -140,4 +140,11 @@ class QdrantPoints:
                     f"Qdrant refused a call ({error.status_code}).", reason="qdrant_refused"
                 ) from error
 
-        return await asyncio.get_running_loop().run_in_executor(self._threads, run)
+        # A thread cannot be stopped: who is told to stop meanwhile stops when nothing is written any more.
+        working = asyncio.get_running_loop().run_in_executor(self._threads, run)
+        try:
+            return await asyncio.shield(working)
+        except asyncio.CancelledError:
+            await asyncio.wait({working})
+            working.exception()  # nobody is there to be told
+            raise

@@ -499,8 +499,9 @@ class PostgresTransaction:
     async def prune_entries(self, up_to_seq: int) -> int:
         return int(await self._connection.scalar(_PRUNE_ENTRIES, {"up_to": up_to_seq}) or 0)
 
-    async def drop_jobs(self, keep: str) -> int:
-        gone = await self._connection.execute(_DROP_JOBS, {"tenant": self._tenant, "keep": keep})
+    async def drop_jobs(self, keep: str, heard_within: timedelta) -> int:
+        values = {"tenant": self._tenant, "keep": keep, "heard": heard_within}
+        gone = await self._connection.execute(_DROP_JOBS, values)
         return gone.rowcount
 
     async def jobs_at_work(self, but: str, heard_within: timedelta) -> int:
@@ -633,8 +634,10 @@ _TABLES = text(
     """
 ).bindparams(schemas=[SCHEMA, KEYS_SCHEMA], tombstones=erasures.name)
 _DROP_JOBS = text(
-    "DELETE FROM magicode_jobs.procrastinate_jobs WHERE status = 'todo' AND task_name <> :keep"
-    " AND (args ->> 'installation_id')::bigint = :tenant"
+    "DELETE FROM magicode_jobs.procrastinate_jobs AS job WHERE job.task_name <> :keep"
+    " AND (job.args ->> 'installation_id')::bigint = :tenant"
+    " AND (job.status <> 'doing' OR NOT EXISTS (SELECT FROM magicode_jobs.procrastinate_workers AS worker"
+    " WHERE worker.id = job.worker_id AND worker.last_heartbeat > now() - :heard))"
 )
 _JOBS_AT_WORK = text(
     "SELECT count(*) FROM magicode_jobs.procrastinate_jobs AS job"

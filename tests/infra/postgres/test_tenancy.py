@@ -149,7 +149,7 @@ CALLS: Mapping[str, Call] = {
     "prune_deliveries": lambda t, _: t.prune_deliveries(LATER),
     "entry_before": lambda t, _: t.entry_before(LATER),
     "prune_entries": lambda t, _: t.prune_entries(1),
-    "drop_jobs": lambda t, _: t.drop_jobs("none"),
+    "drop_jobs": lambda t, _: t.drop_jobs("none", timedelta(seconds=30)),
     "jobs_at_work": lambda t, _: t.jobs_at_work("none", timedelta(days=1)),
     "last_entry": lambda t, _: t.last_entry(),
     "add_entry": lambda t, _: t.add_entry(entry(THEIRS), b"mine"),
