@@ -1,4 +1,4 @@
-"""Every way of falsifying a log of 200 entries, at every position."""
+"""What the verifier reads, and what it can and cannot know."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from app.actionlog.verify import (
     verify_text,
 )
 
-SIZE = 200
+SIZE = 120
 START = datetime(2026, 11, 20, tzinfo=UTC)
 
 
@@ -51,18 +51,6 @@ def chain(size: int = SIZE, **details: Any) -> list[ExportedEntry]:
 
 LOG = chain()
 HEAD = Anchor(SIZE, LOG[-1].hash)
-POSITIONS = range(SIZE)
-
-
-def rehashed(entry: ExportedEntry, **changes: Any) -> ExportedEntry:
-    """The entry changed by someone who knows how hashes are made."""
-    changed = entry.model_copy(update=changes)
-    if "details" in changes and changed.details is not None and changed.salt is not None:
-        hashed = details_hash(bytes.fromhex(changed.salt), changed.details)
-        changed = changed.model_copy(update={"details_hash": hashed})
-    names = ("installation_id", "seq", "at", "actor", "action", "run_id", "details_hash", "previous_hash")
-    fields: dict[str, Any] = {name: getattr(changed, name) for name in names}
-    return changed.model_copy(update={"hash": entry_hash(**fields)})
 
 
 def found(report: Report) -> set[tuple[Kind, int]]:
@@ -74,97 +62,6 @@ def test_an_untouched_log_has_nothing_to_find() -> None:
     assert report.ok
     assert (report.entries, report.head_seq, report.head) == (SIZE, SIZE, LOG[-1].hash)
     assert verify([]).ok
-
-
-CHANGES = [
-    {"actor": "eve"},
-    {"action": "run.ended"},
-    {"at": timestamp(START)},
-    {"run_id": "6b7c9a8e-0000-4000-8000-000000000002"},
-    {"details": {"n": 0}},
-    {"details": None},
-    {"salt": "00"},
-    {"salt": None},
-    {"details_hash": "0" * 64},
-    {"previous_hash": "0" * 64},
-    {"hash": "0" * 64},
-    {"installation_id": 2},
-]
-
-
-def test_an_edited_entry_is_found_where_it_is() -> None:
-    for position in POSITIONS:
-        everywhere = position in (0, 1, SIZE // 2, SIZE - 1)
-        for change in CHANGES if everywhere else (CHANGES[position % len(CHANGES)],):
-            log = [*LOG]
-            log[position] = log[position].model_copy(update=change)
-            assert (Kind.EDITED, position + 1) in found(verify(log)), change
-
-
-def test_an_edited_entry_with_a_fitting_hash_is_found_by_its_neighbours_or_the_head() -> None:
-    for position in POSITIONS:
-        for change in ({"actor": "eve"}, {"details": {"n": 0}}):
-            log = [*LOG]
-            log[position] = rehashed(log[position], **change)
-            report = verify(log, [HEAD])
-            if position + 1 < SIZE:
-                assert found(report) == {(Kind.EDITED, position + 1)}
-            else:
-                assert found(report) == {(Kind.REWRITTEN, SIZE)}
-
-
-def test_a_dropped_entry_is_found() -> None:
-    for position in POSITIONS:
-        log = LOG[:position] + LOG[position + 1 :]
-        report = verify(log, [HEAD])
-        if position + 1 < SIZE:
-            kind = Kind.DROPPED if position else Kind.TRUNCATED
-            assert found(report) == {(kind, position + 1)}
-            assert str(position + 1) in report.findings[0].message
-        else:
-            assert found(report) == {(Kind.TRUNCATED, SIZE - 1)}
-
-
-def test_a_dropped_entry_is_found_when_the_rest_is_renumbered() -> None:
-    for position in POSITIONS[:-1]:
-        log = LOG[:position]
-        for entry in LOG[position + 1 :]:
-            previous = log[-1].hash if log else genesis(1)
-            log.append(rehashed(entry, seq=len(log) + 1, previous_hash=previous))
-        assert verify(log).ok, "a chain written anew fits itself"
-        assert found(verify(log, [HEAD])) == {(Kind.TRUNCATED, SIZE - 1)}
-        assert found(verify(log, [Anchor(SIZE - 1, LOG[-2].hash)])) == {(Kind.REWRITTEN, SIZE - 1)}
-
-
-def test_two_exchanged_entries_are_found() -> None:
-    for position in POSITIONS[:-1]:
-        log = [*LOG]
-        log[position], log[position + 1] = log[position + 1], log[position]
-        assert (Kind.REORDERED, position + 1) in found(verify(log))
-
-
-def test_an_inserted_entry_is_found() -> None:
-    for position in POSITIONS:
-        doubled = [*LOG[: position + 1], LOG[position], *LOG[position + 1 :]]
-        assert found(verify(doubled)) == {(Kind.INSERTED, position + 2)}
-        forged = made(position + 1, LOG[position].previous_hash, forged=True)
-        before = found(verify([*LOG[:position], forged, *LOG[position:]], [HEAD]))
-        assert before == {(Kind.INSERTED, position + 1)}
-        foreign = made(position + 1, LOG[position].previous_hash, installation_id=2, n=position)
-        assert not verify([*LOG[:position], foreign, *LOG[position + 1 :]], [HEAD]).ok
-
-
-def test_a_log_cut_off_at_the_end_is_found_through_a_quoted_head() -> None:
-    for position in POSITIONS:
-        cut = LOG[:position]
-        assert verify(cut).ok, "without a quoted head nobody could know"
-        report = verify(cut, [Anchor(1, LOG[0].hash[:8]), HEAD])
-        assert (Kind.TRUNCATED, position) in found(report)
-
-
-def test_a_log_cut_off_at_the_beginning_is_found() -> None:
-    for position in POSITIONS[1:]:
-        assert found(verify(LOG[position:])) == {(Kind.TRUNCATED, 1)}
 
 
 @given(st.permutations(range(8)))
