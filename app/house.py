@@ -10,7 +10,7 @@ from uuid import UUID
 from app.actionlog.ledger import Ledger
 from app.agent.budget import Limits
 from app.custody.keys import Keys
-from app.ports import Clock, GitHub, Model, Objects, Sandbox, Store
+from app.ports import Clock, GitHub, Model, Objects, Sandbox, SignIn, Store
 from embeddings.collection import Points
 from embeddings.repository import RepositoryIndex
 from webhooks.signature import Secrets
@@ -26,7 +26,7 @@ def untimed(_run_id: UUID, _station: str, _seconds: float) -> None:
 class House:
     """`model` opens the models that a repository's file names, or the service's own for none; `index` a repository's index
     under the installation's key, `points` the store of all of them. `objects` holds exports. `public_url` is where people
-    reach this service, None where they cannot. `timed` is told how many seconds a run spent at each station.
+    reach this service, None where they cannot; `sign_in` is None where the App's OAuth credentials are not set. `timed` is told how many seconds a run spent at each station.
     """
 
     store: Store
@@ -38,6 +38,8 @@ class House:
     points: Points
     objects: Objects
     public_url: str | None
+    github_web_url: str
+    sign_in: SignIn | None
     webhook_secrets: Secrets
     slug: str
     app_id: int

@@ -16,6 +16,7 @@ from fastapi.responses import JSONResponse
 from app.errors import TransientError
 from app.house import House
 from app.jobs.accept import accept
+from app.web.rooms import mount
 from webhooks.errors import TooLargeError, WebhookError
 from webhooks.receive import LARGEST_BODY, receive
 
@@ -54,6 +55,7 @@ def create(house: House, *, beside: Callable[[], Awaitable[None]] | None = None)
             return JSONResponse({"status": "waiting", "reason": error.reason}, 503)
         return JSONResponse({"status": "ready"})
 
+    mount(web, house)
     return web
 
 

@@ -32,6 +32,7 @@ from embeddings.shipped import SHIPPED
 from infra.embedded.postgres import EmbeddedPostgres
 from infra.encoder import BundledEncoder, ModelMissingError
 from infra.github.app import GitHubApp
+from infra.github.oauth import GitHubSignIn
 from infra.models.choose import OpenModels, default_spec, specs
 from infra.objects.folder import FolderObjects
 from infra.postgres.errors import translated
@@ -94,6 +95,8 @@ async def open_house(
             points=points,
             objects=FolderObjects(Path(read.exports) if read.exports else read.data_dir / "exports"),
             public_url=read.public_url.rstrip("/") if read.public_url else None,
+            github_web_url=read.github_web_url,
+            sign_in=_sign_in(stack, read),
             webhook_secrets=webhook_secrets,
             slug=read.app_slug,
             app_id=app_id,
@@ -114,6 +117,15 @@ async def open_house(
             new_id=uuid4,
             timed=timed,
         )
+
+
+def _sign_in(stack: AsyncExitStack, read: Settings) -> GitHubSignIn | None:
+    if read.client_id is None or read.client_secret is None:
+        return None
+    secret = read.client_secret.get_secret_value()
+    sign_in = GitHubSignIn(read.github_web_url, read.github_api_url, read.client_id, secret)
+    stack.push_async_callback(sign_in.aclose)
+    return sign_in
 
 
 def open_sandbox(read: Settings) -> BubblewrapSandbox | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -152,11 +153,17 @@ async def staged(
     async with contextlib.AsyncExitStack() as stack:
         github = await stack.enter_async_context(running_github(folder / "github", repositories))
         model_url = await stack.enter_async_context(running_model(playbook))
+        listener = stack.enter_context(contextlib.closing(listen("127.0.0.1", 0)))
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         app = github.world.app
         given = {
             **environment(model_url),
             "MAGICODE_GITHUB_API_URL": github.base_url,
+            "MAGICODE_GITHUB_WEB_URL": github.base_url,
+            "MAGICODE_PUBLIC_URL": url,
             "MAGICODE_APP_ID": str(app.id),
+            "MAGICODE_CLIENT_ID": app.client_id,
+            "MAGICODE_CLIENT_SECRET": app.client_secret,
             "MAGICODE_PRIVATE_KEY": app.private_key_pem,
             "MAGICODE_WEBHOOK_SECRET": app.webhook_secret,
             "MAGICODE_DATABASE_URL": database_url,
@@ -182,7 +189,7 @@ async def staged(
 
         house = replace(house, index=index, points=points, model=model or house.model)
         await sync_installations(house)
-        url = await stack.enter_async_context(_served(house, working=working))
+        await stack.enter_async_context(_served(house, listener, working=working))
         github.world.app_url = f"{url}/webhooks/github"
         yield Stage(github, house, url, next(iter(repositories)), model_url, seconds, folder, given)
         github.world.app_url = None
@@ -190,16 +197,14 @@ async def staged(
 
 
 @contextlib.asynccontextmanager
-async def _served(house: House, *, working: bool) -> AsyncIterator[str]:
-    listener = listen("127.0.0.1", 0)
+async def _served(house: House, listener: socket.socket, *, working: bool) -> AsyncIterator[None]:
     web = create(house, beside=(lambda: work_jobs(house, 2)) if working else None)
     server = _Server(uvicorn.Config(web, log_config=None, access_log=False))
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     while not server.started:
         await asyncio.sleep(0.01)
     try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        yield
     finally:
         server.should_exit = True
         await serving
-        listener.close()

@@ -1,0 +1,28 @@
+"""Puts the pages and the API before the service's own doors."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI, Request
+from fastapi.responses import HTMLResponse, Response
+
+from app.house import House
+from app.web import answers, signin
+from app.web.pages import Pages, style
+from app.web.session import COOKIE, Cookies
+from app.web.signin import Gate
+
+
+def mount(web: FastAPI, house: House) -> None:
+    gate = Gate(Cookies(house.store, house.keys, house.clock), house.sign_in, house.public_url)
+    pages = Pages(slug=house.slug, github_web_url=house.github_web_url)
+    answers.install(web, pages, github=house.github_web_url)
+    web.include_router(signin.routes(gate))
+    css = style()
+
+    @web.get("/", include_in_schema=False)
+    async def landing(request: Request) -> HTMLResponse:
+        return pages.page("landing.html", await gate.cookies.session(request.cookies.get(COOKIE)))
+
+    @web.get("/static/style.css", include_in_schema=False)
+    async def stylesheet() -> Response:
+        return Response(css, media_type="text/css", headers={"Cache-Control": "public, max-age=3600"})

@@ -1,0 +1,102 @@
+"""Signing in with GitHub, before the whole service and the simulated GitHub, as a browser does it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+import pytest
+
+from app.web.session import COOKIE, SIGNING_IN
+from tests.app.web.browser import Browser, opened
+from tests.line.conftest import Stages
+from tests.line.conversations import playbook
+from tests.line.stage import Stage
+
+
+@pytest.fixture
+async def stage(raise_stage: Stages, sample: Path) -> Stage:
+    return await raise_stage({"octo/fairshare": sample}, playbook(), working=False)
+
+
+@pytest.fixture
+async def browser(stage: Stage) -> AsyncIterator[Browser]:
+    async with opened(stage) as browser:
+        yield browser
+
+
+async def test_who_signs_in_is_who_github_says_and_nothing_of_theirs_is_kept(
+    browser: Browser, stage: Stage
+) -> None:
+    page = await browser.sign_in("ada")
+    assert page.status_code == 200
+    assert "ada" in page.text
+    session = browser.cookie(COOKIE)
+    assert session is not None
+    assert "ada" not in session, "it is sealed"
+    tokens = [token for token in stage.github.world.tokens.values() if token.user_id is not None]
+    assert not [token for token in tokens if token.value.startswith("ghu_")], "the person's token is revoked"
+    assert browser.cookie(SIGNING_IN) is None
+
+
+async def test_a_sign_in_that_another_browser_began_is_refused(browser: Browser, stage: Stage) -> None:
+    begun = await browser.get("/signin", follow=False)
+    async with opened(stage) as other:
+        code, state = await other.agree(begun.headers["location"], "ada")
+        answer = await other.get(f"/signin/github?code={code}&state={state}")
+    assert answer.status_code == 400
+    assert "another browser" in answer.text
+    for wrong in (f"code={code}&state=x", f"state={state}", "code=x"):
+        assert (await browser.get(f"/signin/github?{wrong}")).status_code == 400
+    assert browser.cookie(COOKIE) is None
+
+
+@pytest.mark.parametrize(
+    "then", ["https://evil.example/", "//evil.example", "/\\evil.example", "javascript:x", "x"]
+)
+async def test_nobody_is_sent_elsewhere_afterwards(browser: Browser, then: str) -> None:
+    page = await browser.sign_in("ada", then=then)
+    assert urlsplit(str(page.url)).path == "/"
+    assert str(page.url).startswith(browser.url)
+
+
+async def test_a_cookie_that_was_changed_is_nobodys(browser: Browser) -> None:
+    await browser.sign_in("ada")
+    cookie = browser.cookie(COOKIE)
+    assert cookie is not None
+    for wrong in (cookie[:-2] + "AA", cookie[1:], "x", "", "é", "A" * 5000):
+        async with httpx.AsyncClient(base_url=browser.url, trust_env=False) as client:
+            page = await client.get("/", headers=[(b"cookie", f"{COOKIE}={wrong}".encode())])
+        assert page.status_code == 200
+        assert "Sign in with GitHub" in page.text
+
+
+async def test_signing_out_needs_a_form_of_ours(browser: Browser) -> None:
+    page = await browser.sign_in("ada")
+    assert (await browser.post("/signout", {"form_key": "x"})).status_code == 403
+    assert "Sign out" in (await browser.get("/")).text
+    left = await browser.submit(page, "/signout")
+    assert "Sign in with GitHub" in left.text
+    assert browser.cookie(COOKIE) is None
+
+
+async def test_pages_say_what_a_browser_must_not_do(browser: Browser) -> None:
+    page = await browser.get("/")
+    assert page.headers["x-content-type-options"] == "nosniff"
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    begun = await browser.get("/signin", follow=False)
+    assert "HttpOnly" in begun.headers["set-cookie"]
+    assert "SameSite=lax" in begun.headers["set-cookie"]
+    asked = parse_qs(urlsplit(begun.headers["location"]).query)
+    assert asked["code_challenge_method"] == ["S256"]
+
+
+async def test_without_credentials_signing_in_says_what_is_missing(raise_stage: Stages, sample: Path) -> None:
+    without = {"MAGICODE_CLIENT_ID": ""}
+    stage = await raise_stage({"octo/fairshare": sample}, playbook(), working=False, environ=without)
+    async with opened(stage) as browser:
+        page = await browser.get("/signin")
+    assert page.status_code == 501
+    assert "MAGICODE_CLIENT_ID" in page.text
