@@ -6,6 +6,7 @@ Begun again after a crash it goes on where it was. It never removes an old maste
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -49,9 +50,8 @@ class UnreadableKeysError(DefectError):
     that wrapped them in MAGICODE_MASTER_KEY, behind the present one, and rotate again."""
 
     def __init__(self, installations: tuple[int, ...]) -> None:
-        super().__init__()
-        self.message += f" Installations: {', '.join(map(str, installations))}."
-        self.installations = installations
+        said = inspect.cleandoc(type(self).__doc__ or "")
+        super().__init__(f"{said} Installations: {', '.join(map(str, installations))}.")
 
 
 @dataclass(frozen=True, slots=True)
