@@ -17,7 +17,7 @@ from authlib.oauth2.rfc6749.parameters import prepare_grant_uri  # type: ignore[
 from githubkit import TokenAuthStrategy
 from githubkit.auth import OAuthAppAuthStrategy
 
-from app.errors import DefectError, InvalidError, MagicodeError, MissingError, TransientError, UserError
+from app.errors import DefectError, InvalidError, MagicodeError, TransientError, UserError
 from app.nouns import Account
 from infra.github.calls import Calls, OnRequest
 from infra.github.client import Shared, client
@@ -98,6 +98,7 @@ class GitHubSignIn:
                 timeout=SECONDS,
                 trust_env=False,
             ) as exchange:
+                exchange.register_compliance_hook("access_token_response", _with_success)
                 answer = await exchange.fetch_token(
                     f"{self._web_url}/login/oauth/access_token",
                     grant_type="authorization_code",
@@ -143,9 +144,19 @@ class GitHubSignIn:
         return Calls(pace=Pace(0), on_request=self._on_request, read_attempts=2)
 
 
+def _with_success(response: httpx2.Response) -> httpx2.Response:
+    """GitHub's refusals of a code have the status of success; another status is no answer to it."""
+    return response.raise_for_status()
+
+
 def _refused(code: str) -> MagicodeError:
     if code in _OURS:
         return DefectError(_OURS[code], reason=code)
+    if code == "unverified_user_email":
+        return SignInError(
+            "GitHub tells nobody who you are before your primary e-mail address is verified there.",
+            reason=code,
+        )
     return SignInError(reason="sign_in_refused")
 
 
@@ -153,7 +164,7 @@ def _by_status(status: int) -> MagicodeError:
     if status == 429 or status >= 500:
         return TransientError("GitHub could not answer.", reason="github_unavailable")
     if status == 404:
-        return MissingError("There is no sign-in at this web address.", reason="sign_in_missing")
+        return DefectError("There is no sign-in at GitHub's web address.", reason="sign_in_missing")
     return InvalidError(f"GitHub answered {status} to a sign-in.", reason=f"status_{status}")
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import logging
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from app.errors import DefectError, MagicodeError, TransientError, UserError
+from app.errors import DefectError, TransientError, UserError
 from infra.github.oauth import GitHubSignIn, SignInError
 
 BACK = "http://127.0.0.1:9/auth/callback"
@@ -121,7 +122,13 @@ async def test_what_is_not_set_up_is_the_operators_to_mend(desk: Any, sign_in: G
 
 
 @pytest.mark.parametrize(
-    "fault", [{"kind": "drop_before"}, {"kind": "drop_after"}, {"kind": "status", "status": 503}]
+    "fault",
+    [
+        {"kind": "drop_before"},
+        {"kind": "drop_after"},
+        {"kind": "status", "status": 503},
+        {"kind": "status", "status": 429},
+    ],
 )
 async def test_a_github_that_is_away_is_transient_and_the_code_is_not_sent_again(
     desk: Any, sign_in: GitHubSignIn, fault: dict[str, Any]
@@ -137,7 +144,22 @@ async def test_a_github_that_is_away_is_transient_and_the_code_is_not_sent_again
 async def test_an_address_without_a_sign_in_is_said(desk: Any) -> None:
     app = desk.sim.world.app
     lost = GitHubSignIn(desk.sim.base_url + "/nowhere", desk.sim.base_url, app.client_id, app.client_secret)
-    with pytest.raises(MagicodeError) as refused:
+    with pytest.raises(DefectError) as refused:
         await lost.person("code", VERIFIER, BACK)
-    assert not isinstance(refused.value, SignInError)
+    assert refused.value.reason == "sign_in_missing"
     await lost.aclose()
+
+
+async def test_nothing_of_a_sign_in_is_logged(
+    desk: Any, sign_in: GitHubSignIn, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    code = await agreed(desk, sign_in)
+    caplog.clear()
+    await sign_in.person(code, VERIFIER, BACK)
+    with pytest.raises(SignInError) as refused:
+        await sign_in.person(code, VERIFIER, BACK)
+    said = caplog.text + str(refused.value) + repr(sign_in)
+    assert "DELETE" in caplog.text
+    for secret in ("gh" + "u_", "gh" + "r_", code, VERIFIER, desk.sim.world.app.client_secret):
+        assert secret not in said
