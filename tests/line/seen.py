@@ -11,7 +11,8 @@ from tests.line.stage import Stage
 
 
 async def get(stage: Stage, route: str) -> Any:
-    answer = await stage.client().get(f"/repos/{stage.repository}{route}", params={"per_page": 100})
+    params = None if "?" in route else {"per_page": 100}
+    answer = await stage.client().get(f"/repos/{stage.repository}{route}", params=params)
     assert answer.is_success, answer.text
     return answer.json()
 

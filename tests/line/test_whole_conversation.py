@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,8 @@ import pytest
 from infra.models.playbook import Playbook
 from infra.simulator.ci import CiJob, Code, failing, passing
 from tests.line.conftest import Stages
-from tests.line.conversations import BODY, TITLE, create, finish, playbook, scenario
+from tests.line.conversations import BODY, TITLE, create, edit, finish, playbook, scenario
+from tests.line.seen import act, comment_of_ours, get, text, until
 from tests.line.stage import Stage
 
 LOG = """\
@@ -36,10 +35,6 @@ def plan_turn() -> dict[str, Any]:
         "risks": ["None: nothing reads it."],
     }
     return {"calls": [{"tool": "plan", "arguments": arguments}]}
-
-
-def edit(path: str, old: str, new: str) -> dict[str, Any]:
-    return {"calls": [{"tool": "edit", "arguments": {"path": path, "old": old, "new": new}}]}
 
 
 def script() -> Playbook:
@@ -79,39 +74,8 @@ async def stage(raise_stage: Stages, sample: Path) -> Stage:
     return stage
 
 
-async def get(stage: Stage, route: str) -> Any:
-    answer = await stage.client().get(
-        f"/repos/{stage.repository}{route}", params={"per_page": 100} if "?" not in route else None
-    )
-    assert answer.is_success, answer.text
-    return answer.json()
-
-
-async def act(stage: Stage, method: str, route: str, /, *, user: str = "wim", **body: Any) -> Any:
-    answer = await stage.client(user).request(method, f"/repos/{stage.repository}{route}", json=body or None)
-    assert answer.is_success, answer.text
-    return answer.json() if answer.content else None
-
-
-async def until(seen: Callable[[], Awaitable[Any]], *, within: float = 40.0) -> Any:
-    """What is seen on GitHub once it is there."""
-    deadline = asyncio.get_running_loop().time() + within
-    while not (found := await seen()):
-        assert asyncio.get_running_loop().time() < deadline, "it did not come to pass on GitHub"
-        await asyncio.sleep(0.1)
-    return found
-
-
 async def said(stage: Stage, number: int, *words: str) -> str:
-    """The comment of ours on an issue or a pull request that holds all of these, once it stands there."""
-
-    async def look() -> str | None:
-        for one in await stage.comments(number):
-            if one["user"]["login"] == "magicode[bot]" and all(word in one["body"] for word in words):
-                return str(one["body"])
-        return None
-
-    return str(await until(look))
+    return str((await comment_of_ours(stage, number, *words))["body"])
 
 
 async def head(stage: Stage, pull: int) -> str:
@@ -126,15 +90,6 @@ async def moved(stage: Stage, pull: int, sha: str) -> dict[str, Any]:
 
     await until(look)
     return dict(await get(stage, f"/git/commits/{await head(stage, pull)}"))
-
-
-async def file(stage: Stage, path: str, ref: str) -> str:
-    answer = await stage.client().get(
-        f"/repos/{stage.repository}/contents/{path}",
-        params={"ref": ref},
-        headers={"Accept": "application/vnd.github.raw+json"},
-    )
-    return answer.text
 
 
 @pytest.mark.long
@@ -157,7 +112,7 @@ async def test_from_an_issue_over_plan_review_and_red_ci_to_the_merge(stage: Sta
         return not (await get(stage, f"/pulls/{number}"))["draft"]
 
     await until(is_ready)
-    assert await file(stage, "NOTES.md", branch) == "A note.\n"
+    assert await text(stage, "NOTES.md", branch) == "A note.\n"
     opened = await head(stage, number)
 
     # inline review → revision: one new commit on top, and a reply in the thread
@@ -188,7 +143,7 @@ async def test_from_an_issue_over_plan_review_and_red_ci_to_the_merge(stage: Sta
     # failing CI → fix: another commit on top, with no word from anybody
     mended = await moved(stage, number, revised["sha"])
     assert [one["sha"] for one in mended["parents"]] == [revised["sha"]]
-    assert "typo" in await file(stage, "NOTES.md", branch)
+    assert "typo" in await text(stage, "NOTES.md", branch)
     status = await said(stage, number, "Try 1 of 3")
     assert mended["sha"][:7] in status
 
