@@ -30,7 +30,7 @@ _KEPT = "MAGICODE_KEPT_"
 
 _REMEDY = (
     "Make the secret that MAGICODE_MASTER_KEY names, empty, and let the service's role secretsmanager:GetSecretValue, "
-    "ListSecretVersionIds, PutSecretValue and UpdateSecretVersionStage on it."
+    "DescribeSecret, PutSecretValue and UpdateSecretVersionStage on it."
 )
 
 _APPS_REMEDY = "Make the secret that MAGICODE_SECRETS names, and let the service's role secretsmanager:GetSecretValue on it."
@@ -100,7 +100,7 @@ class SecretsManagerMasterKey:
         them as kept. Returns how many were let go: none where `under` is no longer the current one."""
         if self._again().id != under:
             return 0
-        old = [version for version in self._versions() if version.labels and _CURRENT not in version.labels]
+        old = [version for version in self._versions() if _CURRENT not in version.labels]
         for version in old:
             if not keep_old:
                 for label in sorted(version.labels):
@@ -113,8 +113,9 @@ class SecretsManagerMasterKey:
     def _again(self) -> Ring:
         """Every labelled version, the current one first."""
         with self._lock:
-            held = [version for version in self._versions() if version.labels]
-            held.sort(key=lambda version: (_CURRENT not in version.labels, _PREVIOUS not in version.labels))
+            held = sorted(
+                self._versions(), key=lambda one: (_CURRENT not in one.labels, _PREVIOUS not in one.labels)
+            )
             self._ring = ring = Ring(_HOLDER, tuple(self._key(VersionId=version.id) for version in held))
         return ring
 
@@ -137,21 +138,14 @@ class SecretsManagerMasterKey:
         return ring.keys[0]
 
     def _versions(self) -> list[_Version]:
-        found: list[_Version] = []
-        ask, token = self._client.list_secret_version_ids, ""
-        while True:
-            with translated(_REMEDY):
-                if token:
-                    answer = ask(SecretId=self._secret, MaxResults=100, NextToken=token)
-                else:
-                    answer = ask(SecretId=self._secret, MaxResults=100)
-            found += [
-                _Version(version["VersionId"], frozenset(version.get("VersionStages", ())))
-                for version in answer["Versions"]
-            ]
-            token = answer.get("NextToken", "")
-            if not token:
-                return found
+        """Those with a label; the others are on their way out.
+
+        https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_DescribeSecret.html
+        """
+        with translated(_REMEDY):
+            answer = self._client.describe_secret(SecretId=self._secret)
+        found = answer.get("VersionIdsToStages", {})
+        return [_Version(name, frozenset(labels)) for name, labels in found.items() if labels]
 
     def _put(self, behind: str) -> None:
         """A new key behind the version `behind`. The token makes the version's id: of two who do this at once the second
