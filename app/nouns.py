@@ -334,6 +334,28 @@ class ProviderKey:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnKey:
+    """A customer's own key of a model provider, open: in memory for as long as it is used. `base_url` None: the provider's
+    own address. `since` tells it from another one that takes its place."""
+
+    provider: str
+    key: str = field(repr=False)
+    base_url: str | None
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where the requests to a model go: `model` is `provider:NAME`, `own_key` says that the customer's own key pays."""
+
+    model: str
+    provider: str
+    host: str
+    region: str
+    own_key: bool
+
+
+@dataclass(frozen=True, slots=True)
 class DataExport:
     """An export that was asked for. `place` names the object that holds it, sealed, until `expires_at`; `run_id` is the run
     that asked for it in a comment."""

@@ -25,6 +25,7 @@ from app.nouns import (
     Comparison,
     DataExport,
     Delivery,
+    Destination,
     Entry,
     Erasure,
     Facts,
@@ -35,6 +36,7 @@ from app.nouns import (
     Issue,
     ModelAnswer,
     ModelRequest,
+    OwnKey,
     ProviderKey,
     PullRequest,
     Repository,
@@ -245,6 +247,40 @@ class Model(Protocol):
     def name(self) -> str: ...
 
     async def answer(self, request: ModelRequest) -> ModelAnswer: ...
+
+
+class Models(Protocol):
+    """The models that can be asked, and where each request to them goes."""
+
+    def where(
+        self, named: Sequence[str] = (), own: Mapping[str, OwnKey] | None = None
+    ) -> Sequence[Destination]:
+        """Where requests to these models go, in the same order; named none, to the default ones. `own` are keys of the
+        customer's own by provider: each stands in the place of the service's, never beside it.
+
+        A model without a key is left out where another can be asked. Raises UserError where none can, and for a name that
+        cannot be read.
+        """
+        ...
+
+    def offered(self, own: Mapping[str, OwnKey] | None = None) -> Sequence[Destination]:
+        """Each provider that can be asked at all, with a model of it."""
+        ...
+
+    def open(
+        self, named: Sequence[str], own: Mapping[str, OwnKey] | None = None
+    ) -> AbstractAsyncContextManager[Sequence[Model]]:
+        """These models, in order. Clients that hold a customer's key are closed when the block ends."""
+        ...
+
+
+class KeyCheck(Protocol):
+    """Asks a provider whether it takes a key, by the cheapest request that needs one."""
+
+    async def __call__(self, key: OwnKey) -> None:
+        """Raises RefusedError (`model_key_refused`, `model_quota_exhausted`), UserError (`provider_address`) for an address
+        that no key is sent to, TransientError and InvalidError where the provider does not tell."""
+        ...
 
 
 # --- the workspace ---------------------------------------------------------------------------------------------------

@@ -1,0 +1,339 @@
+"""What an installation has chosen: how long its records are kept, where its code may be sent, what a run may cost.
+
+One small document per installation, read in one select. It holds choices from closed lists, numbers and names of models, and
+never a text or a secret of anybody's. Every change is an entry in the action log.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.errors import UserError
+from app.nouns import Action, Destination, StoredSettings
+from app.ports import Appends, Clock, Store, Transaction
+
+Provider = Literal["anthropic", "openai"]
+Region = Literal["us", "eu", "global", "unknown"]
+
+PROVIDERS: Final[tuple[Provider, ...]] = ("anthropic", "openai")
+REGIONS: Final[tuple[Region, ...]] = ("us", "eu", "global", "unknown")
+"""`global`: the provider says itself that it may be anywhere. `unknown`: nobody said where the address is."""
+
+MOST_MONTHS: Final = 120
+MOST_UNINSTALLED_DAYS: Final = 90
+
+
+class SettingError(UserError):
+    """That is no setting, or no value for it."""
+
+
+class LegalHold(BaseModel):
+    """Whose word stops all removal, and since when."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    by: str
+    since: datetime
+
+
+class InstallationSettings(BaseModel):
+    """`providers` and `regions`: None allows all that this service offers, nothing in them allows none. `models` empty: the
+    service's own, or what the installation's own keys open."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    runs_months: int = Field(default=12, ge=1, le=MOST_MONTHS)
+    log_months: int = Field(default=12, ge=1, le=MOST_MONTHS)
+    uninstalled_days: int = Field(default=MOST_UNINSTALLED_DAYS, ge=0, le=MOST_UNINSTALLED_DAYS)
+    providers: tuple[Provider, ...] | None = None
+    regions: tuple[Region, ...] | None = None
+    models: tuple[str, ...] = ()
+    run_usd: Decimal | None = None
+    day_usd: Decimal | None = None
+    month_usd: Decimal | None = None
+    legal_hold: LegalHold | None = None
+
+    def allows(self, destination: Destination) -> bool:
+        """Whether anything may be sent there."""
+        return (self.providers is None or destination.provider in self.providers) and (
+            self.regions is None or destination.region in self.regions
+        )
+
+
+DEFAULTS: Final = InstallationSettings()
+
+
+async def read(transaction: Transaction) -> InstallationSettings:
+    """What holds now; the defaults where nothing was ever chosen."""
+    stored = await transaction.settings()
+    return DEFAULTS if stored is None else InstallationSettings.model_validate_json(stored.document)
+
+
+# --- changing one ----------------------------------------------------------------------------------------------------
+
+_EVERYTHING = frozenset({"any", "all", "default", "everything"})
+_NOTHING = frozenset({"none", "nothing", "no", "off"})
+_NUMBER = re.compile(r"(?P<number>[0-9]{1,4})\s*(?P<unit>[a-z]*)", re.IGNORECASE | re.ASCII)
+_AMOUNT = re.compile(
+    r"\$?\s*(?P<amount>[0-9]{1,6}(?:\.[0-9]{1,4})?)\s*(?:\$|usd|dollars?)?", re.IGNORECASE | re.ASCII
+)
+_MODEL = re.compile(r"(?:anthropic|openai):[A-Za-z0-9][A-Za-z0-9._:/@-]{0,127}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting as people know it. `read` makes its value of their words and raises SettingError; `show` says it."""
+
+    name: str
+    field: str
+    means: str
+    example: str
+    read: Callable[[str], object]
+    show: Callable[[Any], str]
+
+
+def _within(value: int, least: int, most: int, unit: str) -> int:
+    if not least <= value <= most:
+        raise SettingError(
+            f"This can be from {least} to {most} {unit}, and {value} is not.", reason="setting_value"
+        )
+    return value
+
+
+def _months(words: str) -> int:
+    found = _NUMBER.fullmatch(words)
+    unit = found["unit"].lower() if found else "?"
+    if found is None or unit not in ("", "m", "month", "months", "y", "year", "years"):
+        raise SettingError("Say how many months, such as `6 months`.", reason="setting_value")
+    return _within(int(found["number"]) * (12 if unit.startswith("y") else 1), 1, MOST_MONTHS, "months")
+
+
+def _days(words: str) -> int:
+    found = _NUMBER.fullmatch(words)
+    if found is None or found["unit"].lower() not in ("", "d", "day", "days"):
+        raise SettingError("Say how many days, such as `30 days`.", reason="setting_value")
+    return _within(int(found["number"]), 0, MOST_UNINSTALLED_DAYS, "days")
+
+
+def _of(known: Sequence[str]) -> Callable[[str], object]:
+    def chosen(words: str) -> object:
+        wanted = [one for one in re.split(r"[\s,;]+|\band\b", words.lower()) if one]
+        if not wanted:
+            raise SettingError(f"Say which: {', '.join(known)}, `any` or `none`.", reason="setting_value")
+        if wanted[0] in _EVERYTHING and len(wanted) == 1:
+            return None
+        if wanted[0] in _NOTHING and len(wanted) == 1:
+            return ()
+        for one in wanted:
+            if one not in known:
+                near = difflib.get_close_matches(one, known, n=1)
+                meant = f" Did you mean `{near[0]}`?" if near else ""
+                raise SettingError(
+                    f"`{one[:40]}` is none of {', '.join(known)}, `any` or `none`.{meant}",
+                    reason="setting_value",
+                )
+        return tuple(one for one in known if one in wanted)
+
+    return chosen
+
+
+def _models(words: str) -> object:
+    if words.lower() in _EVERYTHING | _NOTHING:
+        return ()
+    wanted = [one for one in re.split(r"[\s,;]+|\band\b", words) if one]
+    for one in wanted:
+        if _MODEL.fullmatch(one) is None:
+            raise SettingError(
+                f"`{one[:80]}` names no model. Write `anthropic:NAME` or `openai:NAME`, several with commas between, "
+                "or `default`.",
+                reason="setting_value",
+            )
+    if not 0 < len(wanted) <= 8:
+        raise SettingError("Name one to eight models, or `default`.", reason="setting_value")
+    return tuple(dict.fromkeys(wanted))
+
+
+def _dollars(words: str) -> object:
+    if words.lower() in _EVERYTHING | _NOTHING:
+        return None
+    found = _AMOUNT.fullmatch(words)
+    amount = Decimal(found["amount"]) if found else Decimal(0)
+    if amount <= 0:
+        raise SettingError(
+            "Say how many dollars, such as `$20`, or `none` for no limit of your own.", reason="setting_value"
+        )
+    return amount
+
+
+def _switch(words: str) -> object:
+    if words.lower() in ("on", "yes", "true"):
+        return True
+    if words.lower() in ("off", "no", "false", "none"):
+        return False
+    raise SettingError("A legal hold is `on` or `off`.", reason="setting_value")
+
+
+def _listed(value: Sequence[str] | None) -> str:
+    if value is None:
+        return "any"
+    return ", ".join(value) or "none"
+
+
+def _plural(count: int, unit: str) -> str:
+    return f"{count} {unit}{'' if count == 1 else 's'}"
+
+
+def _usd(value: Decimal | None) -> str:
+    return "none" if value is None else f"${value}"
+
+
+SETTINGS: Final[tuple[Setting, ...]] = (
+    Setting(
+        "keep-runs",
+        "runs_months",
+        "how long ended runs and deliveries are kept",
+        "6 months",
+        _months,
+        lambda value: _plural(value, "month"),
+    ),
+    Setting(
+        "keep-log",
+        "log_months",
+        "how long the action log is kept",
+        "24 months",
+        _months,
+        lambda value: _plural(value, "month"),
+    ),
+    Setting(
+        "keep-uninstalled",
+        "uninstalled_days",
+        "how long all of it waits for you to come back after the App was uninstalled or its plan ended",
+        "30 days",
+        _days,
+        lambda value: _plural(value, "day"),
+    ),
+    Setting(
+        "providers",
+        "providers",
+        "which model providers code may be sent to",
+        "anthropic",
+        _of(PROVIDERS),
+        _listed,
+    ),
+    Setting("regions", "regions", "which regions code may be sent to", "eu", _of(REGIONS), _listed),
+    Setting(
+        "models",
+        "models",
+        "which models are asked where a repository's file names none, in this order",
+        "anthropic:NAME, openai:NAME",
+        _models,
+        lambda value: ", ".join(value) or "default",
+    ),
+    Setting("limit-run", "run_usd", "what one run may cost at most", "$2", _dollars, _usd),
+    Setting("limit-day", "day_usd", "what all runs of a day (UTC) may cost together", "$20", _dollars, _usd),
+    Setting(
+        "limit-month", "month_usd", "what all runs of a month (UTC) may cost together", "$200", _dollars, _usd
+    ),
+    Setting(
+        "legal-hold",
+        "legal_hold",
+        "whether nothing at all may be removed",
+        "on",
+        _switch,
+        lambda value: f"on, by {value.by} since {value.since:%Y-%m-%d %H:%M} UTC" if value else "off",
+    ),
+)
+
+_ALSO: Final = {
+    "provider": "providers",
+    "region": "regions",
+    "model": "models",
+    "legalhold": "legal-hold",
+    "hold": "legal-hold",
+    "keep-run": "keep-runs",
+    "keep-logs": "keep-log",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A change that somebody asks for, read but not made."""
+
+    setting: Setting
+    value: object
+
+
+def wanted(words: str) -> Wanted:
+    """What `NAME VALUE` asks for. Raises SettingError, which says what would be understood."""
+    name, _, value = words.strip().partition(" ")
+    setting = find(name)
+    value = value.strip().strip("`'\"").removeprefix("=").removeprefix("to ").strip()
+    if not value:
+        raise SettingError(
+            f"Say what `{setting.name}` shall be, such as `{setting.name} {setting.example}`.",
+            reason="setting_value",
+        )
+    return Wanted(setting, setting.read(value))
+
+
+def find(name: str) -> Setting:
+    """The setting of this name. Raises SettingError that names those there are, and the nearest one."""
+    plain = name.strip("`'\":=*").lower().replace("_", "-")
+    plain = _ALSO.get(plain, plain)
+    known = {one.name: one for one in SETTINGS}
+    if plain in known:
+        return known[plain]
+    near = difflib.get_close_matches(plain, known, n=1, cutoff=0.5)
+    meant = f" Did you mean `{near[0]}`?" if near else ""
+    raise SettingError(
+        f"`{plain[:40]}` is no setting.{meant} There are: {', '.join(f'`{one}`' for one in known)}.",
+        reason="setting_unknown",
+    )
+
+
+def shown(settings: InstallationSettings) -> Mapping[str, str]:
+    """Each setting's value in words, by its name."""
+    return {one.name: one.show(getattr(settings, one.field)) for one in SETTINGS}
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """`old` and `new` in words; the same where nothing was different."""
+
+    name: str
+    old: str
+    new: str
+    settings: InstallationSettings
+
+
+async def change(
+    store: Store, ledger: Appends, clock: Clock, *, installation_id: int, by: str, wanted: Wanted
+) -> Changed:
+    """Make the change and write it down, both or neither. Whoever calls has made sure that `by` may."""
+    setting = wanted.setting
+    async with store.transaction(installation_id) as transaction:
+        await (
+            transaction.last_entry()
+        )  # holds the chain: of two changes at once, the second one sees the first
+        before = await read(transaction)
+        value = wanted.value
+        if setting.field == "legal_hold":
+            # A hold that is on already keeps its beginning.
+            value = (before.legal_hold or LegalHold(by=by, since=clock())) if value else None
+        after = before.model_copy(update={setting.field: value})
+        old, new = (setting.show(getattr(one, setting.field)) for one in (before, after))
+        if before != after:
+            await transaction.put_settings(
+                StoredSettings(after.model_dump_json(), after.legal_hold is not None, by, clock())
+            )
+            facts = {"name": setting.name, "old": old, "new": new}
+            await ledger.append(transaction, installation_id, Action.SETTING_CHANGED, by, None, facts)
+    return Changed(setting.name, old, new, after)
