@@ -6,10 +6,12 @@ import ast
 import inspect
 import re
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import yaml
 from githubkit import GitHub
 
+from app.web.signin import RETURN
 from infra.github.permissions import READER_PERMISSIONS, ROUTES
 from infra.github.reader import API_VERSION
 
@@ -191,3 +193,7 @@ def test_the_read_token_can_write_nothing() -> None:
 def test_the_manifest_has_what_githubs_flow_needs() -> None:
     assert {"name", "url", "hook_attributes", "default_permissions", "default_events"} <= set(MANIFEST)
     assert MANIFEST["hook_attributes"]["url"].startswith("https://")
+
+
+def test_people_who_sign_in_come_back_to_the_address_that_is_registered() -> None:
+    assert [urlsplit(url).path for url in MANIFEST["callback_urls"]] == [RETURN]
