@@ -201,7 +201,7 @@ async def _text(
         else:
             said = " ".join(f"{name}={_plain(value)}" for name, value in sorted(entry.details.items()))
         run = entry.run_id[:8] if entry.run_id else "-"
-        yield f"{entry.seq:>6}  {entry.at}  {run:<8}  {entry.action:<22}  {entry.actor:<20}  {said}  #{entry.hash[:12]}\n"
+        yield f"{entry.seq:>6}  {entry.at}  {run:<8}  {_plain(entry.action):<22}  {_plain(entry.actor):<20}  {said}  #{entry.hash[:12]}\n"
 
 
 def _plain(value: object) -> str:

@@ -84,11 +84,16 @@ class Log:
             case "":
                 return iter(())
             case "[":
-                return text.items()
+                return self._list(text)
             case "{":
                 return self._objects(text)
             case _:
                 return self._rows(text.lines())
+
+    def _list(self, text: _Text) -> Iterator[object]:
+        yield from text.items()
+        if text.peek():
+            raise UnreadableLogError
 
     def _objects(self, text: _Text) -> Iterator[object]:
         """A document with its entries, or values one behind the other of which the first may be a header."""

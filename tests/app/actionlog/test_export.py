@@ -13,7 +13,7 @@ import pytest
 
 from app.actionlog.export import PAGE, Format, export, opened
 from app.actionlog.ledger import Ledger
-from app.actionlog.verify import verify, verify_text
+from app.actionlog.verify import UnreadableLogError, parse, verify, verify_text
 from app.custody.keys import Keys
 from app.nouns import Action
 from app.ports import Store
@@ -22,7 +22,7 @@ from infra.secrets import FileMasterKey
 RUN = uuid4()
 
 
-TEXTS = ["plain", "=1+1", "two\nlines", 'quo"te,', "ünï\u200bcode 🙂", "\x1b[31mred", ""]
+TEXTS = ["plain", "=1+1", "two\nlines", 'quo"te,', "ünï\u200bcode 🙂", "\x1b[31mred", "", "'a\r\nb\u2028c"]
 
 
 async def write(ledger: Ledger, store: Store, size: int) -> None:
@@ -30,7 +30,7 @@ async def write(ledger: Ledger, store: Store, size: int) -> None:
     async with store.transaction(1) as transaction:
         for n in range(size):
             facts = {"n": n, "text": TEXTS[n % len(TEXTS)], "f": n / 7, "b": n % 2 == 0, "none": None}
-            actor = "@sum" if n == 5 else "ada"
+            actor = {5: "@sum", 6: "'ada", 7: "a,\r\nb"}.get(n, "ada")
             await ledger.append(transaction, 1, Action.MODEL_CALLED, actor, RUN if n % 2 else None, facts)
 
 
@@ -44,7 +44,7 @@ async def text(store: Store, keys: Keys, form: Format, **options: Any) -> str:
     return "".join([piece async for piece in export(store, keys, 1, form, **options)])
 
 
-@pytest.mark.parametrize("form", [Format.JSON, Format.JSONL])
+@pytest.mark.parametrize("form", [Format.JSON, Format.JSONL, Format.CSV])
 async def test_an_export_verifies_by_itself(form: Format, written: Ledger, store: Store, keys: Keys) -> None:
     report = verify_text(await text(store, keys, form))
     assert report.ok
@@ -83,6 +83,7 @@ async def test_the_table_opens_in_a_spreadsheet_without_running_anything(
     assert len(rows) == 21
     assert rows[5]["actor"] == "'@sum"
     assert json.loads(rows[2]["details"])["text"] == "two\nlines"
+    assert rows[6]["actor"] == "''ada"
     assert not any(cell[:1] in ("=", "+", "-", "@") for row in rows for cell in row.values())
 
 
@@ -129,3 +130,25 @@ async def test_a_key_made_after_the_deletion_opens_nothing_old(
     entries = [entry async for entry in opened(store, renewed, 1)]
     assert {entry.details for entry in entries} == {None}
     assert verify(entries).ok
+
+
+async def test_every_format_says_the_same(written: Ledger, store: Store, keys: Keys) -> None:
+    entries = [entry async for entry in opened(store, keys, 1)]
+    for form in (Format.JSON, Format.JSONL, Format.CSV):
+        assert list(parse(await text(store, keys, form))) == entries
+
+
+async def test_a_table_whose_details_are_closed_verifies(
+    written: Ledger, store: Store, tmp_path: Path
+) -> None:
+    class Destroyed(Keys):
+        async def existing_key(self, transaction: Any) -> bytes | None:
+            return None
+
+    report = verify_text(await text(store, Destroyed(FileMasterKey(tmp_path / "master.key")), Format.CSV))
+    assert (report.ok, report.closed) == (True, 21)
+
+
+async def test_the_text_for_reading_is_no_log_to_verify(written: Ledger, store: Store, keys: Keys) -> None:
+    with pytest.raises(UnreadableLogError):
+        verify_text(await text(store, keys, Format.TEXT))
