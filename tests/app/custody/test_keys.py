@@ -6,6 +6,7 @@ import asyncio
 import hmac
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from threading import Event
 from typing import Any
 
 import pytest
@@ -13,8 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.custody.keys import KEY_BYTES, Keys, SealBrokenError
-from app.errors import DefectError
+from app.errors import DefectError, WrongMasterKeyError
 from app.ports import Store
+
+KEY = bytes(32)
 
 
 class CountingMaster:
@@ -120,6 +123,97 @@ async def test_an_unwrapped_key_is_remembered_briefly_and_a_destroyed_one_not_at
     assert await keys.data_key(stored) != first
 
 
+async def test_what_is_no_longer_remembered_is_not_held_either() -> None:
+    master, clock = CountingMaster(), Seconds()
+    keys: Any = Keys(master, monotonic=clock, remember=timedelta(seconds=60))
+    await keys.data_key(Stored(bytes(KEY_BYTES)))
+    clock.now = 60.0
+    await keys.data_key(Stored(bytes([1]) * KEY_BYTES))
+    assert len(keys._unwrapped) == 1
+
+
+class FarMaster(CountingMaster):
+    """A key service that answers only once the event loop has done something else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_answer = Event()
+
+    def wrap(self, key: bytes) -> bytes:
+        assert self.may_answer.wait(10)
+        return super().wrap(key)
+
+    def unwrap(self, master_key_id: str, wrapped: bytes) -> bytes:
+        assert self.may_answer.wait(10)
+        return super().unwrap(master_key_id, wrapped)
+
+
+@pytest.mark.parametrize("wrapped", [None, bytes(KEY_BYTES)])
+async def test_a_slow_key_service_holds_up_nobody_else(wrapped: bytes | None) -> None:
+    master = FarMaster()
+    keys: Any = Keys(master)
+    waiting = asyncio.ensure_future(keys.data_key(Stored(wrapped)))
+    await asyncio.sleep(0.05)
+    assert not waiting.done()
+    master.may_answer.set()
+    assert len(await waiting) == KEY_BYTES
+
+
+class LostMaster(CountingMaster):
+    def unwrap(self, master_key_id: str, wrapped: bytes) -> bytes:
+        raise WrongMasterKeyError
+
+
+class Destroyed(Stored):
+    """The key is destroyed right after it was read."""
+
+    async def wrapped_key(self) -> tuple[str, bytes] | None:
+        stored = await super().wrapped_key()
+        self.wrapped = None
+        return stored
+
+
+async def test_a_key_that_was_destroyed_while_it_was_read_is_none_and_a_lost_one_is_told() -> None:
+    keys: Any = Keys(LostMaster())
+    assert await keys.existing_key(Destroyed(bytes(KEY_BYTES))) is None
+    with pytest.raises(SealBrokenError):
+        await keys.data_key(Destroyed(bytes(KEY_BYTES)))
+    for look in (keys.existing_key, keys.data_key):
+        with pytest.raises(WrongMasterKeyError):
+            await look(Stored(bytes(KEY_BYTES)))
+
+
+class TurningMaster(CountingMaster):
+    """A master key that finds out by wrapping that there is a new one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now, self.known = "new", "old"
+
+    @property
+    def id(self) -> str:
+        return self.known
+
+    def wrap(self, key: bytes) -> bytes:
+        self.known = self.now
+        return self.now.encode() + key
+
+
+async def test_a_wrapped_key_has_the_id_of_the_master_key_that_wrapped_it() -> None:
+    keys = Keys(TurningMaster())
+    assert await keys._wrap(KEY) == ("new", b"new" + KEY)
+
+
+async def test_a_master_key_that_returns_something_else_rewraps_nothing() -> None:
+    class Forgetful(CountingMaster):
+        def wrap(self, key: bytes) -> bytes:
+            return bytes(KEY_BYTES)
+
+    with pytest.raises(DefectError) as unsound:
+        await Keys(Forgetful()).rewrapped(("counting", bytes([7]) * KEY_BYTES))
+    assert unsound.value.reason == "master_key_unsound"
+
+
 async def test_only_so_many_keys_are_remembered() -> None:
     master = CountingMaster()
     keys: Any = Keys(master, remember_at_most=2)
@@ -141,7 +235,6 @@ async def test_a_key_of_the_wrong_length_is_a_defect() -> None:
         await keys.data_key(Stored(b"short"))
 
 
-KEY = bytes(32)
 keys = Keys(CountingMaster())
 
 
