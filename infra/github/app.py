@@ -22,13 +22,13 @@ from githubkit_schemas.v2026_03_10 import models
 from app.errors import MagicodeError, MissingError, UserError
 from app.nouns import Account, Delivery, Installation, Repository
 from app.ports import RepositoryReader, RepositoryWriter
+from infra.github import shapes
 from infra.github.auth import InstallationToken
-from infra.github.calls import Calls, OnRequest, parsed
+from infra.github.calls import Calls, OnRequest, json_of, parsed
 from infra.github.client import Shared, client
 from infra.github.pace import Pace
 from infra.github.permissions import READER_PERMISSIONS
 from infra.github.reader import API_VERSION, GitHubReader
-from infra.github.shapes import repository
 from infra.github.writer import GitHubWriter
 
 A = TypeVar("A", bound=BaseAuthStrategy)
@@ -259,15 +259,16 @@ def _installation_missing() -> MissingError:
 
 async def _repositories(github: GitHub[InstallationToken], calls: Calls) -> Sequence[Repository]:
     ask = github.rest(API_VERSION).apps.async_list_repos_accessible_to_installation
-    return [repository(one) async for page in calls.pages(ask) for one in parsed(page).repositories]
+    return [shapes.repository(one) async for page in calls.pages(ask) for one in parsed(page).repositories]
 
 
 async def _login(github: GitHub[InstallationToken], calls: Calls, person: Account) -> str | None:
     """What this person is called now; None for who is gone or nobody. https://docs.github.com/rest/users/users#get-a-user-using-their-id"""
     try:
-        found = await calls.read(github.rest(API_VERSION).users.async_get_by_id, person.id)
+        answer = await calls.read_response(github.rest(API_VERSION).users.async_get_by_id, person.id)
     except MissingError:
         return None
+    found = shapes.person(json_of(answer))
     return found.login if found.id == person.id and found.type == "User" else None
 
 
@@ -280,10 +281,10 @@ async def _is_admin(
     """
     ask = github.rest(API_VERSION).repos.async_get_collaborator_permission_level
     try:
-        found = await calls.read(ask, where.owner, where.name, quote(login, safe=""))
+        answer = await calls.read_response(ask, where.owner, where.name, quote(login, safe=""))
     except MissingError:
         return False
-    return found.permission == "admin" and found.user is not None and found.user.id == person_id
+    return shapes.permission_of(json_of(answer)) == ("admin", person_id)
 
 
 def _cursor(links: Mapping[str | None, Mapping[str, str]]) -> str | None:

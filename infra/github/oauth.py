@@ -19,7 +19,8 @@ from githubkit.auth import OAuthAppAuthStrategy
 
 from app.errors import DefectError, InvalidError, MagicodeError, TransientError, UserError
 from app.nouns import Account
-from infra.github.calls import Calls, OnRequest
+from infra.github import shapes
+from infra.github.calls import Calls, OnRequest, json_of
 from infra.github.client import Shared, client
 from infra.github.pace import Pace
 from infra.github.reader import API_VERSION
@@ -121,8 +122,8 @@ class GitHubSignIn:
 
     async def _whose(self, token: str) -> Account:
         github = client(TokenAuthStrategy(token), api_url=self._api_url, transport=self._transport)
-        found = await self._calls().read(github.rest(API_VERSION).users.async_get_authenticated)
-        return Account(id=found.id, login=found.login, type=found.type)
+        answer = await self._calls().read_response(github.rest(API_VERSION).users.async_get_authenticated)
+        return shapes.person(json_of(answer))
 
     async def _revoke(self, token: str) -> None:
         """https://docs.github.com/rest/apps/oauth-applications#delete-an-app-token

@@ -70,6 +70,29 @@ class _Account(BaseModel):
     type: str
 
 
+class _Held(BaseModel):
+    permission: str
+    user: _Account | None
+
+
+def person(found: object) -> Account:
+    """Who somebody is, and no more of what GitHub tells about people. Raises DefectError for what is nobody."""
+    try:
+        read = _Account.model_validate(found)
+    except ValidationError as error:
+        raise translated(error) from None
+    return Account(read.id, read.login, read.type)
+
+
+def permission_of(found: object) -> tuple[str, int | None]:
+    """A permission in a repository, and the id of who holds it. Raises DefectError for what is none."""
+    try:
+        read = _Held.model_validate(found)
+    except ValidationError as error:
+        raise translated(error) from None
+    return read.permission, read.user.id if read.user else None
+
+
 class _OnCode(BaseModel):
     """A comment on a line, as GitHub really sends it: its description forbids the nulls of one that is outdated.
 

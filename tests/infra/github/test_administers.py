@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
-from app.errors import DeniedError, MissingError
+from app.errors import DefectError, DeniedError, MissingError
 from app.nouns import Account
+from infra.github.app import GitHubApp
 from infra.simulator.serve import add_repository
 
 
@@ -174,3 +177,90 @@ async def test_installations_say_what_kind_of_account_theirs_is(desk: Any, acme:
     await desk.sim.add_account("otto", {"notes": folder})
     kinds = {one.account_login: one.account_type for one in await desk.app.installations()}
     assert kinds == {"octo": "Organization", "acme": "Organization", "otto": "User"}
+
+
+# --- what GitHub may answer beside what the simulator does -----------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Script:
+    """What a GitHub with one repository answers about olga, who has the id 7."""
+
+    installation: dict[str, Any]
+    repository: dict[str, Any]
+    key: str
+
+    def app(self, permission: dict[str, Any], person: dict[str, Any] | None = None) -> GitHubApp:
+        transport = httpx.MockTransport(lambda request: self._answer(request, permission, person))
+        return GitHubApp(app_id=1, private_key=self.key, api_url="https://api.example", transport=transport)
+
+    def _answer(
+        self, request: httpx.Request, permission: dict[str, Any], person: dict[str, Any] | None
+    ) -> httpx.Response:
+        path = request.url.path
+        if path == "/app/installations/1":
+            return httpx.Response(200, json=self.installation)
+        if path.endswith("/access_tokens"):
+            return httpx.Response(201, json={"token": "ghs_x", "expires_at": "2099-01-01T00:00:00Z"})
+        if path == "/user/7":
+            told = person or {"id": 7, "login": "olga", "type": "User", "new": [1]}
+            return httpx.Response(200, json=told)
+        if path == "/installation/repositories":
+            listed = {"total_count": 1, "repositories": [{**self.repository, "full_name": "acme/one"}]}
+            return httpx.Response(200, json=listed)
+        if path == "/repos/acme/one/collaborators/olga/permission":
+            return httpx.Response(200, json=permission)
+        return httpx.Response(204)
+
+
+@pytest.fixture
+async def script(desk: Any, acme: int) -> Script:
+    """The installation and the repository look as the simulator's."""
+    jwt = desk.sim.app_client()
+    installation = (await jwt.get(f"/app/installations/{acme}")).json()
+    token = (await jwt.post(f"/app/installations/{acme}/access_tokens", json={})).json()["token"]
+    listed = (await desk.sim.client(token=token).get("/installation/repositories")).json()
+    return Script(installation, listed["repositories"][0], desk.sim.world.app.private_key_pem)
+
+
+OLGA = Account(7, "olga", "User")
+
+
+@pytest.mark.parametrize(
+    ("permission", "expected"),
+    [
+        ({"permission": "admin", "user": {"id": 7, "login": "olga", "type": "User", "new": {}}}, True),
+        ({"permission": "admin", "user": {"id": 8, "login": "olga", "type": "User"}}, False),
+        ({"permission": "admin", "user": None}, False),
+        ({"permission": "Admin", "user": {"id": 7, "login": "olga", "type": "User"}}, False),
+        (
+            {"permission": "write", "role_name": "admin", "user": {"id": 7, "login": "olga", "type": "User"}},
+            False,
+        ),
+    ],
+)
+async def test_the_permission_counts_and_whose_it_is(
+    script: Script, permission: dict[str, Any], expected: bool
+) -> None:
+    assert await script.app(permission).administers(1, OLGA) is expected
+
+
+@pytest.mark.parametrize(
+    "person",
+    [
+        {"id": 8, "login": "olga", "type": "User"},
+        {"id": 7, "login": "olga", "type": "Bot"},
+        {"id": 7, "login": "olga", "type": "Organization"},
+    ],
+)
+async def test_who_is_another_or_no_person_administers_nothing(
+    script: Script, person: dict[str, Any]
+) -> None:
+    held = {"permission": "admin", "user": {"id": 7, "login": "olga", "type": "User"}}
+    assert not await script.app(held, person).administers(1, OLGA)
+
+
+async def test_an_answer_that_says_nothing_is_a_defect_and_no_yes(script: Script) -> None:
+    for broken in ({}, {"permission": "admin"}, {"permission": True, "user": None}):
+        with pytest.raises(DefectError):
+            await script.app(broken).administers(1, OLGA)
