@@ -8,8 +8,8 @@ The grammar, after `@slug` (or `@slug[bot]`), ASCII letters in either case:
 - A verb asks for it: `@magicode explain why the cache is cold`. Politeness before it is skipped (`please`, `can you`).
 - `delete`, `undo`, `export` and `go` are verbs only when nothing else follows than words such as `my data` or `this`, or
   when a sentence ends there: `@magicode delete the unused import` is a wish about code, not about data.
-- `delete octo-org` names an account: one name and nothing beside it but courtesy. The words are then the name alone. What
-  is not called so on GitHub, or needs more words, is a wish about code again.
+- `delete octo-org` names an account: one word that can be a login, and nothing beside it in its paragraph but courtesy. The
+  words are then the name alone. Whether there is such an account is not known here; anything longer is a wish about code.
 - `settings`, `logs`, `export` and `delete` take what follows on their own line, without the sentence's end.
 - Other words ask for the plain verb, where the mention begins a sentence or stands after a greeting. Inside a sentence
   (`I think @magicode broke it`) they ask for nothing and are answered with help.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
+from html import unescape
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -66,6 +68,19 @@ async def test_the_page_offers_every_person_and_nobody_else(hub: Any) -> None:
     assert page.text.index("as wim") < page.text.index("as ada")
     assert "as octo" not in page.text
     assert "[bot]" not in page.text
+
+
+async def test_the_page_s_own_form_signs_in_whatever_the_state_holds(hub: Any) -> None:
+    state = "\"><script>alert('1')</script>&amp;"
+    page = await hub.running.client(None).get(authorize(hub, state=state))
+    assert "<script>" not in page.text
+    fields = re.findall(r'<input type="hidden" name="([^"]*)" value="([^"]*)">', page.text)
+    form = {unescape(name): unescape(value) for name, value in fields}
+    action = re.findall(r'<form method="post" action="([^"]*)">', page.text)[0]
+    sent = await hub.running.client(None).post(action, data={**form, "person": "wim"})
+    assert told(sent.headers["location"])["state"] == state
+    got = await exchange(hub, told(sent.headers["location"])["code"])
+    assert (await hub.as_token(got["access_token"]).get("/user")).json()["login"] == "wim"
 
 
 async def test_who_agrees_comes_back_with_a_code_and_the_state(hub: Any) -> None:
