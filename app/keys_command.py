@@ -102,6 +102,6 @@ def commands(
             return
         typer.echo(f"The master key is {found['master_key']}.")
         for name, count in sorted(found["data_keys"].items()):
-            typer.echo(f"{count} data keys are wrapped by {name}.")
+            typer.echo(f"Data keys wrapped by {name}: {count}.")
 
     return keys
