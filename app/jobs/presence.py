@@ -50,10 +50,10 @@ async def changed(
         notice.account_id,
         notice.account_login,
         suspended,
+        account_type=notice.account_type,
         github_id=notice.installation_id,
+        plan_cancelled_at=None if known is None else known.plan_cancelled_at,
     )
-    if known is not None:
-        told = replace(told, account_type=known.account_type, plan_cancelled_at=known.plan_cancelled_at)
     await transaction.put_installation(told)
     return "installed_again" if anew and known is not None else notice.action
 
