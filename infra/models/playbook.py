@@ -92,10 +92,11 @@ class PlannedUsage(_Part):
 
 
 class Overload(_Part):
-    """Refuse this request the first `times` times it is sent."""
+    """Refuse this request the first `times` times it is sent, in these words."""
 
     times: int = Field(default=1, ge=1)
     status: Literal[429, 500, 502, 503, 529] = 529
+    message: str = "Overloaded"
     retry_after_seconds: float | None = Field(default=None, ge=0)
 
 

@@ -15,7 +15,7 @@ KINDS = ("status", "delay", "drop_before", "drop_after", "secondary_limit")
 class Fault:
     """`times` counts down; a fault with none left is spent. `method` "*" is any; `route` is searched in the path.
 
-    `status` answers without an effect; `delay` waits `seconds` and goes on; `drop_before` closes the connection
+    `status` answers without an effect, with `message` or words of its own; `delay` waits `seconds` and goes on; `drop_before` closes the connection
     without any effect, `drop_after` once the effect has taken place.
     """
 
@@ -26,6 +26,7 @@ class Fault:
     status: int = 502
     seconds: float = 0.0
     skip: int = 0
+    message: str = ""
 
     def meets(self, method: str, path: str) -> bool:
         return self.times > 0 and self.method in ("*", method) and self.route.search(path) is not None
@@ -49,6 +50,7 @@ class Faults:
                 status=int(fields.get("status", 502)),
                 seconds=float(fields.get("seconds", 60 if kind == "secondary_limit" else 0)),
                 skip=int(fields.get("skip", 0)),
+                message=str(fields.get("message", "")),
             )
         except (ValueError, TypeError, re.error) as error:
             raise unprocessable(f"not a fault: {error}") from error
@@ -77,4 +79,5 @@ def described(fault: Fault) -> dict[str, Any]:
         "skip": fault.skip,
         "status": fault.status,
         "seconds": fault.seconds,
+        "message": fault.message,
     }

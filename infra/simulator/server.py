@@ -99,7 +99,9 @@ class Simulator:
             return
         broken = fault is not None and fault.kind == "status"
         response = (
-            Response(status_code=fault.status) if fault and broken else logs.answer(self.world, request)
+            Response(fault.message, status_code=fault.status)
+            if fault and broken
+            else logs.answer(self.world, request)
         )
         await response(request.scope, receive, send)
 
@@ -123,7 +125,8 @@ class Simulator:
         caller: Caller | None = None
         try:
             if fault is not None and fault.kind == "status":
-                raise ApiError(fault.status, "Server Error" if fault.status >= 500 else "Refused by request")
+                said = "Server Error" if fault.status >= 500 else "Refused by request"
+                raise ApiError(fault.status, fault.message or said)
             if fault is not None and fault.kind == "secondary_limit":
                 raise limits.secondary(int(fault.seconds))
             _insist(request)

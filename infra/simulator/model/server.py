@@ -35,8 +35,8 @@ Provider = Literal["anthropic", "openai"]
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """One request: its body as sent, once read and once as the very text, the answer's status, and the tokens that were
-    reported for it.
+    """One request: its body as sent, once read and once as the very text, the answer's status, the tokens that were
+    reported for it, and the body of an answer that refused it.
     """
 
     provider: Provider
@@ -47,6 +47,7 @@ class Recorded:
     body: Any
     raw: str
     usage: Usage | None
+    refusal: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,10 +169,10 @@ class _Provider:
             if name not in ("authorization", "x-api-key")
         }
         text = raw.decode("utf-8", "replace")
+        status = response.status_code
+        refusal = bytes(response.body).decode("utf-8", "replace") if status >= 400 else ""
         self._requests.append(
-            Recorded(
-                provider, request.method, request.url.path, response.status_code, kept, body, text, usage
-            )
+            Recorded(provider, request.method, request.url.path, status, kept, body, text, usage, refusal)
         )
 
     def _check_key(self, dialect: Dialect, headers: Mapping[str, str]) -> None:
@@ -217,7 +218,7 @@ class _Provider:
                 "retry-after": str(max(1, round(overload.retry_after_seconds))),
                 "retry-after-ms": str(round(overload.retry_after_seconds * 1000)),
             }
-        raise _Overloaded(dialect.refuse(overload.status, "Overloaded"), headers)
+        raise _Overloaded(dialect.refuse(overload.status, overload.message), headers)
 
     def _stumbles(self, how: str, played: Play, times: int) -> bool:
         """Whether this conversation is still to be made to stumble; counted by what it says, not by who sends it."""
