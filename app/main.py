@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager, suppress
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
+from app.erasing import signer
 from app.errors import TransientError
 from app.house import House
 from app.jobs.accept import accept
@@ -54,6 +55,14 @@ def create(house: House, *, beside: Callable[[], Awaitable[None]] | None = None)
         except TransientError as error:
             return JSONResponse({"status": "waiting", "reason": error.reason}, 503)
         return JSONResponse({"status": "ready"})
+
+    @web.get("/.well-known/magicode-receipts.json")
+    async def receipts() -> JSONResponse:
+        """Whose signature is on the receipts of deletions."""
+        try:
+            return JSONResponse((await signer(house)).keys_document())
+        except TransientError as error:
+            return JSONResponse({"reason": error.reason}, 503)
 
     mount(web, house)
     return web

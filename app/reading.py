@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from app.errors import DefectError, GoneError, MissingError, UserError
 from app.jobs import permission
 from app.jobs.freeze import require_unchanged
-from app.nouns import MEND, Action, Branch, Comment, Issue, PullRequest, Repository, Request, Tree
+from app.nouns import MEND, Account, Action, Branch, Comment, Issue, PullRequest, Repository, Request, Tree
 from app.ports import RepositoryReader
 from app.pulls import wording
 from app.pulls.branch import Choice, is_ours
@@ -120,6 +120,30 @@ async def require_permission(scene: Scene) -> None:
     allowed = permission.may_ask(granted, run.verb)
     await scene.record(Action.PERMISSION_CHECKED, login=run.asker_login, permission=granted, allowed=allowed)
     permission.require(granted, run.verb, run.asker_login)
+
+
+async def require_administrator(scene: Scene) -> None:
+    """GitHub's own answer about every repository of the installation, for what concerns the data of all of them.
+
+    Raises permission.NotAllowedError.
+    """
+    run = scene.run
+    person = Account(run.asker_id, run.asker_login, "User")
+    allowed = await scene.house.github.administers(run.installation_id, person)
+    await scene.record(
+        Action.PERMISSION_CHECKED, login=run.asker_login, scope="installation", allowed=allowed
+    )
+    if not allowed:
+        raise permission.NotAllowedError(
+            f"`{run.verb}` concerns the data of every repository of this installation, and GitHub does not say that "
+            f"{run.asker_login} administers all of them. Somebody who does can write the same comment.",
+            reason="not_an_administrator",
+        )
+
+
+async def require_unedited(scene: Scene) -> None:
+    """Raises EditedSinceError where the comment that asks, or what it stands under, is not what it was at the trigger."""
+    _require_frozen(scene, await _issue(scene.reader, scene.run.number), await scene.comment())
 
 
 def _from_where(request: Request, choice: Choice) -> Request:

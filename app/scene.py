@@ -190,7 +190,7 @@ def _writer(
     house: House, run: Run, record: Recorder, purpose: str, permissions: Mapping[str, str]
 ) -> AbstractAsyncContextManager[RepositoryWriter]:
     token = house.github.writer(run.installation_id, run.repository_id, permissions)
-    return written_down(token, record, purpose, _said(permissions))
+    return written_down(token, record, purpose, said(permissions))
 
 
 @asynccontextmanager
@@ -221,5 +221,6 @@ class _Held:
             return
 
 
-def _said(permissions: Mapping[str, str]) -> str:
+def said(permissions: Mapping[str, str]) -> str:
+    """What a token is narrowed to, as it is written down."""
     return " ".join(f"{name}:{level}" for name, level in sorted(permissions.items()))

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from itertools import chain, repeat
+from typing import ParamSpec
 from uuid import UUID
 
 import uvicorn
@@ -21,6 +22,7 @@ from app.actionlog.export import export as written_out
 from app.actionlog.filters import Filter
 from app.beside import turn_away
 from app.ending import give_up
+from app.erasing import erase, erase_later
 from app.errors import ErasedError, MagicodeError, RefusedError, SupersededError, TransientError, UserError
 from app.following import follow
 from app.house import House
@@ -38,6 +40,8 @@ from app.settling import settle, settle_later
 from app.wiring import open_house, open_records
 from infra.postgres.queue import WorkerLimits
 from infra.postgres.queue import work as work_queue
+
+P = ParamSpec("P")
 
 SYNC_EVERY_SECONDS = 300.0
 CATCH_UP_AFTER_SECONDS = (2.0, 16.0)
@@ -148,7 +152,9 @@ async def work_jobs(
     """Work until cancelled, keep the list of installations as GitHub has it, and ask again for what was missed."""
 
     async def gave_up(task: str, ids: Mapping[str, int | UUID | None], error: BaseException) -> None:
-        if task in (Task.WORK, Task.BLOCKED):
+        if task == Task.ERASE:
+            await erase_later(house, _id(ids, "installation_id"))
+        elif task in (Task.WORK, Task.BLOCKED):
             await _give_up(house, _id(ids, "installation_id"), _uuid(ids, "run_id"), error)
         elif task == Task.SETTLE and isinstance(error, TransientError):
             # GitHub was away for minutes: without another look a draft stays one, and failing checks are told to nobody.
@@ -168,7 +174,7 @@ async def work_jobs(
             tasks(house),
             concurrency=concurrency,
             retry_after=retry_after,
-            gave_up=gave_up,
+            gave_up=_unless_erased(gave_up),
             limits=limits,
         )
     finally:
@@ -176,7 +182,8 @@ async def work_jobs(
 
 
 def tasks(house: House) -> Mapping[str, Callable[..., Awaitable[None]]]:
-    """What each job does. A job whose run has ended or was taken over does nothing."""
+    """What each job does. A job whose run has ended or was taken over does nothing, nor does one of an installation whose data
+    is being destroyed or was."""
 
     async def on_acknowledge(installation_id: int, run_id: UUID) -> None:
         if (run := await _run(house, installation_id, run_id)) is not None:
@@ -201,7 +208,10 @@ def tasks(house: House) -> Mapping[str, Callable[..., Awaitable[None]]]:
     async def on_follow(installation_id: int, repository_id: int) -> None:
         await follow(house, installation_id, repository_id)
 
-    return {
+    async def on_erase(installation_id: int) -> None:
+        await erase(house, installation_id)
+
+    jobs: dict[str, Callable[..., Awaitable[None]]] = {
         Task.ACKNOWLEDGE.value: on_acknowledge,
         Task.WORK.value: on_work,
         Task.BLOCKED.value: on_blocked,
@@ -209,6 +219,15 @@ def tasks(house: House) -> Mapping[str, Callable[..., Awaitable[None]]]:
         Task.FOLLOW.value: on_follow,
         Task.REFRESH.value: on_refresh,
     }
+    return {name: _unless_erased(job) for name, job in jobs.items()} | {Task.ERASE.value: on_erase}
+
+
+def _unless_erased(job: Callable[P, Awaitable[None]]) -> Callable[P, Awaitable[None]]:
+    async def unless_erased(*given: P.args, **named: P.kwargs) -> None:
+        with suppress(ErasedError):
+            await job(*given, **named)
+
+    return unless_erased
 
 
 async def sync_installations(house: House) -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Protocol
@@ -18,8 +18,15 @@ from uuid import UUID
 
 from app.custody.keys import Keys
 from app.custody.receipt import Destroyed, Signer, receipt
-from app.errors import DefectError, RefusedError, SupersededError, TransientError, UserError
-from app.nouns import Action, Erasure, Installation
+from app.errors import (
+    DefectError,
+    RefusedError,
+    SupersededError,
+    TransientError,
+    UserError,
+    WrongMasterKeyError,
+)
+from app.nouns import Action, Entry, Erasure, Facts, Installation
 from app.ports import Appends, Clock, Fence, Objects, Recorder, Store, Transaction
 from embeddings.collection import Points
 from embeddings.forget import drop, shelf_of
@@ -92,6 +99,7 @@ async def begin(
     wish: Wish,
     *,
     ledger: Appends,
+    keys: Keys,
     clock: Clock,
     new_id: Callable[[], UUID],
 ) -> bool:
@@ -106,7 +114,9 @@ async def begin(
         raise UnknownInstallationError(
             f"Nothing is stored of an installation {installation_id}.", reason="unknown_installation"
         )
-    erasure = _erasure(installation_id, known, wish, new_id(), clock())
+    # Named now, since a master key that is lost meanwhile must not leave vectors behind that nobody can name.
+    shelf = shelf_of(await keys.data_key(transaction), installation_id)
+    erasure = replace(_erasure(installation_id, known, wish, new_id(), clock()), shelf=shelf)
     if not await transaction.begin_erasure(erasure):
         return False
     await ledger.append(
@@ -205,35 +215,19 @@ class Eraser:
             await self.sleep(PAUSE_SECONDS)
 
     async def _tell(self, erasure: Erasure) -> Erasure:
-        await self.faces.stopped(erasure, _Recorder(self, erasure), self._fence(erasure))
+        with suppress(WrongMasterKeyError):  # nothing can be written down any more, so nothing is done
+            await self.faces.stopped(erasure, _Recorder(self, erasure), self._fence(erasure))
         async with self._held(erasure) as transaction:
             return await _note(transaction, erasure, step=Step.TOLD)
 
     async def _count(self, erasure: Erasure) -> Erasure:
-        """What is there, the name of what cannot be named without the key, and the log's last entry."""
+        """What is there, and the log's last entry."""
         tenant = erasure.installation_id
-        async with self._held(erasure) as transaction:
-            key = await self.keys.data_key(transaction)
-        shelf = shelf_of(key, tenant)
-        vectors = await self.points.count(shelf)
+        vectors = 0 if erasure.shelf is None else await self.points.count(erasure.shelf)
         objects = len(await self.objects.names(str(tenant)))
         async with self._held(erasure) as transaction:
+            head = await self._last_entry(transaction, erasure, vectors=vectors, objects=objects)
             master_key_id, wrapped = await _wrapped(transaction)
-            last = await self.ledger.append(
-                transaction,
-                tenant,
-                Action.DATA_DELETED,
-                erasure.asked_by or "magicode",
-                None,
-                {
-                    "erasure": str(erasure.id),
-                    "reason": erasure.reason,
-                    "vectors": vectors,
-                    "objects": objects,
-                    "rows": sum((await transaction.row_counts()).values()),
-                },
-            )
-            await transaction.update_erasure(shelf=shelf)
             return await _note(
                 transaction,
                 erasure,
@@ -242,8 +236,25 @@ class Eraser:
                 objects=objects,
                 master_key_id=master_key_id,
                 wrapped_sha256=hashlib.sha256(wrapped).hexdigest(),
-                log_head=f"{last.seq}:{last.hash}",
+                log_head=f"{head.seq}:{head.hash}:{tenant}",
             )
+
+    async def _last_entry(self, transaction: Transaction, erasure: Erasure, **counts: int) -> Entry:
+        """The log's end. Where the master key is lost nothing can be sealed any more, and the log ends as it is."""
+        facts: Facts = {
+            "erasure": str(erasure.id),
+            "reason": erasure.reason,
+            "rows": sum((await transaction.row_counts()).values()),
+            **counts,
+        }
+        actor, tenant = erasure.asked_by or "magicode", erasure.installation_id
+        try:
+            return await self.ledger.append(transaction, tenant, Action.DATA_DELETED, actor, None, facts)
+        except WrongMasterKeyError:
+            last = await transaction.last_entry()
+            if last is None:
+                raise
+            return last
 
     async def _drop_vectors(self, erasure: Erasure) -> Erasure:
         if erasure.shelf is not None:

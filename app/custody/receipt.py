@@ -159,18 +159,18 @@ def remains(closed_at: datetime, ended_at: datetime) -> Sequence[Remains]:
             "Anthropic",
             "requests to its models",
             closed_at + PROVIDERS_KEEP,
-            "https://privacy.anthropic.com/en/articles/7996866-how-long-do-you-store-my-organization-s-data",
+            "https://privacy.anthropic.com/en/articles/7996866-how-long-do-you-store-personal-data",
         ),
         Remains(
             "Anthropic",
             "requests that its classifiers flagged",
             closed_at + FLAGGED_KEPT,
-            "https://privacy.anthropic.com/en/articles/7996866-how-long-do-you-store-my-organization-s-data",
+            "https://privacy.anthropic.com/en/articles/7996866-how-long-do-you-store-personal-data",
         ),
         Remains("other model providers that the installation allowed", "requests, as they publish it", None),
         Remains(
             "backups of this service",
-            "rows and vectors, without the key that opens what is sealed",
+            "rows and vectors as they were, and the wrapped key where a backup does not leave keys out",
             ended_at + BACKUPS_KEPT,
         ),
         Remains(

@@ -125,6 +125,9 @@ _HEADINGS: Final = {
     "merged": "Merged",
     "closed_unmerged": "Closed",
     "human_commits": "Yours now",
+    "delete_announced": "Not deleted yet",
+    "delete_wrong_name": "Not deleted",
+    "deleting": "Deleting",
 }
 """Headings by the reason of an end, where the state alone says too little."""
 
