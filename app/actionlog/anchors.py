@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -117,6 +116,7 @@ class Comparison:
         self._numbered: dict[int, list[str]] = {}
         self._unnumbered: dict[str, set[str]] = {}
         self._results: dict[int, tuple[bool, int]] = {}
+        self._matched = 0
         self.other = 0
 
     def begin(self, installation_id: int | None) -> None:
@@ -139,7 +139,9 @@ class Comparison:
         """Entry `seq` has this hash: whether that is what was quoted, None where nothing was."""
         near = self._unnumbered.get(hashed[:_PREFIX])
         if near:
-            near -= {digits for digits in near if hashed.startswith(digits)}
+            matched = {digits for digits in near if hashed.startswith(digits)}
+            near -= matched
+            self._matched += len(matched)
         fits = self.fits(seq, hashed)
         if fits is not None:
             self._results[seq] = (fits, position)
@@ -152,17 +154,22 @@ class Comparison:
 
     @property
     def compared(self) -> int:
-        """Numbered quotations that an entry stands for."""
-        return sum(len(self._numbered[seq]) for seq in self._results)
+        """Quotations that an entry stands for."""
+        numbered = sum(len(self._numbered[seq]) for seq in self._results if seq in self._numbered)
+        return numbered + self._matched
 
     def beyond(self, highest: int) -> Sequence[int]:
         """The quoted numbers above `highest`, ascending."""
-        numbers = sorted(self._numbered)
-        return numbers[bisect_left(numbers, highest + 1) :]
+        return sorted(seq for seq in self._numbered if seq > highest)
 
-    def between(self, highest: int) -> int:
-        """How many quoted numbers up to `highest` no entry stands for."""
-        return sum(seq <= highest and seq not in self._results for seq in self._numbered)
+    def apart(self, highest: int, *, begins: int, whole: bool) -> int:
+        """How many speak of entries that are not here, without anything being wrong with that: removed by retention, or
+        outside of a part."""
+        missing = [
+            seq for seq in self._numbered if seq not in self._results and (seq <= highest or not whole)
+        ]
+        unnumbered = 0 if whole and begins <= 1 else len(self.unmatched())
+        return unnumbered + sum(len(self._numbered[seq]) for seq in missing)
 
     def unmatched(self) -> Sequence[str]:
         """What was quoted without a number and is no entry's hash."""

@@ -68,7 +68,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        return not self.findings
+        return not self.findings and not self.more_findings
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,12 +133,12 @@ class Chain:
         self._waiting: list[_Placed] = []
         self._expected = 1
         self._heads: list[_Placed] = []  # those that bear the last number, of which the next one follows one
-        self._ahead: _Placed | None = (
-            None  # its number is too high: either something is missing, or it is out of place
-        )
+        # Its number is too high: either something is missing before it, or it is out of place.
+        self._ahead: _Placed | None = None
         self._aside: dict[int, _Placed] = {}  # what was out of place, by number
         self._seen = _Numbers()
         self._gaps: list[_Gap] = []
+        self._more_gaps = 0
         self._attested: dict[int, str] = {}
         self._may_attest = False
         self._first: int = 0
@@ -188,8 +188,7 @@ class Chain:
             first_seq=self._first,
             pruned_to=pruned_to,
             anchors=compared.compared,
-            anchors_apart=compared.between(self._expected - 1)
-            + (0 if whole else len(compared.beyond(self._expected - 1))),
+            anchors_apart=compared.apart(self._expected - 1, begins=self._first, whole=whole),
             anchors_of_others=compared.other,
             more_findings=self._more,
         )
@@ -301,6 +300,8 @@ class Chain:
         self._heads = []
         if len(self._gaps) < _GAPS_KEPT:
             self._gaps.append(_Gap(self._expected, link.seq - 1, placed.position, link.previous_hash))
+        else:
+            self._more_gaps += 1
         if link.is_own:
             self._compared.see(link.seq - 1, link.previous_hash, placed.position)
         self._expected = link.seq
@@ -320,10 +321,14 @@ class Chain:
     # --- at the end --------------------------------------------------------------------------------------------------
 
     def _missing(self, whole: bool) -> int:
-        """What is in no place, unless retention removed it; returns the last number that it removed."""
+        """What is in no place, unless retention removed it, which takes the beginning alone; returns the last number that
+        it removed."""
+        if not whole:
+            return 0
         pruned_to = 0
-        for gap in self._gaps if whole else ():
-            if self._attested.get(gap.last) == gap.previous_hash:
+        self._more += self._more_gaps
+        for gap in self._gaps:
+            if gap.first == 1 and self._attested.get(gap.last) == gap.previous_hash:
                 pruned_to = gap.last
                 continue
             for first, last in self._seen.missing(gap.first, gap.last):

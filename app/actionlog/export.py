@@ -14,7 +14,7 @@ from uuid import UUID
 from app.actionlog.entry import DETAILS_PURPOSE, SALT_PURPOSE, place, timestamp
 from app.actionlog.exported import COLUMNS, FORMAT, FORMULAS, PART, ExportedEntry
 from app.actionlog.filters import Filter
-from app.errors import DefectError
+from app.errors import DefectError, TransientError
 from app.nouns import Entry
 from app.ports import Keys, Store, Transaction
 
@@ -22,6 +22,10 @@ PAGE = 500
 """Entries read in one transaction."""
 WHOLE: Final = Filter()
 """All of the log."""
+
+
+class PrunedMeanwhileError(TransientError):
+    """Retention removed the beginning of the log while it was being read; export it again."""
 
 
 class Format(StrEnum):
@@ -44,7 +48,7 @@ async def opened(
 ) -> AsyncIterator[ExportedEntry]:
     """The entries, oldest first, a page at a time; those after `after_seq`, or that `only` asks for (no whole chain then).
 
-    `run_id` is short for a filter by run.
+    `run_id` is short for a filter by run. Raises PrunedMeanwhileError.
     """
     asked = only if run_id is None else replace(only, run_id=run_id)
     after = after_seq
@@ -61,6 +65,8 @@ async def opened(
                 actor=asked.actor,
                 repository_id=asked.repository_id,
             )
+            if asked.whole and after > after_seq and page and page[0][0].seq != after + 1:
+                raise PrunedMeanwhileError
             entries = [_open(keys, key, entry, salt) for entry, salt in page]
             if asked.repository_id is not None:
                 entries = await _about(transaction, asked.repository_id, entries)

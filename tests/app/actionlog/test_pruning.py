@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from app.actionlog.entry import details_hash, entry_hash, genesis, timestamp
-from app.actionlog.export import Format, export
+from app.actionlog.export import PAGE, Format, PrunedMeanwhileError, export
 from app.actionlog.ledger import Ledger, NotPrunableError
 from app.actionlog.verify import Anchor, ExportedEntry, Kind, Report, told, verify, verify_text
 from app.custody.keys import Keys
@@ -117,17 +117,36 @@ def test_details_that_cannot_be_opened_attest_nothing_and_that_is_said() -> None
     assert "cannot be opened" not in verify(LOG[11:]).findings[0].message
 
 
-def test_what_was_removed_while_the_log_was_being_exported_is_no_gap() -> None:
-    assert verify(LOG[:3] + LOG[10:]).pruned_to == 10
-    assert verify(LOG[:3] + LOG[10:]).ok
-    assert found(verify(LOG[:3] + LOG[11:])) == {(Kind.DROPPED, 4)}
+def test_a_gap_behind_the_beginning_is_one_whatever_retention_removed() -> None:
+    for up_to in (5, 10, 20):
+        assert found(verify(LOG[:3] + LOG[up_to:])) == {(Kind.DROPPED, 4)}
+    for position in range(20):
+        assert not verify(LOG[:position] + LOG[position + 1 :]).ok
+
+
+async def test_a_log_whose_beginning_goes_while_it_is_exported_is_not_handed_over(
+    ledger: Ledger, store: Store, keys: Keys, watch: Any
+) -> None:
+    watch.now = START
+    async with store.transaction(1) as transaction:
+        for n in range(PAGE + 20):
+            await ledger.append(transaction, 1, Action.RUN_STARTED, "ada", None, {"n": n})
+    pieces = export(store, keys, 1, Format.JSONL)
+    read = [await anext(pieces) for _ in range(PAGE)]
+    async with store.transaction(1) as transaction:
+        await ledger.note_pruning(transaction, 1, PAGE + 10)
+        await transaction.prune_entries(PAGE + 10)
+    with pytest.raises(PrunedMeanwhileError):
+        read += [piece async for piece in pieces]
+    again = "".join([piece async for piece in export(store, keys, 1, Format.JSONL)])
+    assert verify_text(again).ok
 
 
 def test_quoted_heads_of_what_was_removed_are_compared_where_they_can_be() -> None:
     last, older = Anchor(10, LOG[9].hash), Anchor(4, LOG[3].hash)
     report = verify(LOG[10:], [last, older, Anchor(0, genesis(1)), Anchor(None, LOG[3].hash)])
     assert report.ok
-    assert (report.anchors, report.anchors_apart) == (2, 1)
+    assert (report.anchors, report.anchors_apart) == (2, 2)
     assert found(verify(LOG[10:], [Anchor(10, "0" * 64)])) == {(Kind.REWRITTEN, 1)}
     assert found(verify(LOG[10:], [Anchor(0, genesis(2))])) == {(Kind.REWRITTEN, 1)}
 

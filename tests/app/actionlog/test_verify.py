@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.actionlog.chain import KEPT
 from app.actionlog.entry import canonical, details_hash, entry_hash, genesis, timestamp
 from app.actionlog.verify import (
     Anchor,
@@ -19,6 +20,7 @@ from app.actionlog.verify import (
     Report,
     UnreadableLogError,
     parse,
+    told,
     verify,
     verify_text,
 )
@@ -195,3 +197,11 @@ def test_the_encoding_never_changes() -> None:
         )
         == hashlib.sha256(text).hexdigest()
     )
+
+
+def test_of_very_many_findings_the_first_are_told_and_the_others_counted() -> None:
+    edited = [entry.model_copy(update={"actor": "eve"}) for entry in chain(KEPT + 50)]
+    report = verify(edited)
+    assert (len(report.findings), report.more_findings, report.ok) == (KEPT, 50, False)
+    assert [finding.position for finding in report.findings] == [*range(1, KEPT + 1)]
+    assert any("50 more findings" in line for line in told(report))
