@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import Progress, TextColumn
 
-from app import keys_command, settings
+from app import data_command, keys_command, settings
 from app.actionlog.anchors import Anchor, quoted_heads
 from app.actionlog.export import Format
 from app.actionlog.filters import read_filter
@@ -387,6 +387,7 @@ def _run(work: Coroutine[Any, Any, T], *, interrupted: int = 0) -> T:
 
 
 cli.add_typer(keys_command.commands(_run, _settings, _print, _tell), name="keys")
+cli.add_typer(data_command.commands(_run, _settings, _print, _tell), name="data")
 
 if __name__ == "__main__":
     main()

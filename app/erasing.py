@@ -167,6 +167,13 @@ async def erase_later(house: House, installation_id: int) -> None:
         await _queue(transaction, installation_id, AGAIN_AFTER_SECONDS)
 
 
+async def erase_now(house: House, installation_id: int) -> None:
+    """What waits on the queue to be tried again is tried at once."""
+    async with house.store.transaction(installation_id, erasing=True) as transaction:
+        await _queue(transaction, installation_id)
+        await transaction.hasten(erase_lock(installation_id))
+
+
 async def _queue(transaction: Transaction, installation_id: int, delay_seconds: float = 0) -> None:
     lock = erase_lock(installation_id)
     if not await transaction.waits(lock):
