@@ -46,7 +46,7 @@ class DefectError(MagicodeError):
 
 class WrongMasterKeyError(DefectError):
     """A data key was wrapped by a master key that is not at hand, or its bytes were changed. Name the master key that
-    wrapped it, or bring it back."""
+    wrapped it in MAGICODE_MASTER_KEY, behind the new one, or bring its file back."""
 
 
 # What GitHub says no with. The adapter in `infra/github` raises these and nothing of its client library's.

@@ -18,7 +18,7 @@ from app.actionlog.ledger import Ledger
 from app.agent.budget import Limits
 from app.agent.chain import Chain
 from app.custody.keys import Keys
-from app.custody.rotation import RotatingMasterKey
+from app.custody.rotation import SERVICE, RotatingMasterKey
 from app.custody.webhook_secrets import LiveSecrets
 from app.errors import MagicodeError
 from app.house import House, Timed, untimed
@@ -84,6 +84,7 @@ async def open_house(
         )
         stack.push_async_callback(github.aclose)
         records = await stack.enter_async_context(open_records(read))
+        await _require_master_key(records)
         points = _points(stack, read)
         yield House(
             store=records.store,
@@ -162,6 +163,13 @@ async def open_records(read: Settings) -> AsyncIterator[Records]:
         default = read.data_dir / "master.key"
         master = await asyncio.to_thread(open_master_key, read.master_key, default)
         yield Records(store, Keys(master), service_url, master)
+
+
+async def _require_master_key(records: Records) -> None:
+    """Raises WrongMasterKeyError where the service's own data key is under another master key: told at the start, and not
+    by every request."""
+    async with records.store.transaction(SERVICE) as transaction:
+        await records.keys.existing_key(transaction)
 
 
 async def _database(stack: AsyncExitStack, read: Settings) -> str:

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from pydantic import ValidationError
 
 from app import settings
-from app.errors import MagicodeError
+from app.errors import MagicodeError, WrongMasterKeyError
 from app.main import create
 from app.settings import UnknownSettingError
 from app.wiring import filled, open_house, open_records, open_sandbox
@@ -135,7 +135,7 @@ async def test_a_service_starts_with_aws_alone_and_its_webhook_secret_changes_un
         house.webhook_secrets._asked_at -= 10  # type: ignore[attr-defined]
         assert await post(web, "second") == 202
         assert await post(web, "first") == 202
-        assert house.model(()).provider == "anthropic"
+        assert [one.provider for one in house.models.where()] == ["anthropic"]
         async with house.store.transaction(0) as transaction:
             await house.keys.data_key(transaction)
             stored = await transaction.wrapped_key()
@@ -173,6 +173,25 @@ async def test_a_service_whose_secrets_or_master_key_cannot_be_had_says_so_at_on
                 pass
         assert refused.value.message
     assert issubclass(AwsRefusedError, MagicodeError)
+
+
+async def test_a_service_refuses_to_start_under_a_master_key_that_is_not_its_own(
+    aws: Aws, database: Any, pem: str, tmp_path: Path
+) -> None:
+    held = {"APP_ID": "7", "PRIVATE_KEY": pem, "WEBHOOK_SECRET": "w", "DATABASE_URL": database.service_url}
+    held |= {"DATA_DIR": str(tmp_path), "WORKER": "false"}
+    async with open_house(read(**held), {}) as house, house.store.transaction(0) as transaction:
+        before = await house.keys.data_key(transaction)
+    key = aws.key()
+    with pytest.raises(WrongMasterKeyError, match="MAGICODE_MASTER_KEY"):
+        async with open_house(read(**held, MASTER_KEY=f"aws-kms:{key}"), {}):
+            pass
+    both = f"aws-kms:{key},file:{tmp_path / 'master.key'}"
+    async with (
+        open_house(read(**held, MASTER_KEY=both), {}) as house,
+        house.store.transaction(0) as transaction,
+    ):
+        assert await house.keys.existing_key(transaction) == before
 
 
 def test_the_folders_of_the_secrets_are_hidden_from_the_sandbox(tmp_path: Path) -> None:
