@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import pytest
 from hypothesis import given
@@ -120,3 +124,26 @@ def test_a_file_that_is_too_large_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"x" * (private.LARGEST + 1))
     with pytest.raises(MasterKeyFileError):
         FileMasterKey(path)
+
+
+def test_who_waited_for_the_file_is_alone_with_the_one_that_took_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "master.key"
+    FileMasterKey(path)
+    inside, go_on = Event(), Event()
+
+    def wait() -> None:
+        with private.locked(path):
+            inside.set()
+            assert go_on.wait(10)
+
+    with ThreadPoolExecutor(1) as pool:
+        with private.locked(path):
+            waiting = pool.submit(wait)
+            time.sleep(0.1)
+            assert not inside.is_set()
+            private.replace(path, path.read_bytes())
+        assert inside.wait(10)
+        with path.open("rb+") as other, pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        go_on.set()
+        waiting.result()
