@@ -28,6 +28,7 @@ from app.actionlog.verify import told, verify_stream
 from app.errors import MagicodeError, UserError
 from app.settings import Settings, UnknownSettingError
 from infra.git_folder import NotARepositoryError
+from infra.process import leave_no_core
 from infra.telemetry import set_up
 
 if TYPE_CHECKING:
@@ -59,11 +60,20 @@ def demo(as_json: Json = False) -> None:
 
 
 @cli.command()
+def prove(as_json: Json = False) -> None:
+    """Prove that no code is at rest: planted words go through whole requests, and every byte is searched for them."""
+    from app.prove.told import main as play  # noqa: PLC0415 (the simulator is not loaded by the other commands)
+
+    raise typer.Exit(play(as_json))
+
+
+@cli.command()
 def serve() -> None:
     """Take GitHub's webhooks and, unless MAGICODE_WORKER is false, work the jobs too."""
     read = _settings()
     from app.worker import serve as run  # noqa: PLC0415 (only the long-running commands load the service)
 
+    leave_no_core()
     set_up(read.log_level)
     _run(run(read, os.environ))
 
@@ -74,6 +84,7 @@ def worker() -> None:
     read = _settings()
     from app.worker import work as run  # noqa: PLC0415 (only the long-running commands load the service)
 
+    leave_no_core()
     set_up(read.log_level)
     _run(run(read, os.environ))
 

@@ -63,19 +63,17 @@ class Search:
     def __init__(self, canaries: Iterable[Canary]) -> None:
         self._known = [(canary, form) for canary in canaries for form in forms(canary.word)]
         gap = rb"(?s:.)"
-        patterns = []
-        self._single = []
+        self._patterns = []
         for _, form in self._known:
             pattern = gap.join(re2.escape(part) for part in form.parts)
             pattern = b"(?i:" + pattern + b")" if form.anycase else pattern
-            patterns.append(pattern)
-            self._single.append(pattern)
+            self._patterns.append(pattern)
         options = re2.Options()
         options.encoding = re2.Options.Encoding.LATIN1
         options.max_mem = 1 << 30
         options.never_capture = True
         self._options = options
-        self._any = re2.compile(b"|".join(patterns), options)
+        self._any = re2.compile(b"|".join(self._patterns), options)
 
     def file(self, path: Path, searched: Searched, where: str = "") -> list[Hit]:
         """Every byte of a regular file. One that is gone or may not be read is counted as left out, with the reason."""
@@ -111,22 +109,36 @@ class Search:
                 for packed in _PACKED.finditer(chunk):
                     if packed.start() < CHUNK:
                         hits |= dict.fromkeys(
-                            self._unpacked(data, at + packed.start(), packed[0], searched, where, inside, depth)
+                            self._unpacked(
+                                data, at + packed.start(), packed[0], searched, where, inside, depth
+                            )
                         )
         return list(hits)
 
     def _plainly(self, chunk: bytes, base: int, place: str, where: str, inside: str) -> list[Hit]:
-        """Which of the forms it was is only asked where one is: that is rare, or the proof has failed."""
-        if self._any.search(chunk) is None:
-            return []
         hits = []
-        for number, (canary, form) in enumerate(self._known):
-            for found in re2.compile(self._single[number], self._options).finditer(chunk):
-                hits.append(Hit(place, where, base + found.start(), form.name, canary.source, inside))
+        for found in self._any.finditer(chunk):
+            at = base + found.start()
+            hits += [Hit(place, where, at, form, source, inside) for form, source in self._which(found[0])]
         return hits
 
+    def _which(self, data: bytes) -> list[tuple[str, str]]:
+        """The form and the source of what was found; asked only then, which is rare, or the proof has failed."""
+        return [
+            (form.name, canary.source)
+            for (canary, form), pattern in zip(self._known, self._patterns, strict=True)
+            if re2.fullmatch(pattern, data, self._options)
+        ][:1]
+
     def _unpacked(
-        self, data: bytes | mmap.mmap, at: int, mark: bytes, searched: Searched, where: str, inside: str, depth: int
+        self,
+        data: bytes | mmap.mmap,
+        at: int,
+        mark: bytes,
+        searched: Searched,
+        where: str,
+        inside: str,
+        depth: int,
     ) -> list[Hit]:
         for name, first in NOT_UNPACKED.items():
             if mark == first:
@@ -148,7 +160,11 @@ def _kind(data: bytes | mmap.mmap, at: int, mark: bytes) -> tuple[str, int, int]
         return "gzip", 31, at
     if mark.startswith(b"PK"):
         head = data[at : at + 30]
-        return "ZIP member", -15, at + 30 + int.from_bytes(head[26:28], "little") + int.from_bytes(head[28:30], "little")
+        return (
+            "ZIP member",
+            -15,
+            at + 30 + int.from_bytes(head[26:28], "little") + int.from_bytes(head[28:30], "little"),
+        )
     return "zlib", 15, at
 
 
