@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import logging
 import socket
+import sys
+import threading
 import time
-from typing import Any
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, ClassVar
 
 import pytest
 from botocore.exceptions import ClientError, NoCredentialsError, ReadTimeoutError
 
 from app.errors import RefusedError, TransientError, WrongMasterKeyError
 from infra.secrets.aws import AwsAwayError, AwsRefusedError, Patience, kms, secrets_manager, translated
+from infra.secrets.choose import open_secrets
 from infra.secrets.kms import KmsMasterKey
 from infra.secrets.secretsmanager import MasterKeySecretError, SecretsManagerMasterKey
+from infra.telemetry import set_up
 from tests.aws import Aws, aws, moto_url
 
 __all__ = ["aws", "moto_url"]
@@ -194,3 +203,65 @@ def test_an_aws_that_does_not_answer_is_given_up_on(monkeypatch: pytest.MonkeyPa
     with pytest.raises(AwsAwayError):
         KmsMasterKey("alias/x", kms("alias/x", Patience(connect=0.2, answer=0.2, calls=1)))
     assert time.monotonic() - started < 3
+
+
+@pytest.fixture
+def out() -> Iterator[io.StringIO]:
+    """What the service logs, with the root logger put back afterwards."""
+    root = logging.getLogger()
+    handlers, level, hook = root.handlers[:], root.level, sys.excepthook
+    stream = io.StringIO()
+    set_up("debug", stream)
+    yield stream
+    root.handlers[:], sys.excepthook = handlers, hook
+    root.setLevel(level)
+    logging.captureWarnings(False)
+
+
+def test_the_services_log_shows_no_key_even_where_awss_library_would_tell_all(
+    aws: Aws, out: io.StringIO, caplog: pytest.LogCaptureFixture
+) -> None:
+    logging.getLogger().addHandler(caplog.handler)
+    data_key = bytes(range(100, 132))
+    named, secret = aws.key(), aws.secret()
+    for key in (KmsMasterKey(named, kms(named)), SecretsManagerMasterKey(secret, secrets_manager(secret))):
+        assert key.unwrap(key.id, key.wrap(data_key)) == data_key
+    said = base64.b64encode(data_key).decode()
+    assert said in caplog.text, "boto3 logs what it sends, for those who ask it to"
+    digits = aws.text(secret).split()[1]
+    for shown in (said, digits, data_key.hex(), repr(data_key)[2:-1]):
+        assert shown not in out.getvalue()
+
+
+class Broken(BaseHTTPRequestHandler):
+    """An AWS that fails each time, and counts."""
+
+    asked: ClassVar[list[str]] = []
+
+    def do_POST(self) -> None:
+        self.asked.append(self.headers["X-Amz-Target"])
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(500)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        return
+
+
+def test_an_aws_that_fails_is_asked_three_times_and_once_where_somebody_waits(
+    monkeypatch: pytest.MonkeyPatch, aws: Aws
+) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Broken) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+        with pytest.raises(AwsAwayError):
+            KmsMasterKey("alias/x", kms("alias/x"))
+        assert Broken.asked == ["TrentService.Encrypt"] * 3
+        Broken.asked.clear()
+        secrets = open_secrets("aws-secretsmanager:x")
+        assert secrets is not None
+        with pytest.raises(AwsAwayError):
+            secrets.read()
+        assert Broken.asked == ["secretsmanager.GetSecretValue"]
+        server.shutdown()
