@@ -474,6 +474,10 @@ class Transaction(Protocol):
         """The rows of the tenant in each table but that of erasures; found by asking the database which tables there are."""
         ...
 
+    async def rows(self, table: str, *, limit: int, skip: int = 0) -> Sequence[Mapping[str, object]]:
+        """The tenant's rows of a table as they are stored, times in UTC, in the order of its key: to be handed out."""
+        ...
+
     async def prune_runs(self, before: datetime) -> int:
         """Removes runs that ended before; how many."""
         ...
@@ -557,6 +561,13 @@ class Store(Protocol):
         """
         ...
 
+    def snapshot(self, installation_id: int) -> AbstractAsyncContextManager[Transaction]:
+        """A transaction that sees all tables as they stood at one moment; for reading. Raises ErasedError.
+
+        It waits for nobody and is not to be kept open: an erasure waits for it.
+        """
+        ...
+
     async def alone(self, installation_id: int) -> None:
         """Returns once no transaction that was open before has the tenant entered. Raises TransientError after a while."""
         ...
@@ -626,7 +637,7 @@ class Objects(Protocol):
         ...
 
     async def names(self, within: str) -> Sequence[str]:
-        """What begins with `within/`."""
+        """What begins with `within/`; also of that which a crash left half put, and which can be deleted like the rest."""
         ...
 
     async def delete(self, name: str) -> None:

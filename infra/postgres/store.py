@@ -30,6 +30,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.engine.interfaces import IsolationLevel
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -60,6 +61,7 @@ from infra.postgres.tables import (
     erasures,
     exports,
     installations,
+    metadata,
     provider_keys,
     runs,
     settings,
@@ -143,6 +145,12 @@ class PostgresStore:
             async with self._connection(installation_id, erasing=erasing) as connection:
                 yield PostgresTransaction(connection, installation_id, self._deferrer)
 
+    @asynccontextmanager
+    async def snapshot(self, installation_id: int) -> AsyncIterator[PostgresTransaction]:
+        with translated():
+            async with self._connection(installation_id, isolation="REPEATABLE READ") as connection:
+                yield PostgresTransaction(connection, installation_id, self._deferrer)
+
     async def alone(self, installation_id: int) -> None:
         """Tried again and again rather than waited for: who waits for the lock would hold up whoever comes behind."""
         with translated():
@@ -173,10 +181,14 @@ class PostgresStore:
 
     @asynccontextmanager
     async def _connection(
-        self, tenant: int | None = None, *, erasing: bool = False
+        self,
+        tenant: int | None = None,
+        *,
+        erasing: bool = False,
+        isolation: IsolationLevel = "READ COMMITTED",
     ) -> AsyncIterator[AsyncConnection]:
         """A transaction's connection with its tenant entered, committed unless the block raises. Raises ErasedError."""
-        connection, erased = await self._begin(tenant)
+        connection, erased = await self._begin(tenant, isolation)
         try:
             if erased and not erasing:
                 raise ErasedError
@@ -185,11 +197,13 @@ class PostgresStore:
         finally:
             await connection.close()
 
-    async def _begin(self, tenant: int | None) -> tuple[AsyncConnection, bool]:
+    async def _begin(self, tenant: int | None, isolation: IsolationLevel) -> tuple[AsyncConnection, bool]:
         """The first statement tells whether the pooled connection still lives; if not, one new one is tried."""
         for last in (False, True):
             connection = await self._engine.connect()
             try:
+                if isolation != "READ COMMITTED":
+                    await connection.execution_options(isolation_level=isolation)
                 if tenant is None:
                     await connection.execute(_NO_TENANT)
                     erased = False
@@ -473,6 +487,12 @@ class PostgresTransaction:
             statement = text(f"SELECT count(*) FROM {schema}.{table} WHERE installation_id = :tenant")  # noqa: S608 (the catalogue's names)
             counted[table] = int(await self._connection.scalar(statement, {"tenant": self._tenant}) or 0)
         return counted
+
+    async def rows(self, table: str, *, limit: int, skip: int = 0) -> Sequence[Mapping[str, object]]:
+        known = next(one for one in metadata.tables.values() if one.name == table)
+        statement = select(known).where(self._ours(known)).order_by(*known.primary_key).limit(limit)
+        found = await self._connection.execute(statement.offset(skip))
+        return [{name: _plain(value) for name, value in row.items()} for row in found.mappings()]
 
     async def prune_runs(self, before: datetime) -> int:
         gone = await self._connection.execute(
