@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from uuid import UUID
 
-from app import erasing
+from app import choosing, erasing
 from app.ending import end
 from app.errors import GoneError, MissingError, RefusedError, TransientError
 from app.house import House
@@ -30,6 +30,8 @@ async def answer(scene: Scene) -> Outcome:
             else "Nothing is at work here, so nothing was stopped."
         )
         return Outcome(RunState.ANSWERED, "cancel", said)
+    if scene.run.verb == Verb.SETTINGS:
+        return await choosing.answer(scene)
     if scene.run.verb == Verb.DELETE:
         return await erasing.answer(scene)
     if scene.run.verb == Verb.HELP:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
@@ -10,7 +10,7 @@ from uuid import UUID
 from app.actionlog.ledger import Ledger
 from app.agent.budget import Limits
 from app.custody.keys import Keys
-from app.ports import Clock, GitHub, Model, Objects, Sandbox, SignIn, Store
+from app.ports import Clock, GitHub, KeyCheck, Models, Objects, Sandbox, SignIn, Store
 from embeddings.collection import Points
 from embeddings.repository import RepositoryIndex
 from webhooks.signature import Secrets
@@ -24,7 +24,7 @@ def untimed(_run_id: UUID, _station: str, _seconds: float) -> None:
 
 @dataclass(frozen=True, slots=True)
 class House:
-    """`model` opens the models that a repository's file names, or the service's own for none; `index` a repository's index
+    """`models` are those that can be asked, `key_check` asks whether a customer's own key is good; `index` a repository's index
     under the installation's key, `points` the store of all of them. `objects` holds exports. `public_url` is where people
     reach this service, None where they cannot; `sign_in` is None where the App's OAuth credentials are not set. `timed` is told how many seconds a run spent at each station.
     """
@@ -33,7 +33,8 @@ class House:
     ledger: Ledger
     keys: Keys
     github: GitHub
-    model: Callable[[Sequence[str]], Model]
+    models: Models
+    key_check: KeyCheck
     index: Callable[[bytes, int, int], RepositoryIndex]
     points: Points
     objects: Objects

@@ -14,9 +14,12 @@ from decimal import Decimal
 from functools import partial
 
 from app.agent.budget import Limits
+from app.agent.chain import Chain
 from app.agent.loop import Mode
 from app.beside import answer
 from app.change.check import verify_publication
+from app.custody import consent
+from app.custody.consent import Consent
 from app.ending import AS_DRAFT, end, ready, stopped
 from app.errors import (
     DefectError,
@@ -46,7 +49,7 @@ from app.nouns import (
     Spending,
 )
 from app.planning import planned, plans_first, read_plan
-from app.ports import Model
+from app.ports import Fence, Model
 from app.pulls import template, wording
 from app.pulls.publish import PERMISSIONS, PublishSettings, publish
 from app.pulls.recovery import left_by_this_run
@@ -56,7 +59,7 @@ from app.reading import Asked, read_request, require_permission, require_plan
 from app.refreshing import refreshed
 from app.repofile import RepoFile
 from app.retrying import what_is_retried
-from app.scene import Scene, open_scene
+from app.scene import Scene, open_scene, watched
 from app.threads import in_each_thread
 from app.workspace.open import open_workspace
 from app.workspace.tree import SnapshotWorkspace
@@ -81,8 +84,8 @@ async def fix(scene: Scene, read: Callable[[Scene], Awaitable[Asked]] = read_req
         return await _discuss(scene, asked, Mode.PLAN)
     if change is None:
         asked = await refreshed(scene, asked)
-        async with _workspace(scene, asked) as workspace:
-            made = await make(await _desk(scene, asked, workspace))
+        async with _workspace(scene, asked) as workspace, _model(scene, asked) as model:
+            made = await make(await _desk(scene, asked, workspace, model))
         if isinstance(made, Patch):
             return _answered(made)
         change = made
@@ -168,8 +171,8 @@ async def play(house: House, run: Run) -> None:
 
 async def _discuss(scene: Scene, asked: Asked, mode: Mode) -> Outcome:
     """A plan or an explanation: the line without its end, which writes nothing but the status comment."""
-    async with _workspace(scene, asked) as workspace:
-        patch = await make(await _desk(scene, asked, workspace), mode)
+    async with _workspace(scene, asked) as workspace, _model(scene, asked) as model:
+        patch = await make(await _desk(scene, asked, workspace, model), mode)
     if isinstance(patch, Change):
         raise DefectError(reason="unasked_change")
     if patch.plan is not None:
@@ -208,10 +211,22 @@ async def _workspace(scene: Scene, asked: Asked) -> AsyncIterator[SnapshotWorksp
         yield workspace
 
 
-async def _desk(scene: Scene, asked: Asked, workspace: SnapshotWorkspace) -> Desk:
+@asynccontextmanager
+async def _model(scene: Scene, asked: Asked) -> AsyncIterator[Model]:
+    """The models that the repository's file names, else the installation's settings, else the service's own: those that the
+    installation allows, with its own keys where it has some. Raises UserError (`consent`) where none is left."""
+    house, tenant = scene.house, scene.run.installation_id
+    allowed = await consent.read(house.store, house.keys, tenant)
+    named = asked.repofile.model or allowed.settings.models
+    kept = consent.within(allowed, house.models.where(named, allowed.own))
+    still = Consent(house.store, tenant, kept, allowed.own)
+    async with house.models.open([one.model for one in kept], allowed.own) as models:
+        yield _Watched(Chain(models, before=still), scene.fence, still)
+
+
+async def _desk(scene: Scene, asked: Asked, workspace: SnapshotWorkspace, model: Model) -> Desk:
     """Each call of the model is charged and written down before what it asked for is done."""
     house, run = scene.house, scene.run
-    model = _Watched(house.model(asked.repofile.model), scene)
 
     async def on_call(answer: ModelAnswer) -> None:
         usage, cost = answer.usage, answer.cost_usd
@@ -250,10 +265,12 @@ async def _desk(scene: Scene, asked: Asked, workspace: SnapshotWorkspace) -> Des
 
 @dataclass(frozen=True, slots=True)
 class _Watched:
-    """A model that nobody waits for any longer once its run was cancelled or taken over."""
+    """A model that nobody waits for any longer once its run was cancelled or taken over, or once the installation no longer
+    allows what is sent there."""
 
     model: Model
-    scene: Scene
+    fence: Fence
+    allowed: Fence
 
     @property
     def provider(self) -> str:
@@ -264,7 +281,11 @@ class _Watched:
         return self.model.name
 
     async def answer(self, request: ModelRequest) -> ModelAnswer:
-        return await self.scene.unless_stopped(self.model.answer(request))
+        return await watched(self.model.answer(request), self._wanted)
+
+    async def _wanted(self) -> None:
+        await self.fence()
+        await self.allowed()
 
 
 def _limits(scene: Scene, asked: Asked) -> Limits:

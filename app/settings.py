@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints,
 PREFIX = "MAGICODE_"
 
 Index = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.-]+(:[0-9]{1,5})?$")]
-"""A package index, as `host` or `host:port`."""
+"""A server, as `host` or `host:port`."""
 
 
 KEPT_APART = frozenset(
@@ -72,6 +72,7 @@ class Settings(BaseModel):
     data_dir: Path = Field(default_factory=lambda: Path.home() / ".magicode")
     workspace_dir: Path | None = None
     model: str = ""
+    model_hosts: tuple[Index, ...] = ()
     embedding_model: str = "magicode-minilm-1"
     public_url: str | None = None
     exports: str | None = None
@@ -96,7 +97,7 @@ class Settings(BaseModel):
     def _paths(cls, value: object) -> object:
         return tuple(value.split(os.pathsep)) if isinstance(value, str) else value
 
-    @field_validator("package_indexes", mode="before")
+    @field_validator("package_indexes", "model_hosts", mode="before")
     @classmethod
     def _listed(cls, value: object) -> object:
         if not isinstance(value, str):

@@ -16,15 +16,14 @@ from uuid import uuid4
 from app import settings
 from app.actionlog.ledger import Ledger
 from app.agent.budget import Limits
-from app.agent.chain import Chain
 from app.custody.keys import Keys
 from app.custody.rotation import SERVICE, RotatingMasterKey
 from app.custody.webhook_secrets import LiveSecrets
 from app.errors import MagicodeError
 from app.house import House, Timed, untimed
-from app.ports import Model
 from app.settings import Settings
 from app.tenants import TenantsGitHub
+from app.witness import OwnWitness
 from app.workspace.storage import find_root, sweep
 from embeddings.embed import dimension
 from embeddings.repository import RepositoryIndex
@@ -33,7 +32,9 @@ from infra.embedded.postgres import EmbeddedPostgres
 from infra.encoder import BundledEncoder, ModelMissingError
 from infra.github.app import GitHubApp
 from infra.github.oauth import GitHubSignIn
-from infra.models.choose import OpenModels, default_spec, specs
+from infra.models.choose import ServiceModels, default_spec, specs
+from infra.models.guarded import Guard
+from infra.models.key_check import ModelsKeyCheck
 from infra.objects.folder import FolderObjects
 from infra.postgres.errors import translated
 from infra.postgres.migrate import migrate, require_current, require_service_role
@@ -58,7 +59,6 @@ class SettingMissingError(MagicodeError):
 
 Sleep = Callable[[float], Awaitable[None]]
 Index = Callable[[bytes, int, int], RepositoryIndex]
-ModelFor = Callable[[Sequence[str]], Model]
 
 
 @asynccontextmanager
@@ -75,7 +75,8 @@ async def open_house(
         read, environ, secrets = await filled(given, environ)
         app_id = _required(read.app_id, "APP_ID")
         webhook_secrets = _webhook_secrets(given, read, secrets)
-        model = _models(stack, read, environ, needed=read.worker)
+        guard = Guard(read.model_hosts)
+        models = _models(stack, read, environ, guard)
         github = GitHubApp(
             app_id=app_id,
             private_key=_private_key(read),
@@ -85,13 +86,17 @@ async def open_house(
         stack.push_async_callback(github.aclose)
         records = await stack.enter_async_context(open_records(read))
         await _require_master_key(records)
+        ledger = Ledger(records.store, records.keys, _now)
+        own = OwnWitness(ledger.recorder(SERVICE, None), time.monotonic)
+        stack.push_async_callback(own.close)
         points = _points(stack, read)
         yield House(
             store=records.store,
-            ledger=Ledger(records.store, records.keys, _now),
+            ledger=ledger,
             keys=records.keys,
-            github=TenantsGitHub(github, records.store),
-            model=model,
+            github=TenantsGitHub(github, records.store, ledger, own),
+            models=models,
+            key_check=ModelsKeyCheck(guard),
             index=_index(stack, read, points),
             points=points,
             objects=FolderObjects(Path(read.exports) if read.exports else read.data_dir / "exports"),
@@ -236,27 +241,17 @@ async def _load(encoder: BundledEncoder) -> None:
         await dimension(encoder)
 
 
-def _models(stack: AsyncExitStack, read: Settings, environ: Mapping[str, str], *, needed: bool) -> ModelFor:
-    """The service's models are opened at once, so that a missing key is told at the start and not in a run. Each run gets
-    a chain of its own, over clients that all runs share.
-    """
-    opened = OpenModels(environ)
-    stack.push_async_callback(opened.close)
+def _models(stack: AsyncExitStack, read: Settings, environ: Mapping[str, str], guard: Guard) -> ServiceModels:
+    """The service's own are opened at once, so that a missing key is told at the start and not in a run."""
     own = specs(read.model or default_spec(environ) or "")
-    for spec in own:
-        opened.one(spec)
-    if not own and needed:
+    models = ServiceModels(environ, own, guard)
+    stack.push_async_callback(models.close)
+    models.require()
+    if not own and read.worker:
         raise SettingMissingError(
             "No model is configured: set ANTHROPIC_API_KEY or OPENAI_API_KEY, and MAGICODE_MODEL to choose one."
         )
-
-    def model(asked: Sequence[str]) -> Model:
-        named = asked or own
-        if not named:
-            raise SettingMissingError("This process was opened without a model.")
-        return Chain(opened.chain(named))
-
-    return model
+    return models
 
 
 def _workspace_root(read: Settings) -> Path:

@@ -12,7 +12,7 @@ from typing import Literal
 
 from app.errors import RefusedError, TransientError
 from app.nouns import AssistantTurn, ModelAnswer, ModelRequest, Stop, Turn
-from app.ports import Model
+from app.ports import Fence, Model
 
 # What waiting cannot cure and another model can: the adapters' reasons for an account, a key, a name, an outage.
 _CURED_BY_ANOTHER = frozenset(
@@ -32,13 +32,15 @@ class Chain:
 
     `answer` raises what the last model raises, and at once what another model would refuse as well. A refusal is
     returned as the answer only when it is the last model's. Refusals before that are paid for all the same: they stand in
-    the answer's `also_spent`, or in the `paid_for` of the error that is raised after them.
+    the answer's `also_spent`, or in the `paid_for` of the error that is raised after them. `before` is asked before each
+    model is, and what it raises ends the answer.
     """
 
-    def __init__(self, models: Sequence[Model]) -> None:
+    def __init__(self, models: Sequence[Model], *, before: Fence | None = None) -> None:
         if not models:
             raise ValueError("a chain holds at least one model")
         self._models = tuple(models)
+        self._before = before
         self._at = 0
 
     @property
@@ -57,6 +59,8 @@ class Chain:
         refusals: tuple[ModelAnswer, ...] = ()
         while True:
             last = self._at + 1 == len(self._models)
+            if self._before is not None:
+                await self._before()
             try:
                 answer = await self._model.answer(replace(request, turns=self._own(request.turns)))
             except (TransientError, RefusedError) as error:
@@ -65,7 +69,7 @@ class Chain:
                     raise
             else:
                 if last or answer.stop is not Stop.REFUSAL:
-                    return replace(answer, also_spent=refusals)
+                    return replace(answer, also_spent=(*refusals, *answer.also_spent))
                 refusals = (*refusals, answer)
             self._at += 1
 

@@ -28,6 +28,14 @@ WHY: Final[dict[str, tuple[str, str]]] = {
         "an owner accepts the App's permissions in the installation's settings; then ask again.",
     ),
     "locked": ("This conversation is locked.", "unlock it and ask again."),
+    "consent_withdrawn": (
+        "This installation no longer allows code to be sent where I sent it, so I stopped at once; nothing was published.",
+        "ask again: what is allowed now is asked. `settings` shows what that is.",
+    ),
+    "provider_key_changed": (
+        "The key that this run was paid with was changed or removed, so I stopped at once; nothing was published.",
+        "ask again: the present key is used.",
+    ),
     "budget": (
         "The cost limit was reached before the change was ready; nothing was published.",
         "ask again with a higher `up to $…`.",
@@ -117,6 +125,15 @@ MODEL_DOWN: Final = (
 
 
 NEXT: Final = (
+    ("setting_", "write `settings` behind the mention to see all of them."),
+    (
+        "consent",
+        "an administrator changes `providers` or `regions` by `settings`, or `model` in `.github/magicode.yml` changes.",
+    ),
+    (
+        "budget_installation",
+        "an administrator raises `limit-day` or `limit-month` by `settings`, or you wait until it is over.",
+    ),
     ("edited_since", "read it once more and ask again."),
     ("no_write_permission", "somebody with write access makes the same request."),
     ("closed", "reopen it and ask again."),

@@ -128,6 +128,9 @@ _HEADINGS: Final = {
     "delete_announced": "Not deleted yet",
     "delete_wrong_name": "Not deleted",
     "deleting": "Deleting",
+    "settings": "Settings",
+    "setting_changed": "Setting changed",
+    "key_in_public": "A key in public",
 }
 """Headings by the reason of an end, where the state alone says too little."""
 
@@ -474,6 +477,11 @@ _VERBS: Final = (
     ("retry", "start the last request again that failed"),
     ("cancel", "stop the run that is at work here"),
     ("undo", "take back my last change on the pull request, with a new commit"),
+    ("settings", "what is kept, for how long, and where it may go; `settings NAME VALUE` changes one"),
+    (
+        "delete",
+        "destroy everything that I hold about this account, once a second comment confirms it; with a receipt",
+    ),
     ("help", "this list"),
 )
 
@@ -559,8 +567,9 @@ def outcome(error: MagicodeError) -> Outcome:
     sentence, next_step = why(error.reason)
     match error:
         case StoppedError():
-            said = "Stopped, as asked; nothing more was written."
-            return Outcome(RunState.CANCELLED, error.reason, said, "ask again when you want it done.")
+            said = sentence or "Stopped, as asked; nothing more was written."
+            step = next_step or "ask again when you want it done."
+            return Outcome(RunState.CANCELLED, error.reason, said, step)
         case DefectError():
             said = "A mistake of ours ended this run; nothing more was written, and the operator is told."
             return Outcome(RunState.FAILED, error.reason, said, f"ask again with `retry`, or {CONTACT}.")

@@ -179,6 +179,11 @@ class ServiceModels:
                 opened.append(model)
             yield opened
 
+    def require(self) -> None:
+        """Raises ModelSettingError where one of the service's own models cannot be asked."""
+        for spec in self._default:
+            self._open.one(spec)
+
     async def close(self) -> None:
         """Close every connection that runs share."""
         await self._open.close()
@@ -217,7 +222,7 @@ def _with_keys(
     if kept:
         return kept
     if not named:
-        raise ModelSettingError("No model is named.", reason="model_setting_unreadable")
+        raise ModelSettingError("No model is named, and the service has none.", reason="setting_missing")
     raise _missing(named[0])
 
 

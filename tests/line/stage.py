@@ -23,8 +23,8 @@ from app.actionlog.export import opened
 from app.actionlog.verify import ExportedEntry
 from app.house import House
 from app.main import create
-from app.nouns import Run
-from app.ports import Model
+from app.nouns import Destination, Run
+from app.ports import Model, Models
 from app.wiring import open_house
 from app.worker import sync_installations, work_jobs
 from embeddings.embed import Encoder
@@ -136,6 +136,24 @@ class Stage:
             (await client.post(f"{self.github.base_url}/_simulator/faults", json=what)).raise_for_status()
 
 
+@dataclass(frozen=True)
+class _Given:
+    """`app.ports.Models` with one model in the place of all others."""
+
+    real: Models
+    model: Callable[[str | None], Model]
+
+    def where(self, named: Sequence[str] = (), own: Any = None) -> Sequence[Destination]:
+        return [Destination(named[0] if named else "given:given", "given", "", "unknown", False)]
+
+    def offered(self, own: Any = None) -> Sequence[Destination]:
+        return self.real.offered(own)
+
+    @contextlib.asynccontextmanager
+    async def open(self, named: Sequence[str], own: Any = None) -> AsyncIterator[Sequence[Model]]:
+        yield [self.model(named[0])]
+
+
 @contextlib.asynccontextmanager
 async def staged(
     folder: Path,
@@ -187,7 +205,9 @@ async def staged(
         def index(key: bytes, installation_id: int, repository_id: int) -> RepositoryIndex:
             return RepositoryIndex(points, encoder, key, installation_id, repository_id)
 
-        house = replace(house, index=index, points=points, model=model or house.model)
+        house = replace(
+            house, index=index, points=points, models=_Given(house.models, model) if model else house.models
+        )
         await sync_installations(house)
         await stack.enter_async_context(_served(house, listener, working=working))
         github.world.app_url = f"{url}/webhooks/github"

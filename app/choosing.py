@@ -1,0 +1,169 @@
+"""Settings and keys of an installation: what `@magicode settings` answers and changes, and what the web does with them.
+
+Who may see is who administers the repository that is asked in; who may change is who administers the installation, by
+GitHub's own answer. A key is never taken from a comment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from app.custody import consent, provider_keys, settings
+from app.custody.provider_keys import KnownKey, Saved
+from app.custody.receipt import SIGNING_PURPOSE, Signer, fingerprint
+from app.custody.settings import Changed, InstallationSettings
+from app.house import House
+from app.jobs.accept import NOBODY
+from app.jobs.permission import NotAllowedError
+from app.nouns import Account, Action, Destination, Outcome, RunState
+from app.pulls import choices
+from app.pulls.wording import Ours
+from app.reading import require_administrator, require_permission, require_unedited
+from app.scene import Scene
+
+CONSENT = frozenset({"providers", "regions"})
+"""The settings that say where code may be sent."""
+
+
+# --- the comment -----------------------------------------------------------------------------------------------------
+
+
+async def answer(scene: Scene) -> Outcome:
+    """`settings` shows them, `settings NAME VALUE` changes one.
+
+    Raises NotAllowedError for who may not, SettingError for what is no setting or no value, EditedSinceError.
+    """
+    house, run = scene.house, scene.run
+    comment, ask = await scene.comment(), await scene.ask()
+    words = "" if ask is None else ask.words.strip()
+    if comment is not None and provider_keys.looks_like_a_key(comment.body):
+        message = choices.key_in_public(house.slug, house.public_url)
+        step = "revoke that key at its provider, and make a new one there."
+        return Outcome(RunState.REFUSED, "key_in_public", message, step)
+    await require_permission(scene)
+    if not words:
+        return Outcome(RunState.ANSWERED, "settings", await _told(house, run.installation_id))
+    wanted = settings.wanted(words)
+    await require_administrator(scene)
+    await require_unedited(scene)
+    done = await settings.change(
+        house.store,
+        house.ledger,
+        house.clock,
+        installation_id=run.installation_id,
+        by=run.asker_login,
+        wanted=wanted,
+    )
+    message = choices.changed(done.name, done.old, done.new, narrower=done.name in CONSENT)
+    return Outcome(RunState.ANSWERED, "setting_changed", message)
+
+
+async def _told(house: House, installation_id: int) -> Ours:
+    found = await overview(house, installation_id)
+    shown = settings.shown(found.settings)
+    own = {one.provider: f"…{one.last_four}" if one.last_four else "…" for one in found.keys}
+    return choices.overview(
+        [choices.Row(one.name, shown[one.name], one.means, one.example) for one in settings.SETTINGS],
+        [
+            choices.Place(
+                one.provider,
+                one.host,
+                one.region,
+                found.settings.allows(one),
+                own.get(one.provider, "…") if one.own_key else None,
+            )
+            for one in found.destinations
+        ],
+        held=shown["legal-hold"] if found.settings.legal_hold else None,
+        fingerprint=found.receipts_fingerprint,
+        mention=house.slug,
+        url=house.public_url,
+    )
+
+
+# --- what the web calls ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """What is chosen, the keys as far as they may be seen, where code may go (`settings.allows` says whether), and the
+    fingerprint of the key that signs receipts."""
+
+    settings: InstallationSettings
+    keys: Sequence[KnownKey]
+    destinations: Sequence[Destination]
+    receipts_fingerprint: str
+
+
+async def overview(house: House, installation_id: int) -> Overview:
+    """Whoever calls has made sure that it may be seen."""
+    allowed = await consent.read(house.store, house.keys, installation_id)
+    known = await provider_keys.known_keys(house.store, house.keys, installation_id)
+    async with house.store.transaction(NOBODY) as transaction:
+        key = await house.keys.data_key(transaction)
+    public = Signer(house.keys.derive(key, SIGNING_PURPOSE)).public_key
+    return Overview(allowed.settings, known, house.models.offered(allowed.own), fingerprint(public))
+
+
+async def change_setting(house: House, installation_id: int, person: Account, words: str) -> Changed:
+    """`NAME VALUE`, as in a comment. Raises SettingError and NotAllowedError."""
+    wanted = settings.wanted(words)
+    await _require(house, installation_id, person)
+    return await settings.change(
+        house.store,
+        house.ledger,
+        house.clock,
+        installation_id=installation_id,
+        by=person.login,
+        wanted=wanted,
+    )
+
+
+async def put_key(  # noqa: PLR0917 - whose, by whom, what
+    house: House, installation_id: int, person: Account, provider: str, key: str, base_url: str | None = None
+) -> Saved:
+    """Checks a key of the installation's own and keeps it. Raises as `provider_keys.put`, and NotAllowedError."""
+    await _require(house, installation_id, person)
+    return await provider_keys.put(
+        house.store,
+        house.keys,
+        house.ledger,
+        house.clock,
+        house.key_check,
+        installation_id=installation_id,
+        by=person.login,
+        provider=provider,
+        key=key,
+        base_url=base_url,
+    )
+
+
+async def remove_key(house: House, installation_id: int, person: Account, provider: str) -> bool:
+    """False where there was none. Raises NotAllowedError."""
+    await _require(house, installation_id, person)
+    return await provider_keys.remove(
+        house.store,
+        house.keys,
+        house.ledger,
+        installation_id=installation_id,
+        by=person.login,
+        provider=provider,
+    )
+
+
+async def _require(house: House, installation_id: int, person: Account) -> None:
+    """By GitHub's answer of this moment, written down. Raises NotAllowedError."""
+    allowed = await house.github.administers(installation_id, person)
+    await house.ledger.record(
+        installation_id,
+        Action.PERMISSION_CHECKED,
+        "magicode",
+        None,
+        {"login": person.login, "scope": "installation", "allowed": allowed},
+    )
+    if not allowed:
+        raise NotAllowedError(
+            f"GitHub does not say that {person.login} administers every repository of this installation.",
+            reason="not_an_administrator",
+        )
