@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from types import NoneType
 from uuid import UUID
 
 from app.errors import DefectError
@@ -22,6 +23,7 @@ SALT_PURPOSE = b"magicode/salt"
 
 _ENTRY = b"magicode/entry/1\n"
 _GENESIS = b"magicode/genesis/1\n"
+_WRITABLE = frozenset({str, int, float, bool, NoneType})
 # One encoder for all: to make one takes longer than to encode an entry, and a log is read a million entries at a time.
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
@@ -35,16 +37,21 @@ def canonical(value: Mapping[str, object]) -> bytes:
 
     Raises UnwritableFactsError for anything but Unicode text, int, finite float, bool and None in its values.
     """
-    for each in value.values():
-        if not isinstance(each, str | int | float | bool | None):
-            raise UnwritableFactsError
+    if not _WRITABLE.issuperset(map(type, value.values())):  # quicker than to look at each
+        for each in value.values():
+            if not isinstance(each, str | int | float | None):
+                raise UnwritableFactsError
     try:
-        for text in (*value, *value.values()):
-            if isinstance(text, str):
-                text.encode("utf-8")  # refuses lone surrogates, which other languages' JSON cannot read back
-        return _ENCODER.encode(value).encode("ascii")
+        text = _ENCODER.encode(value)
+        if "\\ud" in text:
+            for each in (*value, *value.values()):
+                if isinstance(each, str):
+                    each.encode(
+                        "utf-8"
+                    )  # refuses lone surrogates, which other languages' JSON cannot read back
     except ValueError:
         raise UnwritableFactsError from None
+    return text.encode("ascii")
 
 
 def details_hash(salt: bytes, details: Facts) -> str:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from enum import StrEnum
 from typing import Final
@@ -22,6 +23,9 @@ PAGE = 500
 """Entries read in one transaction."""
 WHOLE: Final = Filter()
 """All of the log."""
+
+
+Details = dict[str, str | int | float | bool | None]
 
 
 class PrunedMeanwhileError(TransientError):
@@ -67,7 +71,8 @@ async def opened(
             )
             if asked.whole and after > after_seq and page and page[0][0].seq != after + 1:
                 raise PrunedMeanwhileError
-            entries = [_open(keys, key, entry, salt) for entry, salt in page]
+            opens = None if key is None else _Opens(keys, key)
+            entries = [_open(opens, entry, salt) for entry, salt in page]
             if asked.repository_id is not None:
                 entries = await _about(transaction, asked.repository_id, entries)
         for entry in entries:
@@ -112,17 +117,28 @@ async def export(
         yield piece
 
 
-def _open(keys: Keys, key: bytes | None, entry: Entry, sealed_salt: bytes) -> ExportedEntry:
-    """Details that cannot be opened, because the key was destroyed, are None; their hash stays."""
-    details: dict[str, str | int | float | bool | None] | None = None
-    salt: str | None = None
-    if key is not None:
+class _Opens:
+    """An installation's key, with what is derived from it derived once."""
+
+    def __init__(self, keys: Keys, key: bytes) -> None:
+        self._keys = keys
+        self._details = keys.derive(key, DETAILS_PURPOSE)
+        self._salt = keys.derive(key, SALT_PURPOSE)
+
+    def __call__(self, entry: Entry, sealed_salt: bytes) -> tuple[Details, str]:
+        """The details and their salt. Raises DefectError."""
         bound = place(entry.installation_id, entry.seq)
-        try:
-            details = json.loads(keys.open(keys.derive(key, DETAILS_PURPOSE), entry.sealed, bound))
-            salt = keys.open(keys.derive(key, SALT_PURPOSE), sealed_salt, bound).hex()
-        except DefectError:
-            details, salt = None, None
+        details = json.loads(self._keys.open(self._details, entry.sealed, bound))
+        return details, self._keys.open(self._salt, sealed_salt, bound).hex()
+
+
+def _open(opens: _Opens | None, entry: Entry, sealed_salt: bytes) -> ExportedEntry:
+    """Details that cannot be opened, because the key was destroyed, are None; their hash stays."""
+    details: Details | None = None
+    salt: str | None = None
+    if opens is not None:
+        with suppress(DefectError):
+            details, salt = opens(entry, sealed_salt)
     return ExportedEntry(
         installation_id=entry.installation_id,
         seq=entry.seq,

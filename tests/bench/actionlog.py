@@ -14,15 +14,16 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import psutil
 import psycopg
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -76,7 +77,7 @@ class Log:
     """A database with one log of so many entries, and an empty one of another installation."""
 
     size: int
-    url: str
+    service_url: str
     store: PostgresStore
     keys: Keys
     ledger: Ledger
@@ -113,7 +114,9 @@ async def log_of(size: int, server: EmbeddedPostgres, folder: Path) -> Log:
         connection.autocommit = True
         connection.execute("VACUUM ANALYZE magicode.entries")
     say(f"{size:>9,} entries made in {time.perf_counter() - began:.0f} s")
-    return Log(size, url, store, keys, Ledger(store, keys, lambda: datetime.now(UTC)))
+    return Log(
+        size, server.url(SERVICE_ROLE, name), store, keys, Ledger(store, keys, lambda: datetime.now(UTC))
+    )
 
 
 async def appended(ledger: Ledger, installation_id: int) -> float:
@@ -141,10 +144,10 @@ async def growth(logs: list[Log], appends: int) -> None:
 async def neighbours(log: Log, appends: int) -> None:
     """What installation 2 waits while installation 1 has its chain locked."""
     times: dict[bool, list[float]] = {False: [], True: []}
-    for turn in range(appends // 10):
+    for turn in range(appends // 2):
         held = bool(turn % 2)
         async with locked(log.store, 1) if held else nothing():
-            for _ in range(20):
+            for _ in range(4):
                 times[held].append(await appended(log.ledger, 2))
     free, beside = statistics.median(times[False]), statistics.median(times[True])
     say(f"\nappend of installation 2: {free * 1e3:.2f} ms; while installation 1 has its chain locked: ")
@@ -168,70 +171,63 @@ async def nothing() -> AsyncIterator[None]:
     yield
 
 
-class Peak:
-    """How much more memory this process holds than when it began, at most, as far as it is looked at."""
+def memory(name: str) -> float:
+    """A figure of this process in MiB: `VmRSS` what it holds, `VmHWM` the most that it has held since its program began.
 
-    def __init__(self) -> None:
-        self._process = psutil.Process()
-        self._before = self._most = self._process.memory_info().rss
-
-    def look(self) -> None:
-        self._most = max(self._most, self._process.memory_info().rss)
-
-    @property
-    def mib(self) -> float:
-        return (self._most - self._before) / (1 << 20)
+    https://man7.org/linux/man-pages/man5/proc_pid_status.5.html
+    """
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
 
 
-async def handed_over(log: Log, folder: Path) -> None:
-    """Each format written to a file and verified from there."""
-    say("\nformat      written      file   memory over before   verified   memory over before")
-    for form in (Format.JSONL, Format.JSON, Format.CSV):
-        place, writing = folder / f"log.{form.value}", Peak()
-        began = time.perf_counter()
+def written(url: str, key: Path, form: Format, place: Path) -> tuple[float, float]:
+    """Export to a file, in a process of its own: seconds, and memory beyond what the program itself takes."""
+
+    async def write() -> None:
+        store = PostgresStore(url)
         with place.open("w", encoding="utf-8", newline="") as out:
-            count = 0
-            async for piece in export(log.store, log.keys, 1, form):
+            async for piece in export(store, Keys(FileMasterKey(key)), 1, form):
                 out.write(piece)
-                count += 1
-                if count % 10_000 == 0:
-                    writing.look()
-        written = time.perf_counter() - began
-        began, reading = time.perf_counter(), Peak()
-        with place.open(encoding="utf-8", newline="") as stream:
-            report = verify_stream(_Watched(stream, reading.look))  # type: ignore[arg-type]
-        verified = time.perf_counter() - began
-        if not report.ok:
-            raise SystemExit(f"the log is not sound: {report.findings[:3]}")
-        size = place.stat().st_size / (1 << 20)
-        say(
-            f"{form.value:<6} {written:>10.1f} s {size:>7.0f} MiB {writing.mib:>14.1f} MiB {verified:>8.1f} s"
-            f" {reading.mib:>15.1f} MiB   ({report.entries:,} entries)"
-        )
-        place.unlink()
+        await store.close()
+
+    before, began = memory("VmRSS"), time.perf_counter()
+    asyncio.run(write())
+    return time.perf_counter() - began, memory("VmHWM") - before
 
 
-class _Watched:
-    """A stream whose reader is looked at now and then."""
+def verified(place: Path) -> tuple[float, float, int]:
+    """Verify a file, in a process of its own."""
+    before, began = memory("VmRSS"), time.perf_counter()
+    with place.open(encoding="utf-8", newline="") as stream:
+        report = verify_stream(stream)
+    if not report.ok:
+        raise SystemExit(f"the log is not sound: {report.findings[:3]}")
+    return time.perf_counter() - began, memory("VmHWM") - before, report.entries
 
-    def __init__(self, stream: Any, look: Callable[[], None]) -> None:
-        self._stream = stream
-        self._look = look
-        self._count = 0
 
-    def read(self, size: int) -> str:
-        self._look()
-        return str(self._stream.read(size))
+def handed_over(logs: list[Log], folder: Path) -> None:
+    """Each format written to a file and verified from there, for the smallest log and the largest."""
+    say("\nformat    entries    written       file   memory   verified   memory")
+    for form in (Format.JSONL, Format.JSON, Format.CSV):
+        for log in (logs[0], logs[-1]):
+            place = folder / f"log.{form.value}"
+            with alone() as process:
+                wrote, writing = process.submit(
+                    written, log.service_url, folder / "master.key", form, place
+                ).result()
+            with alone() as process:
+                read, reading, entries = process.submit(verified, place).result()
+            size = place.stat().st_size / (1 << 20)
+            say(
+                f"{form.value:<6} {entries:>10,} {wrote:>8.1f} s {size:>6.0f} MiB {writing:>4.0f} MiB"
+                f" {read:>8.1f} s {reading:>4.0f} MiB"
+            )
+            place.unlink()
 
-    def readline(self) -> str:
-        return str(self._stream.readline())
 
-    def __iter__(self) -> Iterator[str]:
-        for line in self._stream:
-            self._count += 1
-            if self._count % 1_000 == 0:
-                self._look()
-            yield line
+def alone() -> ProcessPoolExecutor:
+    """A fresh process, whose memory is its own."""
+    return ProcessPoolExecutor(1, mp_context=get_context("spawn"))
 
 
 async def asked_for(log: Log) -> None:
@@ -262,7 +258,7 @@ async def main(largest: int, appends: int) -> None:
             await growth(logs, appends)
             await neighbours(logs[-1], appends)
             await asked_for(logs[-1])
-            await handed_over(logs[-1], folder)
+            handed_over(logs, folder)
             for log in logs:
                 await log.store.close()
 
