@@ -59,6 +59,8 @@ _STEPS = {
     "permission.checked": "the asker may write to the repository",
     "token.minted": "a token was minted, narrowed to this repository",
     "token.revoked": "a token was revoked",
+    "github.read": "GitHub was read: how often by which route",
+    "github.write": "a write to GitHub, written down before it is sent",
     "reaction.added": "👀 on the comment",
     "code.fetched": "the code was fetched into memory, at one commit",
     "index.updated": "the index was brought up to date: vectors only",

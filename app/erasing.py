@@ -31,6 +31,7 @@ from app.pulls.conversation import Conversation
 from app.pulls.wording import ci_key
 from app.reading import require_administrator, require_permission, require_unedited
 from app.scene import VOICE, Scene, said, written_down
+from app.witness import Witness
 from embeddings.forget import shelf_of
 from webhooks.command import Verb
 
@@ -239,8 +240,11 @@ class _OnGitHub:
         house, where = self.house, (run.installation_id, run.repository_id)
         key = ci_key(run.number) if run.verb == MEND else run.id
         async with (
-            written_down(house.github.reader(*where), record, "read", "read") as reader,
-            written_down(house.github.writer(*where, VOICE), record, "comment", said(VOICE)) as writer,
+            Witness(record) as witness,
+            written_down(house.github.reader(*where, witness=witness), record, "read", "read") as reader,
+            written_down(
+                house.github.writer(*where, VOICE, witness=witness), record, "comment", said(VOICE)
+            ) as writer,
         ):
             conversation = Conversation(
                 run,
@@ -292,12 +296,20 @@ class _OnGitHub:
         """Found by its marker where an earlier attempt wrote it."""
         house, where = self.house, (erasure.installation_id, repository_id)
         mark, ours = farewell.erasure_marker(erasure.id), f"{house.slug}[bot]"
-        async with written_down(house.github.reader(*where), record, "read", "read") as reader:
+        async with (
+            Witness(record, installation=erasure.installation_id) as witness,
+            written_down(house.github.reader(*where, witness=witness), record, "read", "read") as reader,
+        ):
             comments = await reader.issue_comments(number)
         if any(one.author.login == ours and one.body.startswith(mark) for one in comments):
             return
         body = _comment(erasure, signed)
-        async with written_down(house.github.writer(*where, VOICE), record, "comment", said(VOICE)) as writer:
+        async with (
+            Witness(record, installation=erasure.installation_id) as witness,
+            written_down(
+                house.github.writer(*where, VOICE, witness=witness), record, "comment", said(VOICE)
+            ) as writer,
+        ):
             await fence()
             written = await writer.create_comment(number, body)
             await record(

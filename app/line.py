@@ -49,7 +49,7 @@ from app.nouns import (
     Spending,
 )
 from app.planning import planned, plans_first, read_plan
-from app.ports import Fence, Model
+from app.ports import Fence, Model, Recorder
 from app.pulls import template, wording
 from app.pulls.publish import PERMISSIONS, PublishSettings, publish
 from app.pulls.recovery import left_by_this_run
@@ -61,6 +61,7 @@ from app.repofile import RepoFile
 from app.retrying import what_is_retried
 from app.scene import Scene, open_scene, watched
 from app.threads import in_each_thread
+from app.witness import to_its_end
 from app.workspace.open import open_workspace
 from app.workspace.tree import SnapshotWorkspace
 from webhooks.command import Verb
@@ -221,7 +222,8 @@ async def _model(scene: Scene, asked: Asked) -> AsyncIterator[Model]:
     kept = consent.within(allowed, house.models.where(named, allowed.own))
     still = Consent(house.store, tenant, kept, allowed.own)
     async with house.models.open([one.model for one in kept], allowed.own) as models:
-        yield _Watched(Chain(models, before=still), scene.fence, still)
+        heard = [_Counted(one, scene.record) for one in models]
+        yield _Watched(Chain(heard, before=still), scene.fence, still)
 
 
 async def _desk(scene: Scene, asked: Asked, workspace: SnapshotWorkspace, model: Model) -> Desk:
@@ -261,6 +263,49 @@ async def _desk(scene: Scene, asked: Asked, workspace: SnapshotWorkspace, model:
         waiting=scene.unless_stopped,
         monotonic=house.monotonic,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """A model whose attempts that brought no answer are written down, each that was sent; the answers are by `on_call`."""
+
+    model: Model
+    record: Recorder
+
+    @property
+    def provider(self) -> str:
+        return self.model.provider
+
+    @property
+    def name(self) -> str:
+        return self.model.name
+
+    async def answer(self, request: ModelRequest) -> ModelAnswer:
+        sent = 0
+
+        def attempted() -> None:
+            nonlocal sent
+            sent += 1
+
+        reason, answered = "cancelled", 0
+        try:
+            answer = await self.model.answer(replace(request, attempted=attempted))
+            reason, answered = "answered_later", 1
+            return answer
+        except MagicodeError as error:
+            reason = error.reason
+            raise
+        finally:
+            if sent > answered:
+                await to_its_end(
+                    self.record(
+                        Action.MODEL_FAILED,
+                        provider=self.provider,
+                        model=self.name,
+                        reason=reason,
+                        attempts=sent - answered,
+                    )
+                )
 
 
 @dataclass(frozen=True, slots=True)

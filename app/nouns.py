@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -692,10 +692,13 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class ModelRequest:
+    """`attempted` is told of each attempt before it is sent to the provider."""
+
     system: str
     turns: Sequence[Turn]
     tools: Sequence[ToolSpec]
     max_output_tokens: int
+    attempted: Callable[[], None] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -736,6 +739,7 @@ class Action(StrEnum):
     INDEX_UPDATED = "index.updated"
     INDEX_SEARCHED = "index.searched"
     MODEL_CALLED = "model.called"
+    MODEL_FAILED = "model.failed"
     PATCH_REFUSED = "patch.refused"
     PATCH_CHECKED = "patch.checked"
     CHECKS_RUN = "checks.run"
@@ -746,11 +750,14 @@ class Action(StrEnum):
     COMMIT_CREATED = "commit.created"
     PULL_REQUEST_OPENED = "pull_request.opened"
     PULL_REQUEST_UPDATED = "pull_request.updated"
+    GITHUB_READ = "github.read"
+    GITHUB_WRITE = "github.write"
     REACTION_ADDED = "reaction.added"
     COMMENT_CREATED = "comment.created"
     COMMENT_UPDATED = "comment.updated"
     SETTING_CHANGED = "setting.changed"
     KEY_ROTATED = "key.rotated"
+    DATA_LOOKED = "data.looked"
     DATA_EXPORTED = "data.exported"
     ERASURE_BEGUN = "erasure.begun"
     ERASURE_REFUSED = "erasure.refused"

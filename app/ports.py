@@ -180,18 +180,30 @@ class RepositoryWriter(Protocol):
     async def react_review_comment(self, content: str, comment_id: int) -> None: ...
 
 
+class Witness(Protocol):
+    """Is told of each request to GitHub before it goes out; what it raises keeps the request back."""
+
+    async def __call__(self, request: str, *, changes: bool) -> None:
+        """`request` is the method and GitHub's template of the route. `changes`: something in a repository, or is to."""
+        ...
+
+
 class GitHub(Protocol):
-    """The App itself."""
+    """The App itself. Each method's `witness` is told of the requests that it makes, for tokens too."""
 
-    async def app_slug(self) -> str: ...
+    async def app_slug(self, *, witness: Witness | None = None) -> str: ...
 
-    async def installations(self) -> Sequence[Installation]: ...
+    async def installations(self, *, witness: Witness | None = None) -> Sequence[Installation]: ...
 
-    async def repositories(self, installation_id: int) -> Sequence[Repository]:
+    async def repositories(
+        self, installation_id: int, *, witness: Witness | None = None
+    ) -> Sequence[Repository]:
         """All that the installation covers. Raises MissingError (`installation_missing`) where it is gone."""
         ...
 
-    async def administers(self, installation_id: int, person: Account) -> bool:
+    async def administers(
+        self, installation_id: int, person: Account, *, witness: Witness | None = None
+    ) -> bool:
         """Whether this person, by id, is the account itself (a user's) or has `admin` on every repository (an
         organization's; with none there, nobody has).
 
@@ -200,22 +212,27 @@ class GitHub(Protocol):
         """
         ...
 
-    async def deliveries(self, since: datetime) -> Sequence[Delivery]:
+    async def deliveries(self, since: datetime, *, witness: Witness | None = None) -> Sequence[Delivery]:
         """Every attempt to deliver a webhook to us from `since` on, newest first; GitHub keeps three days of them."""
         ...
 
-    async def redeliver(self, delivery_id: int) -> None:
+    async def redeliver(self, delivery_id: int, *, witness: Witness | None = None) -> None:
         """Asks for another attempt, which comes later and by itself."""
         ...
 
     def reader(
-        self, installation_id: int, repository_id: int
+        self, installation_id: int, repository_id: int, *, witness: Witness | None = None
     ) -> AbstractAsyncContextManager[RepositoryReader]:
         """A token with read permissions for one repository, minted on entry and revoked on exit."""
         ...
 
     def writer(
-        self, installation_id: int, repository_id: int, permissions: Mapping[str, str]
+        self,
+        installation_id: int,
+        repository_id: int,
+        permissions: Mapping[str, str],
+        *,
+        witness: Witness | None = None,
     ) -> AbstractAsyncContextManager[RepositoryWriter]:
         """A token with exactly these permissions for one repository, minted on entry and revoked on exit."""
         ...
@@ -405,8 +422,6 @@ class Transaction(Protocol):
 
     async def installation(self) -> Installation | None: ...
 
-    async def remove_installation(self) -> None: ...
-
     async def wrapped_key(self) -> tuple[str, bytes] | None:
         """The installation's wrapped data key and the id of the master key that wrapped it."""
         ...
@@ -478,11 +493,23 @@ class Transaction(Protocol):
         """The tenant's rows of a table as they are stored, times in UTC, in the order of its key: to be handed out."""
         ...
 
-    async def prune_runs(self, before: datetime) -> int:
-        """Removes runs that ended before; how many."""
+    async def spent(self, since: datetime) -> Decimal:
+        """What the runs that were begun from then on cost so far, in dollars."""
         ...
 
-    async def prune_deliveries(self, before: datetime) -> int: ...
+    async def prune_runs(
+        self,
+        before: datetime,
+        *,
+        spared: Sequence[str] = (),
+        spared_since: datetime | None = None,
+        dry: bool = False,
+    ) -> int:
+        """Removes runs that ended before; how many. Those with one of the reasons `spared` stay that ended `spared_since` or
+        later. `dry` counts alone."""
+        ...
+
+    async def prune_deliveries(self, before: datetime, *, dry: bool = False) -> int: ...
 
     async def entry_before(self, before: datetime) -> Entry | None:
         """The last entry that is older."""
@@ -578,6 +605,10 @@ class Store(Protocol):
 
     async def tenants_of_account(self, account_id: int) -> Sequence[int]:
         """Those that have a row, newest first."""
+        ...
+
+    async def keyed_ids(self) -> Sequence[int]:
+        """The tenants that have a data key, the service's own among them."""
         ...
 
     async def erased_ids(self) -> Sequence[int]:

@@ -129,7 +129,7 @@ async def require_administrator(scene: Scene) -> None:
     """
     run = scene.run
     person = Account(run.asker_id, run.asker_login, "User")
-    allowed = await scene.house.github.administers(run.installation_id, person)
+    allowed = await scene.house.github.administers(run.installation_id, person, witness=scene.witness)
     await scene.record(
         Action.PERMISSION_CHECKED, login=run.asker_login, scope="installation", allowed=allowed
     )

@@ -18,6 +18,7 @@ from app.pulls import wording
 from app.pulls.conversation import Conversation
 from app.pulls.conversation import acknowledge as eyes
 from app.pulls.wording import Ours, Stage, ci_key
+from app.witness import Witness
 from webhooks import comment as grammar
 from webhooks.command import Ask, Verb
 
@@ -50,6 +51,7 @@ class Scene:
     fence: Fence
     farewell: Conversation
     origin: Run
+    witness: Witness
     asking_comment: Comment | None = None
     threads: tuple[ReviewThread, ...] = ()
     every_thread: bool = False
@@ -72,6 +74,7 @@ class Scene:
             yield
         finally:
             self.house.timed(self.run.id, stage.name.lower(), self.house.monotonic() - started)
+            await self.witness.flush()
 
     async def unless_stopped(self, work: Coroutine[Any, Any, T]) -> T:
         """What the work gives; it is broken off as soon as somebody cancels the run or takes it over.
@@ -117,7 +120,7 @@ class Scene:
         self, purpose: str, permissions: Mapping[str, str]
     ) -> AbstractAsyncContextManager[RepositoryWriter]:
         """A write token for one purpose, written down when it is minted and when it is revoked."""
-        return _writer(self.house, self.run, self.record, purpose, permissions)
+        return _writer(self.house, self.run, self.witness, self.record, purpose, permissions)
 
 
 async def watched(work: Coroutine[Any, Any, T], fence: Fence) -> T:
@@ -146,10 +149,15 @@ async def open_scene(house: House, run: Run, *, fence: Fence | None = None) -> A
     fence = fence or RunFence(house.store, run)
     async with house.store.transaction(run.installation_id) as transaction:
         key = await house.keys.data_key(transaction)
-    reading = house.github.reader(run.installation_id, run.repository_id)
     async with (
-        written_down(reading, record, "read", "read") as reader,
-        _writer(house, run, record, "comment", VOICE) as voice,
+        Witness(record) as witness,
+        written_down(
+            house.github.reader(run.installation_id, run.repository_id, witness=witness),
+            record,
+            "read",
+            "read",
+        ) as reader,
+        _writer(house, run, witness, record, "comment", VOICE) as voice,
     ):
 
         def conversation(fenced_by: Fence) -> Conversation:
@@ -176,20 +184,26 @@ async def open_scene(house: House, run: Run, *, fence: Fence | None = None) -> A
             fence=fence,
             farewell=conversation(_Held(fence)),
             origin=run,
+            witness=witness,
         )
 
 
 async def acknowledge(house: House, run: Run) -> None:
     """👀 at once, whoever asked: it says that the request was seen, not that it will be done."""
     record = house.ledger.recorder(run.installation_id, run.id)
-    async with _writer(house, run, record, "react", VOICE) as voice:
+    async with Witness(record) as witness, _writer(house, run, witness, record, "react", VOICE) as voice:
         await eyes(run, voice, record)
 
 
-def _writer(
-    house: House, run: Run, record: Recorder, purpose: str, permissions: Mapping[str, str]
+def _writer(  # noqa: PLR0917 - who mints what for whom, in the order in which it is said
+    house: House,
+    run: Run,
+    witness: Witness,
+    record: Recorder,
+    purpose: str,
+    permissions: Mapping[str, str],
 ) -> AbstractAsyncContextManager[RepositoryWriter]:
-    token = house.github.writer(run.installation_id, run.repository_id, permissions)
+    token = house.github.writer(run.installation_id, run.repository_id, permissions, witness=witness)
     return written_down(token, record, purpose, said(permissions))
 
 

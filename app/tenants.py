@@ -7,58 +7,103 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
+from app.actionlog.ledger import Ledger
 from app.errors import MissingError
 from app.nouns import Account, Delivery, Installation, Repository
 from app.ports import GitHub, RepositoryReader, RepositoryWriter, Store
+from app.ports import Witness as IsTold
+from app.witness import Witness
 
 
 @dataclass(frozen=True, slots=True)
 class TenantsGitHub:
-    """Implements app.ports.GitHub over another one. `installations` are GitHub's own, by GitHub's own ids."""
+    """Implements app.ports.GitHub over another one. `installations` are GitHub's own, by GitHub's own ids.
+
+    Whoever names no witness has one: what is asked for a tenant then stands in the tenant's log when the call or the block
+    ends, and what the App asks for itself is told to `own`.
+    """
 
     github: GitHub
     store: Store
+    ledger: Ledger
+    own: IsTold
 
-    async def app_slug(self) -> str:
-        return await self.github.app_slug()
+    async def app_slug(self, *, witness: IsTold | None = None) -> str:
+        return await self.github.app_slug(witness=witness or self.own)
 
-    async def installations(self) -> Sequence[Installation]:
-        return await self.github.installations()
+    async def installations(self, *, witness: IsTold | None = None) -> Sequence[Installation]:
+        return await self.github.installations(witness=witness or self.own)
 
-    async def deliveries(self, since: datetime) -> Sequence[Delivery]:
-        return await self.github.deliveries(since)
+    async def deliveries(self, since: datetime, *, witness: IsTold | None = None) -> Sequence[Delivery]:
+        return await self.github.deliveries(since, witness=witness or self.own)
 
-    async def redeliver(self, delivery_id: int) -> None:
-        await self.github.redeliver(delivery_id)
+    async def redeliver(self, delivery_id: int, *, witness: IsTold | None = None) -> None:
+        await self.github.redeliver(delivery_id, witness=witness or self.own)
 
-    async def repositories(self, installation_id: int) -> Sequence[Repository]:
-        return await self.github.repositories(await self._present(installation_id))
+    async def repositories(
+        self, installation_id: int, *, witness: IsTold | None = None
+    ) -> Sequence[Repository]:
+        present = await self._present(installation_id)
+        async with self._witness(witness, installation_id) as heard:
+            return await self.github.repositories(present, witness=heard)
 
-    async def administers(self, installation_id: int, person: Account) -> bool:
-        return await self.github.administers(await self._present(installation_id), person)
+    async def administers(
+        self, installation_id: int, person: Account, *, witness: IsTold | None = None
+    ) -> bool:
+        present = await self._present(installation_id)
+        async with self._witness(witness, installation_id) as heard:
+            return await self.github.administers(present, person, witness=heard)
 
     def reader(
-        self, installation_id: int, repository_id: int
+        self, installation_id: int, repository_id: int, *, witness: IsTold | None = None
     ) -> AbstractAsyncContextManager[RepositoryReader]:
-        return self._reader(installation_id, repository_id)
+        return self._reader(installation_id, repository_id, witness)
 
     def writer(
-        self, installation_id: int, repository_id: int, permissions: Mapping[str, str]
+        self,
+        installation_id: int,
+        repository_id: int,
+        permissions: Mapping[str, str],
+        *,
+        witness: IsTold | None = None,
     ) -> AbstractAsyncContextManager[RepositoryWriter]:
-        return self._writer(installation_id, repository_id, permissions)
+        return self._writer(installation_id, repository_id, permissions, witness)
 
     @asynccontextmanager
-    async def _reader(self, installation_id: int, repository_id: int) -> AsyncIterator[RepositoryReader]:
-        async with self.github.reader(await self._present(installation_id), repository_id) as reader:
+    async def _reader(
+        self, installation_id: int, repository_id: int, witness: IsTold | None
+    ) -> AsyncIterator[RepositoryReader]:
+        present = await self._present(installation_id)
+        async with (
+            self._witness(witness, installation_id, repository=repository_id) as heard,
+            self.github.reader(present, repository_id, witness=heard) as reader,
+        ):
             yield reader
 
     @asynccontextmanager
     async def _writer(
-        self, installation_id: int, repository_id: int, permissions: Mapping[str, str]
+        self,
+        installation_id: int,
+        repository_id: int,
+        permissions: Mapping[str, str],
+        witness: IsTold | None,
     ) -> AsyncIterator[RepositoryWriter]:
         present = await self._present(installation_id)
-        async with self.github.writer(present, repository_id, permissions) as writer:
+        async with (
+            self._witness(witness, installation_id, repository=repository_id) as heard,
+            self.github.writer(present, repository_id, permissions, witness=heard) as writer,
+        ):
             yield writer
+
+    @asynccontextmanager
+    async def _witness(
+        self, given: IsTold | None, installation_id: int, **facts: int
+    ) -> AsyncIterator[IsTold]:
+        if given is not None:
+            yield given
+            return
+        async with Witness(self.ledger.recorder(installation_id, None), **facts) as ours:
+            yield ours
 
     async def _present(self, installation_id: int) -> int:
         """While it is being destroyed too: its receipt is still to be delivered. Raises MissingError where it is gone."""

@@ -21,7 +21,7 @@ from githubkit_schemas.v2026_03_10 import models
 
 from app.errors import MagicodeError, MissingError, UserError
 from app.nouns import Account, Delivery, Installation, Repository
-from app.ports import RepositoryReader, RepositoryWriter
+from app.ports import RepositoryReader, RepositoryWriter, Witness
 from infra.github import shapes
 from infra.github.auth import InstallationToken
 from infra.github.calls import Calls, OnRequest, json_of, parsed
@@ -81,31 +81,34 @@ class GitHubApp:
         self._paces: dict[int, Pace] = {}
         self._github = self._client(AppAuthStrategy(str(app_id), private_key))
         self._rest = self._github.rest(API_VERSION)
-        self._calls = self._new_calls(Pace(0))
 
-    async def app_slug(self) -> str:
-        found = await self._calls.read(self._rest.apps.async_get_authenticated)
+    async def app_slug(self, *, witness: Witness | None = None) -> str:
+        found = await self._own(witness).read(self._rest.apps.async_get_authenticated)
         if found is None or not isinstance(found.slug, str):
             raise MissingError("GitHub does not say what this App is called.", reason="app_missing")
         return found.slug
 
-    async def installations(self) -> Sequence[Installation]:
-        found = await self._calls.items(self._rest.apps.async_list_installations)
+    async def installations(self, *, witness: Witness | None = None) -> Sequence[Installation]:
+        found = await self._own(witness).items(self._rest.apps.async_list_installations)
         return [_installation(one) for one in found]
 
-    async def repositories(self, installation_id: int) -> Sequence[Repository]:
+    async def repositories(
+        self, installation_id: int, *, witness: Witness | None = None
+    ) -> Sequence[Repository]:
         """https://docs.github.com/rest/apps/installations#list-repositories-accessible-to-the-app-installation"""
-        async with self._token(installation_id, None, _METADATA) as (github, calls):
+        async with self._token(installation_id, None, _METADATA, witness) as (github, calls):
             return await _repositories(github, calls)
 
-    async def administers(self, installation_id: int, person: Account) -> bool:
+    async def administers(
+        self, installation_id: int, person: Account, *, witness: Witness | None = None
+    ) -> bool:
         """An organization is asked repository by repository: who its owners are, GitHub tells to Apps with a permission
         that this one does not have. The person's login is asked for by id, since it may have been another's since.
         """
-        found = await self._installed(installation_id)
+        found = await self._installed(installation_id, witness)
         if found.target_type == "User":
             return found.target_id == person.id
-        async with self._token(installation_id, None, _METADATA) as (github, calls):
+        async with self._token(installation_id, None, _METADATA, witness) as (github, calls):
             login = await _login(github, calls, person)
             if login is None:
                 return False
@@ -122,14 +125,14 @@ class GitHubApp:
                         return False
             return bool(held)
 
-    async def _installed(self, installation_id: int) -> models.Installation:
+    async def _installed(self, installation_id: int, witness: Witness | None) -> models.Installation:
         """https://docs.github.com/rest/apps/apps#get-an-installation-for-the-authenticated-app"""
         try:
-            return await self._calls.read(self._rest.apps.async_get_installation, installation_id)
+            return await self._own(witness).read(self._rest.apps.async_get_installation, installation_id)
         except MissingError:
             raise _installation_missing() from None
 
-    async def deliveries(self, since: datetime) -> Sequence[Delivery]:
+    async def deliveries(self, since: datetime, *, witness: Witness | None = None) -> Sequence[Delivery]:
         """https://docs.github.com/rest/apps/webhooks#list-deliveries-for-an-app-webhook
 
         The filter by status is not used: it knows answers from 200 to 599 alone, and what got no answer has none.
@@ -137,7 +140,7 @@ class GitHubApp:
         found: list[Delivery] = []
         cursor: dict[str, Any] = {}
         while True:
-            page = await self._calls.read_response(
+            page = await self._own(witness).read_response(
                 self._rest.apps.async_list_webhook_deliveries, per_page=100, **cursor
             )
             attempts = [_delivery(one) for one in parsed(page)]
@@ -147,58 +150,80 @@ class GitHubApp:
                 return found
             cursor = {"cursor": following}
 
-    async def redeliver(self, delivery_id: int) -> None:
+    async def redeliver(self, delivery_id: int, *, witness: Witness | None = None) -> None:
         """https://docs.github.com/rest/apps/webhooks#redeliver-a-delivery-for-an-app-webhook
 
         Asking twice brings the same event twice, which acceptance takes for one: so it is repeated as a read is.
         """
-        await self._calls.read(self._rest.apps.async_redeliver_webhook_delivery, delivery_id)
+        await self._own(witness).read(self._rest.apps.async_redeliver_webhook_delivery, delivery_id)
 
     def reader(
-        self, installation_id: int, repository_id: int
+        self, installation_id: int, repository_id: int, *, witness: Witness | None = None
     ) -> AbstractAsyncContextManager[RepositoryReader]:
-        return self._reader(installation_id, repository_id)
+        return self._reader(installation_id, repository_id, witness)
 
     def writer(
-        self, installation_id: int, repository_id: int, permissions: Mapping[str, str]
+        self,
+        installation_id: int,
+        repository_id: int,
+        permissions: Mapping[str, str],
+        *,
+        witness: Witness | None = None,
     ) -> AbstractAsyncContextManager[RepositoryWriter]:
-        return self._writer(installation_id, repository_id, permissions)
+        return self._writer(installation_id, repository_id, permissions, witness)
 
     async def aclose(self) -> None:
         await self._transport.close()
 
     @asynccontextmanager
-    async def _reader(self, installation_id: int, repository_id: int) -> AsyncIterator[RepositoryReader]:
-        async with self._token(installation_id, repository_id, READER_PERMISSIONS) as (github, calls):
+    async def _reader(
+        self, installation_id: int, repository_id: int, witness: Witness | None
+    ) -> AsyncIterator[RepositoryReader]:
+        async with self._token(installation_id, repository_id, READER_PERMISSIONS, witness) as (
+            github,
+            calls,
+        ):
             yield GitHubReader(github, calls, repository_id)
 
     @asynccontextmanager
     async def _writer(
-        self, installation_id: int, repository_id: int, permissions: Mapping[str, str]
+        self,
+        installation_id: int,
+        repository_id: int,
+        permissions: Mapping[str, str],
+        witness: Witness | None,
     ) -> AsyncIterator[RepositoryWriter]:
-        async with self._token(installation_id, repository_id, permissions) as (github, calls):
+        async with self._token(installation_id, repository_id, permissions, witness) as (github, calls):
             yield GitHubWriter(github, calls, repository_id)
 
     @asynccontextmanager
     async def _token(
-        self, installation_id: int, repository_id: int | None, permissions: Mapping[str, str]
+        self,
+        installation_id: int,
+        repository_id: int | None,
+        permissions: Mapping[str, str],
+        witness: Witness | None,
     ) -> AsyncIterator[tuple[GitHub[InstallationToken], Calls]]:
         async def mint() -> str:
-            return await self._mint(installation_id, repository_id, permissions)
+            return await self._mint(installation_id, repository_id, permissions, witness)
 
         token = InstallationToken(mint)
         await token.current()
         github = self._client(token)
         calls = self._new_calls(
-            self._paces.setdefault(installation_id, Pace(self._interval, sleep=self._sleep))
+            self._paces.setdefault(installation_id, Pace(self._interval, sleep=self._sleep)), witness
         )
         try:
             yield github, calls
         finally:
-            await asyncio.shield(asyncio.ensure_future(self._revoke(github, token)))
+            await asyncio.shield(asyncio.ensure_future(self._revoke(github, token, witness)))
 
     async def _mint(
-        self, installation_id: int, repository_id: int | None, permissions: Mapping[str, str]
+        self,
+        installation_id: int,
+        repository_id: int | None,
+        permissions: Mapping[str, str],
+        witness: Witness | None,
     ) -> str:
         """https://docs.github.com/rest/apps/apps#create-an-installation-access-token-for-an-app
 
@@ -210,18 +235,20 @@ class GitHubApp:
         data = cast("Any", asked)
         create = self._rest.apps.async_create_installation_access_token
         try:
-            return (await self._calls.read(create, installation_id, data=data)).token
+            return (await self._own(witness).read(create, installation_id, data=data)).token
         except MissingError as error:
             if error.reason == "repository_missing":
                 raise
             raise _installation_missing() from None
 
-    async def _revoke(self, github: GitHub[InstallationToken], token: InstallationToken) -> None:
+    async def _revoke(
+        self, github: GitHub[InstallationToken], token: InstallationToken, witness: Witness | None
+    ) -> None:
         """A token that cannot be revoked dies within the hour by itself; the work that is done is not failed for it."""
         if not token.minted:
             return
         rest = github.rest(API_VERSION)
-        calls = self._new_calls(Pace(0), read_attempts=1)
+        calls = self._new_calls(Pace(0), witness, read_attempts=1)
         try:
             async with asyncio.timeout(REVOKE_SECONDS):
                 await calls.read(rest.apps.async_revoke_installation_access_token)
@@ -230,10 +257,15 @@ class GitHubApp:
         finally:
             token.forget()
 
-    def _new_calls(self, pace: Pace, *, read_attempts: int | None = None) -> Calls:
+    def _own(self, witness: Witness | None) -> Calls:
+        """By the App's JWT."""
+        return self._new_calls(Pace(0), witness)
+
+    def _new_calls(self, pace: Pace, witness: Witness | None, *, read_attempts: int | None = None) -> Calls:
         return Calls(
             pace=pace,
             on_request=self._on_request,
+            witness=witness,
             read_attempts=read_attempts or self._read_attempts,
             retry_base_seconds=self._retry_base,
             sleep=self._sleep,

@@ -15,7 +15,9 @@ from githubkit import GitHub, Response
 from githubkit.exception import GitHubException, GraphQLFailed, RequestFailed
 from pydantic import ValidationError
 
-from app.errors import DefectError, TransientError
+from app.errors import DefectError, MagicodeError, TransientError
+from app.ports import Witness
+from infra.github.announce import announced
 from infra.github.auth import InstallationToken
 from infra.github.pace import Pace
 from infra.github.permissions import ROUTES, Route
@@ -41,12 +43,14 @@ class Calls:
         *,
         pace: Pace,
         on_request: OnRequest | None = None,
+        witness: Witness | None = None,
         read_attempts: int = 4,
         retry_base_seconds: float = 0.5,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._pace = pace
         self._on_request = on_request
+        self._witness = witness
         self._read_attempts = read_attempts
         self._retry_base = retry_base_seconds
         self._sleep = sleep
@@ -130,8 +134,10 @@ class Calls:
         """Refusals come with the status of success: https://docs.github.com/graphql/guides/forming-calls-with-graphql"""
         route = ROUTES[f"graphql.{name}"]
         try:
-            data = await github.async_graphql(query, dict(variables))
+            with announced(f"{route.method} {route.template} {name}", self._witness, changes=route.changes):
+                data = await github.async_graphql(query, dict(variables))
         except GitHubException as error:
+            _raise_ours(error)
             self._tell(route, _status(error))
             raise translated(error) from None
         except ValidationError as error:
@@ -141,8 +147,10 @@ class Calls:
 
     async def _send(self, route: Route, send: Callable[[], Awaitable[Response[T, J]]]) -> Response[T, J]:
         try:
-            response = await send()
+            with announced(f"{route.method} {route.template}", self._witness, changes=route.changes):
+                response = await send()
         except GitHubException as error:
+            _raise_ours(error)
             self._tell(route, _status(error))
             raise translated(error) from None
         except ValidationError as error:
@@ -180,6 +188,12 @@ def objects(response: Response[T, J], key: str | None = None) -> list[dict[str, 
             "GitHub's answer did not have the documented form.", reason="github_answer_unreadable"
         )
     return found
+
+
+def _raise_ours(error: GitHubException) -> None:
+    """What a witness raised comes wrapped: githubkit takes it for a connection that failed."""
+    if isinstance(error.__cause__, MagicodeError):
+        raise error.__cause__ from None
 
 
 def _status(error: GitHubException) -> int:

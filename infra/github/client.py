@@ -11,6 +11,7 @@ from githubkit.cache import MemCacheStrategy
 from githubkit.throttling import BaseThrottler
 
 from app.errors import TransientError
+from infra.github.announce import announce
 
 A = TypeVar("A", bound=BaseAuthStrategy)
 
@@ -35,12 +36,14 @@ def client(
 
 
 class Shared(httpx.AsyncBaseTransport):
-    """One pool of connections for all of githubkit's clients, which it opens and closes around each request."""
+    """One pool of connections for all of githubkit's clients, which it opens and closes around each request. Nothing leaves
+    through it unannounced."""
 
     def __init__(self, pool: httpx.AsyncBaseTransport) -> None:
         self._pool = pool
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        await announce(request)
         return await self._pool.handle_async_request(request)
 
     async def close(self) -> None:

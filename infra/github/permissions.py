@@ -26,6 +26,11 @@ class Route:
     access: str
     doc: str
 
+    @property
+    def changes(self) -> bool:
+        """Something that is an installation's own: a token, or an event that is told once more, is not."""
+        return self.access == "write" and self.permission is not None
+
 
 def _route(call: str, permission: str | None, access: str, doc: str) -> Route:
     method, template = call.split(" ")

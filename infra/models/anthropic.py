@@ -128,7 +128,9 @@ class AnthropicModel:
 
     async def answer(self, request: ModelRequest) -> ModelAnswer:
         body = encodable(_body(self._name, request))
-        return await with_retries(lambda: self._attempt(body), self._patience, sleep=self._sleep)
+        return await with_retries(
+            lambda: self._attempt(body), self._patience, attempted=request.attempted, sleep=self._sleep
+        )
 
     async def _attempt(self, body: Mapping[str, Any]) -> ModelAnswer:
         reading = _Reading()

@@ -134,7 +134,9 @@ class OpenAIModel:
         if self._in_memory:
             body["prompt_cache_retention"] = "in_memory"
         body = encodable(body)
-        return await with_retries(lambda: self._attempt(body), self._patience, sleep=self._sleep)
+        return await with_retries(
+            lambda: self._attempt(body), self._patience, attempted=request.attempted, sleep=self._sleep
+        )
 
     async def _attempt(self, body: Mapping[str, Any]) -> ModelAnswer:
         reading = _Reading()

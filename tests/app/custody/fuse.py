@@ -86,15 +86,15 @@ class FusedGitHub(Fused):
     """A token's minting is an effect, and so is each call with it."""
 
     @asynccontextmanager
-    async def reader(self, tenant: int, repository_id: int) -> AsyncIterator[Any]:
-        async with self.inner.reader(tenant, repository_id) as reader:
+    async def reader(self, tenant: int, repository_id: int, *, witness: Any = None) -> AsyncIterator[Any]:
+        async with self.inner.reader(tenant, repository_id, witness=witness) as reader:
             await self.fuse.around("GitHub.minted", asyncio.sleep(0))
             yield Fused(reader, self.fuse)
 
     @asynccontextmanager
     async def writer(
-        self, tenant: int, repository_id: int, permissions: Mapping[str, str]
+        self, tenant: int, repository_id: int, permissions: Mapping[str, str], *, witness: Any = None
     ) -> AsyncIterator[Any]:
-        async with self.inner.writer(tenant, repository_id, permissions) as writer:
+        async with self.inner.writer(tenant, repository_id, permissions, witness=witness) as writer:
             await self.fuse.around("GitHub.minted", asyncio.sleep(0))
             yield Fused(writer, self.fuse)
