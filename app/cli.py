@@ -8,24 +8,26 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
-from uuid import UUID
 
 import typer
 from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import Progress, TextColumn
 
-from app import data_command, keys_command, settings
-from app.actionlog.anchors import Anchor, quoted_heads
-from app.actionlog.export import Format
-from app.actionlog.filters import read_filter
-from app.actionlog.verify import told, verify_stream
-from app.errors import MagicodeError, UserError
+from app import (
+    actions_command,
+    data_command,
+    keys_command,
+    provider_keys_command,
+    retention_command,
+    settings,
+)
+from app.errors import MagicodeError
 from app.settings import Settings, UnknownSettingError
 from infra.git_folder import NotARepositoryError
 from infra.process import leave_no_core
@@ -43,11 +45,6 @@ cli = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-actions = typer.Typer(
-    help="The action log: what was done, in a chain that shows every later change.", no_args_is_help=True
-)
-cli.add_typer(actions, name="actions")
-
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 
 
@@ -219,93 +216,6 @@ def run_request(
     raise typer.Exit(code)
 
 
-@actions.command("export")
-def actions_export(
-    *,
-    installation: Annotated[
-        int | None,
-        typer.Option(
-            help="The installation's id, needed where there are several; 0 is the service's own chain."
-        ),
-    ] = None,
-    since: Annotated[
-        str | None,
-        typer.Option(metavar="TIME", help="From this moment on: 2026-11-20, or with a time of day."),
-    ] = None,
-    until: Annotated[str | None, typer.Option(metavar="TIME", help="Before this moment.")] = None,
-    repository: Annotated[
-        int | None,
-        typer.Option(metavar="ID", help="Only what is about this repository, by GitHub's id of it."),
-    ] = None,
-    run: Annotated[UUID | None, typer.Option(help="Only this run's actions.")] = None,
-    kind: Annotated[
-        list[str] | None, typer.Option(help="Only such actions: model.called, or model for all of its kind.")
-    ] = None,
-    actor: Annotated[
-        str | None, typer.Option(metavar="LOGIN", help="Only what this person asked for.")
-    ] = None,
-    form: Annotated[Format, typer.Option("--format")] = Format.JSONL,
-    out: Annotated[Path | None, typer.Option(help="A file; standard output when left out.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Write the action log out, or a part of it, which then says so. `actions verify` checks what comes out, with no access
-    to the service.
-    """
-    try:
-        only = read_filter(
-            since=since, until=until, repository_id=repository, run_id=run, kinds=kind or (), actor=actor
-        )
-    except UserError as error:
-        raise typer.BadParameter(error.message) from None
-    read = _settings()
-    from app.worker import WhichInstallationError, export  # noqa: PLC0415 (only here)
-
-    async def write() -> None:
-        pieces = export(read, installation=installation, only=only, form=Format.JSON if as_json else form)
-        first = await anext(pieces, "")
-        with out.open("w", encoding="utf-8", newline="") if out else nullcontext(sys.stdout) as target:
-            target.write(first)
-            async for piece in pieces:
-                target.write(piece)
-
-    try:
-        _run(write())
-    except WhichInstallationError as error:
-        raise typer.BadParameter(error.message) from None
-
-
-@actions.command("verify")
-def actions_verify(
-    file: Annotated[Path, typer.Argument(help="What `actions export` wrote, in JSON, JSON lines or CSV.")],
-    anchor: Annotated[
-        list[str] | None, typer.Option(help="SEQ:HASH, a head quoted somewhere; a shortened hash will do.")
-    ] = None,
-    anchors: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="FILE",
-            help="Saved pull requests or comments that quote heads: text, a page, or what `gh api` printed.",
-        ),
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Find any edited, dropped, reordered, inserted or truncated entry of an export, with no access to the service."""
-    for one in (file, *(anchors or ())):
-        if not one.is_file():
-            raise typer.BadParameter(f"{one}: there is no such file")
-    quoted = [_anchor(text) for text in anchor or ()]
-    for one in anchors or ():
-        quoted += quoted_heads(one.read_text(encoding="utf-8-sig", errors="replace"))
-    with file.open(encoding="utf-8", newline="") as stream:
-        report = verify_stream(stream, quoted)
-    if as_json:
-        _print({**asdict(report), "ok": report.ok})
-    else:
-        for line in told(report):
-            typer.echo(line)
-    raise typer.Exit(0 if report.ok else 1)
-
-
 def main() -> None:
     """The program `magicode`."""
     try:
@@ -353,13 +263,6 @@ def _named(text: str) -> tuple[str, Path]:
     return name, Path(path)
 
 
-def _anchor(text: str) -> Anchor:
-    try:
-        return Anchor.parse(text)
-    except ValueError as error:
-        raise typer.BadParameter(f"{text}: {error}") from None
-
-
 def _print(document: Any) -> None:
     """In ASCII: a path may not be text at all, and a terminal may not take all that is."""
     sys.stdout.write(json.dumps(document, indent=2) + "\n")
@@ -397,8 +300,11 @@ def _run(work: Coroutine[Any, Any, T], *, interrupted: int = 0) -> T:
         raise typer.Exit(130) from None
 
 
+cli.add_typer(actions_command.commands(_run, _settings, _print), name="actions")
 cli.add_typer(keys_command.commands(_run, _settings, _print, _tell), name="keys")
 cli.add_typer(data_command.commands(_run, _settings, _print, _tell), name="data")
+cli.add_typer(provider_keys_command.commands(_run, _settings, _print), name="provider-keys")
+retention_command.add(cli, _run, _settings, _print)
 
 if __name__ == "__main__":
     main()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from itertools import chain, repeat
@@ -17,9 +17,6 @@ from uuid import UUID
 
 import uvicorn
 
-from app.actionlog.export import Format
-from app.actionlog.export import export as written_out
-from app.actionlog.filters import Filter
 from app.beside import turn_away
 from app.ending import give_up
 from app.erasing import erase, erase_later
@@ -34,16 +31,19 @@ from app.line import play
 from app.main import create
 from app.nouns import Action, Run
 from app.refreshing import refresh
+from app.retaining import sweep_house
 from app.scene import acknowledge
 from app.settings import Settings
 from app.settling import settle, settle_later
-from app.wiring import open_house, open_records
+from app.wiring import open_house
 from infra.postgres.queue import WorkerLimits
 from infra.postgres.queue import work as work_queue
 
 P = ParamSpec("P")
 
 SYNC_EVERY_SECONDS = 300.0
+RETAIN_AFTER_SECONDS = 60.0
+RETAIN_EVERY_SECONDS = 3600.0
 CATCH_UP_AFTER_SECONDS = (2.0, 16.0)
 """First when the web process listens; then when whatever was lost before our start is old enough to be asked for."""
 CATCH_UP_EVERY_SECONDS = 60.0
@@ -119,29 +119,6 @@ async def work(read: Settings, environ: Mapping[str, str]) -> None:
         await work_jobs(house, read.concurrency)
 
 
-class WhichInstallationError(UserError):
-    """It must be said which installation is meant."""
-
-
-async def export(
-    read: Settings, *, installation: int | None, only: Filter, form: Format
-) -> AsyncIterator[str]:
-    """What is asked for of the action log of one installation, in pieces; with None, of the only one that there is.
-
-    Raises WhichInstallationError when none is named and there is not exactly one.
-    """
-    async with open_records(read) as records:
-        asked = installation
-        if asked is None:
-            known = sorted(one for one in await records.store.installation_ids() if one != NOBODY)
-            if len(known) != 1:
-                said = ", ".join(str(one) for one in known) or "none yet"
-                raise WhichInstallationError(f"Say which with --installation; there are: {said}.")
-            asked = known[0]
-        async for piece in written_out(records.store, records.keys, asked, form, only=only):
-            yield piece
-
-
 async def work_jobs(
     house: House,
     concurrency: int,
@@ -165,6 +142,7 @@ async def work_jobs(
     keeping = [
         asyncio.create_task(_keep_installations(house)),
         asyncio.create_task(_keep_caught_up(house)),
+        asyncio.create_task(_keep_no_longer(house)),
     ]
     for task in keeping:
         task.add_done_callback(_say_if_broken)
@@ -290,6 +268,16 @@ async def _keep_installations(house: House) -> None:
     while True:
         await asyncio.sleep(SYNC_EVERY_SECONDS)
         await sync_installations(house)
+
+
+async def _keep_no_longer(house: House) -> None:
+    """What is older than its installation wants goes; workers that do so at once do it once."""
+    for pause in chain([RETAIN_AFTER_SECONDS], repeat(RETAIN_EVERY_SECONDS)):
+        await asyncio.sleep(pause)
+        try:
+            await sweep_house(house)
+        except MagicodeError as error:
+            log.warning("What is too old could not be looked for.", extra={"reason": error.reason})
 
 
 def _say_if_broken(task: asyncio.Task[None]) -> None:

@@ -145,3 +145,37 @@ async def test_a_file_that_is_no_log_and_one_without_heads_are_told(kept: Kept) 
 )
 def test_a_part_that_cannot_be_asked_for_is_wrong_use(arguments: list[str]) -> None:
     assert magicode("export", *arguments)[0] == 2
+
+
+def test_a_part_is_exported_from_a_folder_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAGICODE_DATA_DIR", str(tmp_path / "data"))
+    asked = [
+        "--installation",
+        "0",
+        "--kind",
+        "run",
+        "--actor",
+        "@ada",
+        "--since",
+        "2026-11-01",
+        "--repository",
+        "5",
+    ]
+    place = tmp_path / "part.json"
+    code, said = magicode("export", *asked, "--out", place, "--format", "json")
+    assert (code, said) == (0, "")
+    assert json.loads(place.read_text()) == {
+        "format": "magicode-actions/1",
+        "installation_id": 0,
+        "whole": False,
+        "filter": {
+            "since": "2026-11-01T00:00:00.000000Z",
+            "repository": 5,
+            "kinds": ["run"],
+            "actor": "ada",
+        },
+        "entries": [],
+    }
+    assert magicode("verify", place)[0] == 0
