@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -116,9 +117,15 @@ async def _announce(scene: Scene, account: str, remark: str = "") -> Outcome:
 # --- how it begins and goes on ---------------------------------------------------------------------------------------
 
 
-async def begin(house: House, installation_id: int, wish: Wish) -> bool:
+async def begin(
+    house: House,
+    installation_id: int,
+    wish: Wish,
+    *,
+    still: Callable[[Transaction], Awaitable[bool]] | None = None,
+) -> bool:
     """From now on nobody enters the installation, and a job destroys it. False where that had begun already; what was begun
-    and not finished is put on the queue again.
+    and not finished is put on the queue again. False too where `still`, asked in the transaction that begins it, says no.
 
     Raises LegalHoldError, which is logged, and UnknownInstallationError.
     """
@@ -130,6 +137,8 @@ async def begin(house: House, installation_id: int, wish: Wish) -> bool:
             return False
     try:
         async with house.store.transaction(installation_id) as transaction:
+            if still is not None and not await still(transaction):
+                return False
             return await _begin(house, installation_id, wish, transaction)
     except LegalHoldError as error:
         await house.ledger.record(

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -74,6 +75,7 @@ _NO_TENANT = text(f"SELECT set_config('{TENANT_SETTING}', '', true)")
 _ALONE = text(f"SELECT {SCHEMA}.alone(:tenant)")
 _TENANT_OF = text(f"SELECT {SCHEMA}.tenant_of(:github_id)")
 _TENANTS_OF_ACCOUNT = text(f"SELECT {SCHEMA}.tenants_of_account(:account_id)")
+_KEYED_IDS = text(f"SELECT {SCHEMA}.keyed_ids()")
 _ERASED_IDS = text(f"SELECT {SCHEMA}.erased_ids()")
 ALONE_TRIES = 600
 ALONE_PAUSE_SECONDS = 0.05
@@ -163,6 +165,9 @@ class PostgresStore:
 
     async def installation_ids(self) -> Sequence[int]:
         return await self._ids(_INSTALLATION_IDS)
+
+    async def keyed_ids(self) -> Sequence[int]:
+        return await self._ids(_KEYED_IDS)
 
     async def erased_ids(self) -> Sequence[int]:
         return await self._ids(_ERASED_IDS)
@@ -357,11 +362,6 @@ class PostgresTransaction:
         names = [field.name for field in fields(Installation) if field.name != "id"]
         return Installation(id=row["installation_id"], **{name: row[name] for name in names})
 
-    async def remove_installation(self) -> None:
-        await self._connection.execute(
-            delete(installations).where(installations.c.installation_id == self._tenant)
-        )
-
     async def wrapped_key(self) -> tuple[str, bytes] | None:
         found = await self._connection.execute(_KEY, {"tenant": self._tenant})
         row = found.first()
@@ -494,17 +494,34 @@ class PostgresTransaction:
         found = await self._connection.execute(statement.offset(skip))
         return [{name: _plain(value) for name, value in row.items()} for row in found.mappings()]
 
-    async def prune_runs(self, before: datetime) -> int:
-        gone = await self._connection.execute(
-            delete(runs).where(self._ours(runs), runs.c.ended_at < before, ~_AT_WORK)
+    async def spent(self, since: datetime) -> Decimal:
+        total = select(func.coalesce(func.sum(runs.c.cost_usd), 0)).where(
+            self._ours(runs), runs.c.started_at >= since
         )
-        return gone.rowcount
+        return Decimal(await self._connection.scalar(total) or 0)
 
-    async def prune_deliveries(self, before: datetime) -> int:
-        gone = await self._connection.execute(
-            delete(deliveries).where(self._ours(deliveries), deliveries.c.received_at < before)
-        )
-        return gone.rowcount
+    async def prune_runs(
+        self,
+        before: datetime,
+        *,
+        spared: Sequence[str] = (),
+        spared_since: datetime | None = None,
+        dry: bool = False,
+    ) -> int:
+        due = self._ours(runs) & (runs.c.ended_at < before) & ~_AT_WORK
+        if spared_since is not None:
+            due &= or_(runs.c.reason.is_(None), runs.c.reason.not_in(spared), runs.c.ended_at < spared_since)
+        return await self._removed(runs, due, dry=dry)
+
+    async def prune_deliveries(self, before: datetime, *, dry: bool = False) -> int:
+        due = self._ours(deliveries) & (deliveries.c.received_at < before)
+        return await self._removed(deliveries, due, dry=dry)
+
+    async def _removed(self, table: Table, due: ColumnElement[bool], *, dry: bool) -> int:
+        if dry:
+            counted = select(func.count()).select_from(table).where(due)
+            return int(await self._connection.scalar(counted) or 0)
+        return (await self._connection.execute(delete(table).where(due))).rowcount
 
     async def entry_before(self, before: datetime) -> Entry | None:
         found = await self._connection.execute(
