@@ -19,6 +19,7 @@ from app.agent.loop import Mode
 from app.beside import answer
 from app.change.check import verify_publication
 from app.custody import consent
+from app.custody import settings as choices
 from app.custody.consent import Consent
 from app.ending import AS_DRAFT, end, ready, stopped
 from app.errors import (
@@ -252,7 +253,7 @@ async def _desk(scene: Scene, asked: Asked, workspace: SnapshotWorkspace, model:
         rules=await scene.reader.rules(asked.choice.branch) if asked.choice else (),
         index=house.index(scene.key, run.installation_id, run.repository_id),
         model=model,
-        limits=_limits(scene, asked),
+        limits=await _limits(scene, asked),
         sandbox=house.sandbox,
         record=scene.record,
         fence=scene.fence,
@@ -333,14 +334,20 @@ class _Watched:
         await self.allowed()
 
 
-def _limits(scene: Scene, asked: Asked) -> Limits:
-    """The lowest of the service's, the repository's and the asker's, less what earlier attempts of this run spent."""
+async def _limits(scene: Scene, asked: Asked) -> Limits:
+    """The lowest of the service's, the installation's, the repository's and the asker's, less what earlier attempts of this run
+    spent; and no more than the installation's day and month have left now."""
     limits, run = scene.house.limits, scene.run
-    caps = [limits.dollars, asked.repofile.max_cost_usd, run.cost_limit_usd]
+    async with scene.house.store.transaction(run.installation_id) as transaction:
+        chosen = await choices.read(transaction)
+        left_there = await choices.left(transaction, chosen, scene.house.clock())
+    caps = [limits.dollars, chosen.run_usd, asked.repofile.max_cost_usd, run.cost_limit_usd]
     left = min(cap for cap in caps if cap is not None) - run.cost_usd
     if left <= 0:
         raise RefusedError(wording.why("budget")[0], reason="budget_dollars")
-    return replace(limits, dollars=left)
+    if left_there is not None and left_there <= 0:
+        raise RefusedError(wording.why("budget_installation")[0], reason="budget_installation")
+    return replace(limits, dollars=left if left_there is None else min(left, left_there))
 
 
 async def _publish(scene: Scene, asked: Asked, change: Change) -> Publication:

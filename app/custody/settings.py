@@ -10,7 +10,7 @@ import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final, Literal
 
@@ -75,6 +75,16 @@ async def read(transaction: Transaction) -> InstallationSettings:
     """What holds now; the defaults where nothing was ever chosen."""
     stored = await transaction.settings()
     return DEFAULTS if stored is None else InstallationSettings.model_validate_json(stored.document)
+
+
+async def left(transaction: Transaction, chosen: InstallationSettings, now: datetime) -> Decimal | None:
+    """What may be spent now, in dollars: the lower of what the day and the month have left (UTC); None without a limit. Runs at
+    work at the same time are told the same."""
+    day = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    limits = ((chosen.day_usd, day), (chosen.month_usd, day.replace(day=1)))
+    return min(
+        [limit - await transaction.spent(since) for limit, since in limits if limit is not None], default=None
+    )
 
 
 # --- changing one ----------------------------------------------------------------------------------------------------

@@ -36,6 +36,10 @@ WHY: Final[dict[str, tuple[str, str]]] = {
         "The key that this run was paid with was changed or removed, so I stopped at once; nothing was published.",
         "ask again: the present key is used.",
     ),
+    "budget_installation": (
+        "This installation's own limit for the day or the month is used up; nothing was sent to any model.",
+        "an administrator raises `limit-day` or `limit-month` by `settings`, or you wait until it is over.",
+    ),
     "budget": (
         "The cost limit was reached before the change was ready; nothing was published.",
         "ask again with a higher `up to $…`.",
@@ -129,10 +133,6 @@ NEXT: Final = (
     (
         "consent",
         "an administrator changes `providers` or `regions` by `settings`, or `model` in `.github/magicode.yml` changes.",
-    ),
-    (
-        "budget_installation",
-        "an administrator raises `limit-day` or `limit-month` by `settings`, or you wait until it is over.",
     ),
     ("edited_since", "read it once more and ask again."),
     ("no_write_permission", "somebody with write access makes the same request."),

@@ -10,7 +10,7 @@ import asyncio
 import hmac
 import json
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain, islice
 from typing import Any, Literal
@@ -90,7 +90,7 @@ COMPATIBLE = Dialect(
 
 def create(playbook: Playbook, api_key: str = PLAYBOOK_KEY) -> Starlette:
     """The app: POST /v1/messages, POST /v1/responses, the latter under /compatible too, in the words of a server that only
-    resembles OpenAI; GET and DELETE /_simulator/requests. Everything else is recorded and not found.
+    resembles OpenAI; GET /v1/models; GET and DELETE /_simulator/requests. Everything else is recorded and not found.
     """
     provider = _Provider(playbook, api_key)
     return Starlette(
@@ -98,11 +98,27 @@ def create(playbook: Playbook, api_key: str = PLAYBOOK_KEY) -> Starlette:
             Route("/v1/messages", provider.answering(ANTHROPIC), methods=["POST"]),
             Route("/v1/responses", provider.answering(OPENAI), methods=["POST"]),
             Route("/compatible/v1/responses", provider.answering(COMPATIBLE), methods=["POST"]),
+            Route("/v1/models", provider.models, methods=["GET"]),
             Route("/_simulator/requests", provider.recorded, methods=["GET"]),
             Route("/_simulator/requests", provider.forget, methods=["DELETE"]),
             Route("/{path:path}", provider.unknown, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
         ]
     )
+
+
+def _models(provider: Provider, names: Sequence[str]) -> dict[str, Any]:
+    if provider == "anthropic":
+        made = [
+            {"type": "model", "id": name, "display_name": name, "created_at": "2026-01-01T00:00:00Z"}
+            for name in names
+        ]
+        return {"data": made, "has_more": False, "first_id": names[0], "last_id": names[-1]}
+    return {
+        "object": "list",
+        "data": [
+            {"object": "model", "id": name, "created": 1_767_225_600, "owned_by": "openai"} for name in names
+        ],
+    }
 
 
 class _Provider:
@@ -118,6 +134,20 @@ class _Provider:
             return await self._answer(dialect, request)
 
         return answer
+
+    async def models(self, request: Request) -> Response:
+        """Both providers' list of models, which takes a key and nothing else.
+
+        https://platform.claude.com/docs/en/api/models-list https://developers.openai.com/api/reference/resources/models
+        """
+        dialect = ANTHROPIC if "anthropic-version" in request.headers else OPENAI
+        try:
+            self._check_key(dialect, request.headers)
+            response = JSONResponse(_models(dialect.provider, self._playbook.models))
+        except WireError as refusal:
+            response = JSONResponse(refusal.body, refusal.status)
+        self._record(dialect.provider, request, response, b"", None, None)
+        return response
 
     async def unknown(self, request: Request) -> Response:
         """What the adapters have no business with: the tests look for it among the requests."""
