@@ -1,4 +1,7 @@
-"""Who may do what for an installation: GitHub's own answer, at most five minutes old, or a token that an administrator made."""
+"""Who may do what for an installation: GitHub's own answer, at most five minutes old, or a token that an administrator made.
+
+What changes something is asked anew. Each question to GitHub is an entry in the installation's log, whoever it was about.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +9,34 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections import OrderedDict
-from collections.abc import Callable
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import partial
 from uuid import UUID
 
-from app.errors import ErasedError, GoneError, MissingError, RefusedError, UserError
+from app.errors import (
+    DeniedError,
+    ErasedError,
+    GoneError,
+    MissingError,
+    RefusedError,
+    TransientError,
+    UserError,
+)
 from app.house import House
 from app.nouns import Account, Action, ApiToken, Installation
+from app.scene import written_down
 
 BELIEVED = timedelta(minutes=5)
 REMEMBERED = 10_000
 LONGEST = timedelta(days=365)
+ASKED_AT_MOST = 60
+ASKED_WITHIN = timedelta(minutes=10)
+"""How often one person may make this process ask GitHub about access."""
 
 _TOKEN = re.compile(r"mgc_([0-9]{1,19})_([A-Za-z0-9_-]{43})", re.ASCII)
 
@@ -39,7 +56,24 @@ class NotYoursError(RefusedError):
 
 
 class NoTokenError(UserError):
-    """This token is not one of ours, has ended, or may not do this. An administrator makes one on the installation's page."""
+    """This token is not one of this installation's, or it has ended. An administrator makes one on the installation's page."""
+
+
+class ScopeError(RefusedError):
+    """This token may not do this; an administrator can make one that may, but for what only a person may do."""
+
+
+class TooManyError(TransientError):
+    """You asked about access too often. Wait a few minutes."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """Whether somebody administers a tenant, or may write to one of its repositories."""
+
+    tenant: int
+    person_id: int
+    repository_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,29 +89,49 @@ class Access:
 
     def __init__(self, house: House) -> None:
         self._house = house
-        self._known: OrderedDict[tuple[int, int], tuple[datetime, bool]] = OrderedDict()
+        self._known: OrderedDict[_Question, tuple[datetime, bool]] = OrderedDict()
+        self._asked: OrderedDict[int, deque[datetime]] = OrderedDict()
+        self._listed: tuple[datetime, Mapping[str, Sequence[int]]] | None = None
 
-    async def administrator(self, tenant: int, person: Account) -> Allowed:
+    async def administrator(self, tenant: int, person: Account, *, anew: bool = False) -> Allowed:
         """Raises NotYoursError, also where there is no such installation: nobody learns by asking which there are."""
         installation = await self._installation(tenant)
-        if not await self._administers(installation, person):
+        if installation.account_type == "User":
+            allowed = installation.account_id == person.id
+        else:
+            allowed = await self._answer(
+                _Question(tenant, person.id), person, partial(self._administers, tenant, person), anew=anew
+            )
+        if not allowed:
             raise NotYoursError
         return Allowed(installation, person.login)
 
     async def may_write(self, tenant: int, repository_id: int, person: Account) -> Allowed:
         """For what concerns one repository. Raises NotYoursError."""
         installation = await self._installation(tenant)
-        try:
-            async with self._house.github.reader(tenant, repository_id) as reader:
-                permission = await reader.permission(person.login)
-        except (MissingError, GoneError):
-            raise NotYoursError from None
-        if permission not in ("admin", "write"):
+        question = _Question(tenant, person.id, repository_id)
+        if not await self._answer(question, person, partial(self._writes, tenant, repository_id, person)):
             raise NotYoursError
         return Allowed(installation, person.login)
 
+    async def own(self, person: Account) -> Sequence[Installation]:
+        """Those on the person's own account; GitHub is not asked."""
+        found = []
+        for tenant in await self._house.store.tenants_of_account(person.id):
+            with suppress(NotYoursError):
+                found.append(await self._installation(tenant))
+        return [one for one in found if one.account_type == "User" and one.account_id == person.id]
+
+    async def named(self, login: str, person: Account) -> Allowed:
+        """The installation on the account of this login, for its administrator. Raises NotYoursError in all other cases."""
+        self._count(person)
+        for github_id in (await self._by_login()).get(login.strip().removeprefix("@").casefold(), ()):
+            with suppress(NotYoursError):
+                return await self.administrator(await self._house.store.tenant_of(github_id), person)
+        raise NotYoursError
+
     async def bearer(self, tenant: int, token: str, scope: Scope | None) -> Allowed:
-        """Raises NoTokenError."""
+        """Raises NoTokenError and ScopeError."""
         known = None
         found = _TOKEN.fullmatch(token)
         if found is not None and int(found[1]) == tenant:
@@ -92,7 +146,7 @@ class Access:
         if known is None or known.expires_at <= self._house.clock() or installation is None:
             raise NoTokenError
         if scope is not None and scope not in known.scopes.split():
-            raise NoTokenError(reason="scope")
+            raise ScopeError
         return Allowed(installation, f"token:{known.id}")
 
     async def _installation(self, tenant: int) -> Installation:
@@ -105,20 +159,71 @@ class Access:
             raise NotYoursError
         return found
 
-    async def _administers(self, installation: Installation, person: Account) -> bool:
-        if installation.account_type == "User":
-            return installation.account_id == person.id
-        known = self._known.get((installation.id, person.id))
-        if known is not None and self._house.clock() - known[0] < BELIEVED:
+    async def _answer(
+        self, question: _Question, person: Account, ask: Callable[[], Awaitable[bool]], *, anew: bool = False
+    ) -> bool:
+        known = self._known.get(question)
+        if not anew and known is not None and self._house.clock() - known[0] < BELIEVED:
             return known[1]
+        self._count(person)
+        asked_at = self._house.clock()
         try:
-            answer = await self._house.github.administers(installation.id, person)
-        except (MissingError, GoneError):
+            answer = await ask()
+        except (MissingError, GoneError, DeniedError):
             answer = False
-        self._known[installation.id, person.id] = (self._house.clock(), answer)
+        scope = "installation" if question.repository_id is None else "repository"
+        try:
+            await self._house.ledger.record(
+                question.tenant,
+                Action.PERMISSION_CHECKED,
+                "magicode",
+                None,
+                {
+                    "login": person.login,
+                    "scope": scope,
+                    "repository": question.repository_id,
+                    "allowed": answer,
+                },
+            )
+        except ErasedError:
+            raise NotYoursError from None
+        self._known[question] = (asked_at, answer)
+        self._known.move_to_end(question)
         while len(self._known) > REMEMBERED:
             self._known.popitem(last=False)
         return answer
+
+    async def _administers(self, tenant: int, person: Account) -> bool:
+        return await self._house.github.administers(tenant, person)
+
+    async def _writes(self, tenant: int, repository_id: int, person: Account) -> bool:
+        reading = self._house.github.reader(tenant, repository_id)
+        record = self._house.ledger.recorder(tenant, None)
+        async with written_down(reading, record, "read", "read") as reader:
+            return await reader.permission(person.login) in ("admin", "write")
+
+    async def _by_login(self) -> Mapping[str, Sequence[int]]:
+        """GitHub's present ids of the installations by their accounts' logins, in one list for everybody who asks."""
+        now = self._house.clock()
+        if self._listed is None or now - self._listed[0] >= BELIEVED:
+            found: dict[str, list[int]] = {}
+            for one in await self._house.github.installations():
+                found.setdefault(one.account_login.casefold(), []).append(one.id)
+            self._listed = (now, found)
+        return self._listed[1]
+
+    def _count(self, person: Account) -> None:
+        """Raises TooManyError: each question costs the installation that it is about some of GitHub's patience."""
+        now = self._house.clock()
+        asked = self._asked.setdefault(person.id, deque())
+        self._asked.move_to_end(person.id)
+        while asked and now - asked[0] >= ASKED_WITHIN:
+            asked.popleft()
+        if len(asked) >= ASKED_AT_MOST:
+            raise TooManyError(reason="too_many", retry_after=asked[0] + ASKED_WITHIN - now)
+        asked.append(now)
+        while len(self._asked) > REMEMBERED:
+            self._asked.popitem(last=False)
 
 
 async def make_token(

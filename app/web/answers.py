@@ -2,25 +2,55 @@
 
 from __future__ import annotations
 
+import logging
+import math
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, Response
+from starlette.exceptions import HTTPException
 
-from app.errors import ErasedError, MagicodeError, MissingError, RefusedError, TransientError, UserError
-from app.web.access import NoTokenError, NotYoursError
+from app.custody.erase import LegalHoldError
+from app.errors import (
+    AlreadyExistsError,
+    ErasedError,
+    MagicodeError,
+    MissingError,
+    RefusedError,
+    TransientError,
+    UserError,
+)
+from app.web.access import NoTokenError, NotYoursError, TooManyError
 from app.web.signin import ForeignFormError, NoSignInError, NotSignedInError
 
 if TYPE_CHECKING:
     from app.web.pages import Pages
 
 API = "/api/"
+WEBHOOKS = "/webhooks/"
+"""Whose bodies are read, and held to their size, elsewhere."""
+LARGEST_FORM = 64 * 1024
 
 POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self' {github}; base-uri 'none'; "
     "frame-ancestors 'none'"
 )
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "interest-cohort=(), browsing-topics=()",
+    "Cache-Control": "no-store",
+}
+"""https://developer.mozilla.org/docs/Web/Security/Practical_implementation_guides"""
+HSTS = "max-age=63072000"
+
+log = logging.getLogger(__name__)
 
 
 def status_of(error: MagicodeError) -> int:
@@ -33,6 +63,9 @@ def status_of(error: MagicodeError) -> int:
         (MissingError, 404),
         (ForeignFormError, 403),
         (NoSignInError, 501),
+        (LegalHoldError, 409),
+        (AlreadyExistsError, 409),
+        (TooManyError, 429),
         (RefusedError, 403),
         (UserError, 400),
         (TransientError, 503),
@@ -42,26 +75,48 @@ def status_of(error: MagicodeError) -> int:
     return 500
 
 
-def install(web: FastAPI, pages: Pages, *, github: str) -> None:
-    """`github` is where people sign in: a form may lead there, and nowhere else outside."""
+def install(web: FastAPI, pages: Pages, *, github: str, secure: bool = False) -> None:
+    """`github` is where people sign in: a form may lead there, and nowhere else outside. `secure`: people come by https."""
 
     @web.exception_handler(MagicodeError)
     async def refused(request: Request, error: MagicodeError) -> Response:
         status = status_of(error)
-        if request.url.path.startswith(API):
-            return problem(status, error.reason, error.message if status != 500 else "")
-        if isinstance(error, NotSignedInError) and request.method == "GET":
+        if status == 500:
+            log.error("A request met a mistake of ours.", extra={"reason": error.reason})
+        if isinstance(error, NotSignedInError) and request.method == "GET" and not _is_api(request):
             there = request.url.path + (f"?{request.url.query}" if request.url.query else "")
             return RedirectResponse(f"/signin?then={quote(there, safe='')}", 303)
-        return pages.sorry(request, status, error.message if status != 500 else "Something of ours broke.")
+        said = error.message if status != 500 else "Something of ours broke."
+        return _with_hints(_answer(request, pages, status, error.reason, said), status, error)
+
+    @web.exception_handler(RequestValidationError)
+    async def unreadable(request: Request, error: RequestValidationError) -> Response:
+        """Names what could not be read, and never what was sent: it may be a key."""
+        places = [".".join(str(part) for part in one["loc"][1:]) for one in error.errors()]
+        if any(one["loc"][0] == "path" for one in error.errors()):
+            return _answer(request, pages, 404, "not_found", "There is nothing here.")
+        named = ", ".join(dict.fromkeys(place for place in places if place)) or "the body"
+        return _answer(request, pages, 400, "unreadable", f"This cannot be read: {named}.")
+
+    @web.exception_handler(HTTPException)
+    async def stopped(request: Request, error: HTTPException) -> Response:
+        """What the router itself says no to, such as an address that is none."""
+        phrase = HTTPStatus(error.status_code).phrase
+        said = "There is nothing here." if error.status_code == 404 else f"{phrase}."
+        answer = _answer(request, pages, error.status_code, phrase.lower().replace(" ", "_"), said)
+        for name, value in (error.headers or {}).items():
+            answer.headers[name] = value
+        return answer
 
     @web.middleware("http")
-    async def guarded(request: Request, call_next):  # type: ignore[no-untyped-def]
-        response: Response = await call_next(request)
-        response.headers.setdefault("X-Content-Type-Options", "nosniff")
-        response.headers.setdefault("Referrer-Policy", "no-referrer")
+    async def guarded(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        too_large = _too_large(request)
+        response = too_large or await call_next(request)
+        for name, value in HEADERS.items():
+            response.headers.setdefault(name, value)
         response.headers.setdefault("Content-Security-Policy", POLICY.format(github=github))
-        response.headers.setdefault("Cache-Control", "no-store")
+        if secure:
+            response.headers.setdefault("Strict-Transport-Security", HSTS)
         return response
 
 
@@ -77,3 +132,33 @@ def problem(status: int, reason: str, detail: str) -> JSONResponse:
         status,
         media_type="application/problem+json",
     )
+
+
+def _is_api(request: Request) -> bool:
+    return request.url.path.startswith(API)
+
+
+def _answer(request: Request, pages: Pages, status: int, reason: str, said: str) -> Response:
+    if _is_api(request):
+        return problem(status, reason, said)
+    return pages.sorry(request, status, said)
+
+
+def _with_hints(answer: Response, status: int, error: MagicodeError) -> Response:
+    if status == 401:
+        answer.headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, TransientError) and error.retry_after is not None:
+        answer.headers["Retry-After"] = str(math.ceil(error.retry_after.total_seconds()))
+    return answer
+
+
+def _too_large(request: Request) -> Response | None:
+    """Forms and documents are small; one that does not say its size is not read at all."""
+    if request.url.path.startswith(WEBHOOKS):
+        return None
+    claimed = request.headers.get("content-length")
+    if claimed is None and "transfer-encoding" in request.headers:
+        return problem(411, "length_required", "Say how long the body is.")
+    if claimed is not None and (not claimed.isdigit() or int(claimed) > LARGEST_FORM):
+        return problem(413, "too_large", f"A body here has at most {LARGEST_FORM} bytes.")
+    return None

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from importlib.resources import files
 from typing import Any
 
 from fastapi import Request
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, StreamingResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup, escape
 
 from app.web.session import Session
+
+_TICKED = re.compile(r"`([^`\n]{1,200})`")
 
 
 class Pages:
@@ -23,15 +29,37 @@ class Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._always = {"slug": slug, "github": github_web_url.rstrip("/")}
+        self._templates.filters.update({"when": when, "ticked": ticked})
+        self._streamed = self._templates.overlay(enable_async=True)
+        self._always = {"slug": slug, "github": github_web_url.rstrip("/"), "refresh": None}
 
     def page(self, name: str, session: Session | None, status: int = 200, **values: Any) -> HTMLResponse:
         template = self._templates.get_template(name)
-        return HTMLResponse(template.render(**self._always, session=session, **values), status)
+        return HTMLResponse(template.render(self._always | {"session": session} | values), status)
+
+    def stream(self, name: str, session: Session, **values: Any) -> StreamingResponse:
+        """A page that is sent while it is made: what `values` yields is shown as it comes."""
+        template = self._streamed.get_template(name)
+
+        async def pieces() -> AsyncIterator[str]:
+            async for piece in template.generate_async(self._always | {"session": session} | values):
+                yield piece
+
+        return StreamingResponse(pieces(), media_type="text/html")
 
     def sorry(self, request: Request, status: int, message: str) -> HTMLResponse:
         """In the error's own words."""
         return self.page("sorry.html", None, status, message=message, path=request.url.path)
+
+
+def when(at: datetime | None) -> str:
+    """In UTC, to the minute."""
+    return "never" if at is None else at.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def ticked(text: str) -> Markup:
+    """What stands between backticks in a sentence of ours, as code; all of it escaped before."""
+    return Markup(_TICKED.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704 (escaped first)
 
 
 def style() -> str:

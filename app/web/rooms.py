@@ -6,7 +6,10 @@ from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, Response
 
 from app.house import House
-from app.web import answers, signin
+from app.web import actions, answers, api, choices, deletion, overview, signin, tokens
+from app.web.access import Access
+from app.web.desk import Desk
+from app.web.looks import Looks
 from app.web.pages import Pages, style
 from app.web.session import COOKIE, Cookies
 from app.web.signin import Gate
@@ -15,8 +18,12 @@ from app.web.signin import Gate
 def mount(web: FastAPI, house: House) -> None:
     gate = Gate(Cookies(house.store, house.keys, house.clock), house.sign_in, house.public_url)
     pages = Pages(slug=house.slug, github_web_url=house.github_web_url)
-    answers.install(web, pages, github=house.github_web_url)
+    desk = Desk(house, gate, Access(house), Looks(house), pages)
+    answers.install(web, pages, github=house.github_web_url, secure=gate.secure)
+    for room in (overview, choices, tokens, actions, deletion):
+        web.include_router(room.routes(desk))
     web.include_router(signin.routes(gate))
+    web.include_router(api.routes(desk))
     css = style()
 
     @web.get("/", include_in_schema=False)

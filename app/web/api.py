@@ -1,0 +1,337 @@
+"""What the pages do, for programs: JSON in and out, tokens or a session, and an OpenAPI document that says all of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, FastAPI, Query, Request, Security
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import JSONResponse, Response
+from fastapi.routing import APIRoute
+from fastapi.security import APIKeyCookie, HTTPBearer
+
+from app import choosing
+from app.actionlog.chain import Report
+from app.actionlog.export import Format
+from app.custody import provider_keys, settings
+from app.custody.provider_keys import KnownKey
+from app.nouns import ApiToken, Erasure, Installation
+from app.web import deletion, entries, shapes
+from app.web.access import NotYoursError, Scope, make_token, remove_token
+from app.web.actions import downloaded
+from app.web.answers import API
+from app.web.desk import LARGEST_ID, Desk, Tenant
+from app.web.overview import held
+from app.web.session import COOKIE
+from app.web.tokens import tokens
+
+MOST = 1_000
+BASE = "/api/installations/{tenant}"
+
+_PROBLEM: Mapping[str, Any] = {
+    "model": shapes.Problem,
+    "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+}
+_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {**_PROBLEM, "description": means}
+    for status, means in (
+        (400, "Something in the request cannot be read, or is not possible."),
+        (401, "No token that is known here, and nobody is signed in."),
+        (403, "The token may not do this, or the form key is missing."),
+        (404, "There is nothing here, or it is not yours."),
+        (429, "Too many questions about access; Retry-After says when to go on."),
+        (503, "The database or GitHub is briefly away."),
+    )
+}
+
+_DESCRIPTION = """Everything of an installation: what is held, settings, keys, the action log, exports and deletion.
+
+A program shows a token (`Authorization: Bearer mgc_…`), which an administrator makes on the installation's page, with scopes:
+`log`, `export`, `settings`, `delete`. A browser's session does as well; where it changes something it shows the form key of
+`GET /api/session` in the header `X-Form-Key`. Errors are problem+json (RFC 9457). Every look and every download is an entry in
+the action log.
+"""
+
+
+def document(web: FastAPI) -> dict[str, Any]:
+    """The API's own routes, described."""
+    ours = [
+        route
+        for route in web.routes
+        if isinstance(route, APIRoute) and route.path.startswith(API) and route.include_in_schema
+    ]
+    return get_openapi(title="MagiCode", version="1", description=_DESCRIPTION, routes=ours)
+
+
+def routes(desk: Desk) -> APIRouter:
+    bearer = HTTPBearer(auto_error=False, scheme_name="token", description="A token of the installation.")
+    cookie = APIKeyCookie(name=COOKIE, auto_error=False, scheme_name="session", description="Signed in.")
+    router = APIRouter(responses=_PROBLEMS, dependencies=[Security(bearer), Security(cookie)])
+    for add in (_who, _settings, _tokens, _log, _deletion):
+        add(router, desk)
+    return router
+
+
+def _who(router: APIRouter, desk: Desk) -> None:
+    @router.get("/api/openapi.json", include_in_schema=False)
+    async def openapi(request: Request) -> JSONResponse:
+        return JSONResponse(document(request.app))
+
+    @router.get("/api/session", tags=["session"])
+    async def session(request: Request) -> shapes.SessionShape:
+        """Who is signed in, and the form key."""
+        found = await desk.gate.session(request)
+        return shapes.SessionShape(login=found.person.login, form_key=found.form_key, ends_at=found.ends_at)
+
+    @router.get("/api/installations", tags=["installation"])
+    async def installations(
+        request: Request, account: Annotated[str, Query(max_length=100, examples=["octo-org"])] = ""
+    ) -> list[shapes.InstallationShape]:
+        """Those on the signed-in person's own account; with `account` the one on that account, if they administer it."""
+        person = (await desk.gate.session(request)).person
+        if not account:
+            return [shapes.InstallationShape(**_installation(one)) for one in await desk.access.own(person)]
+        try:
+            found = await desk.access.named(account, person)
+        except NotYoursError:
+            return []
+        return [shapes.InstallationShape(**_installation(found.installation))]
+
+    @router.get(BASE, tags=["installation"])
+    async def summary(request: Request, tenant: Tenant) -> shapes.SummaryShape:
+        """What is held. Any token of the installation may read this."""
+        allowed = await desk.calls(request, tenant, None)
+        await desk.looks.at(allowed, "overview")
+        found = await held(desk.house, tenant)
+        return shapes.SummaryShape(
+            **_installation(allowed.installation),
+            held=dict(found.counts),
+            log_since=found.log_since,
+            log_head=found.log_head,
+        )
+
+
+def _settings(router: APIRouter, desk: Desk) -> None:
+    house = desk.house
+
+    @router.get(f"{BASE}/settings", tags=["settings"])
+    async def look(request: Request, tenant: Tenant) -> shapes.SettingsShape:
+        """What was chosen, and where code may go. Scope `settings`."""
+        await desk.looks.at(await desk.calls(request, tenant, Scope.SETTINGS), "settings")
+        found = await choosing.overview(house, tenant)
+        shown = settings.shown(found.settings)
+        return shapes.SettingsShape(
+            settings=[
+                shapes.SettingShape(
+                    name=one.name, value=shown[one.name], means=one.means, example=one.example
+                )
+                for one in settings.SETTINGS
+            ],
+            destinations=[
+                shapes.DestinationShape(
+                    provider=one.provider,
+                    model=one.model,
+                    host=one.host,
+                    region=one.region,
+                    own_key=one.own_key,
+                    allowed=found.settings.allows(one),
+                )
+                for one in found.destinations
+            ],
+            receipts_fingerprint=found.receipts_fingerprint,
+        )
+
+    @router.put(f"{BASE}/settings/{{name}}", tags=["settings"])
+    async def change(
+        request: Request, tenant: Tenant, name: str, sent: shapes.NewValue
+    ) -> shapes.ChangedShape:
+        """One setting, the legal hold among them. Scope `settings`."""
+        allowed = await desk.calls(request, tenant, Scope.SETTINGS)
+        done = await settings.change(
+            house.store,
+            house.ledger,
+            house.clock,
+            installation_id=tenant,
+            by=allowed.actor,
+            wanted=settings.wanted(f"{settings.find(name).name} {sent.value}"),
+        )
+        return shapes.ChangedShape(name=done.name, old=done.old, new=done.new)
+
+    @router.get(f"{BASE}/provider-keys", tags=["settings"])
+    async def keys(request: Request, tenant: Tenant) -> list[shapes.KeyShape]:
+        """The installation's own keys of model providers, as far as they may be seen. Scope `settings`."""
+        await desk.looks.at(await desk.calls(request, tenant, Scope.SETTINGS), "settings")
+        return [_key(one) for one in await provider_keys.known_keys(house.store, house.keys, tenant)]
+
+    @router.put(f"{BASE}/provider-keys/{{provider}}", tags=["settings"])
+    async def put_key(
+        request: Request, tenant: Tenant, provider: str, sent: shapes.NewKey
+    ) -> shapes.KeyShape:
+        """Checked with the provider and kept, in the place of the last one. Scope `settings`."""
+        allowed = await desk.calls(request, tenant, Scope.SETTINGS)
+        saved = await provider_keys.put(
+            house.store,
+            house.keys,
+            house.ledger,
+            house.clock,
+            house.key_check,
+            installation_id=tenant,
+            by=allowed.actor,
+            provider=provider,
+            key=sent.key.get_secret_value(),
+            base_url=sent.base_url,
+        )
+        return _key(saved.key, saved.why)
+
+    @router.delete(f"{BASE}/provider-keys/{{provider}}", tags=["settings"], status_code=204)
+    async def remove_key(request: Request, tenant: Tenant, provider: str) -> None:
+        """Also where there is none. Runs that use it stop before they ask again. Scope `settings`."""
+        allowed = await desk.calls(request, tenant, Scope.SETTINGS)
+        await provider_keys.remove(
+            house.store, house.keys, house.ledger, installation_id=tenant, by=allowed.actor, provider=provider
+        )
+
+
+def _tokens(router: APIRouter, desk: Desk) -> None:
+    @router.get(f"{BASE}/tokens", tags=["tokens"])
+    async def look(request: Request, tenant: Tenant) -> list[shapes.TokenShape]:
+        """For a session alone."""
+        await desk.looks.at(await desk.calls_as_person(request, tenant), "tokens")
+        return [shapes.TokenShape(**_token(one)) for one in await tokens(desk.house, tenant)]
+
+    @router.post(f"{BASE}/tokens", tags=["tokens"], status_code=201)
+    async def make(request: Request, tenant: Tenant, sent: shapes.NewToken) -> shapes.MadeToken:
+        """For a session alone: a token makes no tokens."""
+        allowed = await desk.calls_as_person(request, tenant)
+        token, kept = await make_token(desk.house, allowed, frozenset(sent.scopes), timedelta(days=sent.days))
+        return shapes.MadeToken(**_token(kept), token=token)
+
+    @router.delete(f"{BASE}/tokens/{{token_id}}", tags=["tokens"], status_code=204)
+    async def remove(request: Request, tenant: Tenant, token_id: UUID) -> None:
+        """Also where there is none. For a session alone."""
+        await remove_token(desk.house, await desk.calls_as_person(request, tenant), token_id)
+
+
+_Filters = {
+    "parameters": [
+        {"name": name, "in": "query", "schema": {"type": "string"}, "description": means, "example": example}
+        for name, means, example in (
+            ("since", "The first moment that is in.", "2026-11-20"),
+            ("until", "The first moment that is out.", "2026-11-21T14:30:00+01:00"),
+            ("repository", "Its id, or OWNER/NAME.", "1296269"),
+            ("run", "A run's id.", "3f2b6c1e-8a55-4c9b-9d2e-0c7f6a1b2c3d"),
+            ("kind", "An action, or the first part of several.", "model"),
+            ("actor", "A login, `magicode` or `token:ID`.", "octocat"),
+        )
+    ]
+}
+
+
+def _log(router: APIRouter, desk: Desk) -> None:
+    house = desk.house
+
+    @router.get(f"{BASE}/actions", tags=["action log"], openapi_extra=_Filters)
+    async def look(
+        request: Request,
+        tenant: Tenant,
+        after: Annotated[int, Query(ge=0, le=LARGEST_ID, description="Go on behind this entry.")] = 0,
+        limit: Annotated[int, Query(ge=1, le=MOST)] = entries.PAGE,
+    ) -> shapes.LogPage:
+        """Oldest first. Scope `log`."""
+        await desk.looks.at(await desk.calls(request, tenant, Scope.LOG), "log")
+        asked = await entries.read_question(house, tenant, request.query_params)
+        found, more = await entries.some(house, tenant, asked.only, after, limit)
+        return shapes.LogPage(
+            entries=[shapes.EntryShape(**one.model_dump()) for one in found],
+            next=found[-1].seq if more else None,
+            head=str(await house.ledger.head(tenant)),
+        )
+
+    @router.get(
+        f"{BASE}/actions/download",
+        tags=["action log"],
+        openapi_extra=_Filters,
+        response_class=Response,
+        responses={
+            200: {
+                "description": "The log, streamed; `magicode actions verify` takes all forms but text.",
+                "content": {kind: {"schema": {"type": "string"}} for kind in entries.TYPES.values()},
+            }
+        },
+    )
+    async def download(request: Request, tenant: Tenant, format: Format = Format.JSONL) -> Response:  # noqa: A002, ARG001 (the parameter's name in the address; read with the others)
+        """All of it, or the part that is asked for. Each download is an entry in the log. Scope `log`."""
+        allowed = await desk.calls(request, tenant, Scope.LOG)
+        return await downloaded(desk, allowed, request.query_params)
+
+    @router.post(f"{BASE}/actions/verify", tags=["action log"])
+    async def verify(request: Request, tenant: Tenant, sent: shapes.Heads) -> shapes.ReportShape:
+        """Recomputes the chain on the server; it takes a while for a long one. Scope `log`."""
+        await desk.looks.at(await desk.calls(request, tenant, Scope.LOG), "log")
+        anchors = entries.read_anchors(" ".join(sent.heads))
+        report: Report | None = None
+        async for found in entries.verified(house, tenant, anchors):
+            report = None if isinstance(found, int) else found
+        assert report is not None
+        return shapes.ReportShape(**entries.document(report))
+
+
+def _deletion(router: APIRouter, desk: Desk) -> None:
+    @router.post(f"{BASE}/deletion", tags=["deletion"], status_code=202)
+    async def delete(request: Request, tenant: Tenant, sent: shapes.Confirmation) -> shapes.ErasureShape:
+        """Destroys all that is held, confirmed by the account's login. `receipt_url` needs no token. Scope `delete`."""
+        allowed = await desk.calls(request, tenant, Scope.DELETE)
+        return _erasure(await deletion.begin(desk.house, allowed, sent.account))
+
+    @router.get("/api/receipts/{tenant}/{erasure_id}", tags=["deletion"])
+    async def receipt(tenant: Tenant, erasure_id: UUID) -> shapes.ErasureShape:
+        """How far a deletion is, and in the end its receipt. Whoever has the address may see it."""
+        return _erasure(await deletion.find(desk.house, tenant, erasure_id))
+
+
+def _installation(one: Installation) -> dict[str, Any]:
+    return {
+        "id": one.id,
+        "account": one.account_login,
+        "account_type": one.account_type,
+        "suspended": one.suspended,
+        "paused_at": one.paused_at,
+    }
+
+
+def _key(one: KnownKey, why: str = "") -> shapes.KeyShape:
+    return shapes.KeyShape(
+        provider=one.provider,
+        last_four=one.last_four,
+        base_url=one.base_url,
+        created_by=one.created_by,
+        created_at=one.created_at,
+        checked_at=one.checked_at,
+        why_unchecked=why,
+    )
+
+
+def _token(one: ApiToken) -> dict[str, Any]:
+    return {
+        "id": one.id,
+        "scopes": one.scopes.split(),
+        "created_by": one.created_by,
+        "created_at": one.created_at,
+        "expires_at": one.expires_at,
+    }
+
+
+def _erasure(found: Erasure) -> shapes.ErasureShape:
+    return shapes.ErasureShape(
+        id=found.id,
+        installation_id=found.installation_id,
+        asked_at=found.asked_at,
+        step=found.step,
+        done=found.receipt is not None,
+        receipt_url=f"/api{deletion.address(found)}",
+        receipt=None if found.receipt is None else json.loads(found.receipt),
+    )

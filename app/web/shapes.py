@@ -1,0 +1,218 @@
+"""What the API takes and gives, with examples: its OpenAPI document is made of these."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from app.web.access import Scope
+
+_WHEN = "2026-11-20T14:30:00Z"
+_ID = "3f2b6c1e-8a55-4c9b-9d2e-0c7f6a1b2c3d"
+_HEAD = "128:5d41402abc4b2a76b9719d911017c592ae0cd1b0c8d0a1e2b3f4a5968778695a:100002"
+
+
+class Shape(BaseModel):
+    """Nothing unknown is taken."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class Problem(BaseModel):
+    """https://www.rfc-editor.org/rfc/rfc9457"""
+
+    type: str = Field(examples=["urn:magicode:not_yours"])
+    title: str = Field(examples=["not yours"])
+    status: int = Field(examples=[404])
+    detail: str = Field(examples=["Only an administrator of this installation may see this."])
+
+
+# --- what is sent ----------------------------------------------------------------------------------------------------
+
+
+class NewValue(Shape):
+    """In the words that a comment would use."""
+
+    value: Annotated[str, Field(max_length=1100, examples=["6 months"])]
+
+
+class NewKey(Shape):
+    key: Annotated[SecretStr, Field(description="Never given back.", examples=["sk-…"])]
+    base_url: Annotated[
+        str | None,
+        Field(
+            max_length=500,
+            examples=["https://models.example.com/v1"],
+            description="Compatible endpoints only.",
+        ),
+    ] = None
+
+
+class NewToken(Shape):
+    scopes: Annotated[list[Scope], Field(examples=[["log", "export"]])] = []
+    days: Annotated[int, Field(ge=1, le=365, examples=[30])] = 30
+
+
+class Heads(Shape):
+    """Heads that pull requests and status comments quote, to compare the log with."""
+
+    heads: Annotated[
+        list[Annotated[str, Field(max_length=110)]], Field(max_length=50, examples=[[_HEAD]])
+    ] = []
+
+
+class Confirmation(Shape):
+    account: Annotated[str, Field(max_length=100, examples=["octo-org"], description="The account's login.")]
+
+
+# --- what is given ---------------------------------------------------------------------------------------------------
+
+
+class SessionShape(Shape):
+    """`form_key` is what a script of this browser shows in the header X-Form-Key where it changes something."""
+
+    login: str = Field(examples=["octocat"])
+    form_key: str
+    ends_at: datetime = Field(examples=[_WHEN])
+
+
+class InstallationShape(Shape):
+    id: int = Field(examples=[100002])
+    account: str = Field(examples=["octo-org"])
+    account_type: str = Field(examples=["Organization"])
+    suspended: bool
+    paused_at: datetime | None = Field(
+        examples=[None], description="Since when the App is uninstalled or its plan over."
+    )
+
+
+class SummaryShape(InstallationShape):
+    """`held` counts rows by table, vectors and stored exports."""
+
+    held: dict[str, int] = Field(examples=[{"runs": 12, "entries": 128, "vectors": 4096, "objects": 1}])
+    log_since: datetime | None = Field(examples=[_WHEN])
+    log_head: str = Field(examples=[_HEAD])
+
+
+class SettingShape(Shape):
+    name: str = Field(examples=["keep-runs"])
+    value: str = Field(examples=["12 months"])
+    means: str = Field(examples=["how long ended runs and deliveries are kept"])
+    example: str = Field(examples=["6 months"])
+
+
+class DestinationShape(Shape):
+    provider: str = Field(examples=["anthropic"])
+    model: str = Field(examples=["anthropic:NAME"])
+    host: str = Field(examples=["api.anthropic.com"])
+    region: str = Field(examples=["global"])
+    own_key: bool
+    allowed: bool
+
+
+class SettingsShape(Shape):
+    settings: list[SettingShape]
+    destinations: list[DestinationShape] = Field(description="Where code may go now.")
+    receipts_fingerprint: str
+
+
+class ChangedShape(Shape):
+    name: str = Field(examples=["keep-runs"])
+    old: str = Field(examples=["12 months"])
+    new: str = Field(examples=["6 months"])
+
+
+class KeyShape(Shape):
+    """What may be seen of a key."""
+
+    provider: str = Field(examples=["openai"])
+    last_four: str = Field(examples=["x9Qz"])
+    base_url: str | None = Field(examples=[None])
+    created_by: str = Field(examples=["octocat"])
+    created_at: datetime = Field(examples=[_WHEN])
+    checked_at: datetime | None = Field(examples=[_WHEN])
+    why_unchecked: str = Field(default="", examples=[""])
+
+
+class TokenShape(Shape):
+    id: UUID = Field(examples=[_ID])
+    scopes: list[str] = Field(examples=[["log"]])
+    created_by: str = Field(examples=["octocat"])
+    created_at: datetime = Field(examples=[_WHEN])
+    expires_at: datetime = Field(examples=[_WHEN])
+
+
+class MadeToken(TokenShape):
+    token: str = Field(examples=["mgc_100002_…"], description="Shown this once.")
+
+
+class EntryShape(Shape):
+    """One link of the chain; `details` and `salt` are None once the installation's key was destroyed."""
+
+    installation_id: int = Field(examples=[100002])
+    seq: int = Field(examples=[128])
+    at: str = Field(examples=["2026-11-20T14:30:00.123456Z"])
+    actor: str = Field(examples=["magicode"])
+    action: str = Field(examples=["model.called"])
+    run_id: str | None = Field(examples=[_ID])
+    details: dict[str, Any] | None = Field(examples=[{"provider": "anthropic", "input_tokens": 5120}])
+    salt: str | None
+    details_hash: str
+    previous_hash: str
+    hash: str
+
+
+class LogPage(Shape):
+    """`next` is the `after` of the page that follows, None at the end."""
+
+    entries: list[EntryShape]
+    next: int | None = Field(examples=[228])
+    head: str = Field(examples=[_HEAD])
+
+
+class FindingShape(Shape):
+    kind: str = Field(examples=["edited"])
+    position: int
+    seq: int
+    message: str
+
+
+class ReportShape(Shape):
+    """The chain, recomputed."""
+
+    ok: bool
+    entries: int
+    head: str | None = Field(examples=[_HEAD])
+    closed: int = Field(description="Entries whose details cannot be opened any more.")
+    pruned_to: int = Field(description="The last entry that retention removed, as a later one attests.")
+    quoted_heads: int
+    findings: list[FindingShape]
+    more_findings: int
+
+
+class ExportShape(Shape):
+    """`state` is `asked`, `made` or `failed`; it can be downloaded until `expires_at`."""
+
+    id: UUID = Field(examples=[_ID])
+    state: str = Field(examples=["made"])
+    asked_by: str = Field(examples=["octocat"])
+    asked_at: datetime = Field(examples=[_WHEN])
+    made_at: datetime | None = Field(examples=[_WHEN])
+    expires_at: datetime | None = Field(examples=[_WHEN])
+    size: int | None = Field(examples=[20480])
+    sha256: str | None
+
+
+class ErasureShape(Shape):
+    """`step` says how far it is; `receipt` is the signed document once there is one."""
+
+    id: UUID = Field(examples=[_ID])
+    installation_id: int = Field(examples=[100002])
+    asked_at: datetime = Field(examples=[_WHEN])
+    step: str = Field(examples=["vectors"])
+    done: bool
+    receipt_url: str = Field(examples=[f"/api/receipts/100002/{_ID}"])
+    receipt: dict[str, Any] | None = None
