@@ -62,7 +62,7 @@ async def folder_index(
     read: Settings, root: Path, encoder: Encoder | None = None
 ) -> AsyncIterator[RepositoryIndex]:
     """The index of the folder `root`, under its own key. Raises infra.qdrant.FolderInUseError when it is first used."""
-    key = _key(FileMasterKey(read.data_dir / "master.key"), root)
+    key = _key(FileMasterKey(read.data_dir / "local.key"), root)
     points = QdrantPoints(path=read.data_dir / "local" / hashlib.sha256(b"name" + key).hexdigest()[:32])
     try:
         yield RepositoryIndex(
@@ -82,6 +82,7 @@ async def _opened(
 
 
 def _key(master: FileMasterKey, root: Path) -> bytes:
-    """The folder's own key: what only the master key makes of the folder's path, so that none needs to be stored."""
+    """The folder's own key: what only this machine's key makes of the folder's path, so that none needs to be stored. It is no
+    master key of the service's, whose rotation would make every folder's index a stranger's."""
     path = str(root).encode("utf-8", "surrogateescape")
     return hashlib.sha256(master.wrap(hashlib.sha256(b"magicode/local" + path).digest())).digest()

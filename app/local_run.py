@@ -37,7 +37,7 @@ from app.ports import Model, Room
 from app.pulls.wording import Stage
 from app.repofile import DEFAULT, PATH, RepoFile, parse
 from app.settings import Settings
-from app.wiring import open_sandbox
+from app.wiring import filled, open_sandbox
 from app.workspace.tree import REGULAR
 from embeddings.embed import Encoder
 from infra.git_folder import CommittedTree, GitFolder, committed, find
@@ -129,6 +129,7 @@ async def run(
     Raises NoModelError, SwitchedOffError, infra.git_folder.NotARepositoryError, infra.models.choose.ModelSettingError,
     infra.qdrant.FolderInUseError, and what `app.making.make` raises.
     """
+    read, environ, _ = await filled(read, environ)
     found = await asyncio.to_thread(find, asked.folder)
     async with AsyncExitStack() as rooms:
         tree = await asyncio.to_thread(rooms.enter_context, committed(found))

@@ -125,7 +125,12 @@ class Rotation:
 
     async def _pass(self, under: str, actor: str, tally: _Tally) -> int:
         """How many were re-wrapped in one look at every tenant."""
-        known = {SERVICE, *await self.store.installation_ids(), *await self.store.erased_ids()}
+        known = {
+            SERVICE,
+            *await self.store.installation_ids(),
+            *await self.store.erased_ids(),
+            *await self.store.keyed_ids(),
+        }
         moved = 0
         for tenant in sorted(known - tally.unreadable):
             try:

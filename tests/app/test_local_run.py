@@ -316,7 +316,7 @@ async def test_only_vectors_and_sealed_places_are_kept(read: settings.Settings, 
     for clear in (b"people", b"share.py", b"divmod", b"fairly", os.fsencode(folder)):
         assert clear not in kept
     assert [path.name for path in read.data_dir.iterdir()] != []
-    assert {path.name for path in read.data_dir.iterdir()} <= {"local", "master.key"}
+    assert {path.name for path in read.data_dir.iterdir()} <= {"local", "local.key"}
 
 
 async def test_which_model_is_asked(read: settings.Settings, folder: Path) -> None:

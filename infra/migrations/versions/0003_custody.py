@@ -126,6 +126,11 @@ CREATE FUNCTION magicode.tenants_of_account(account bigint) RETURNS SETOF bigint
 SET search_path = pg_catalog, pg_temp AS $$
     SELECT installation_id FROM magicode.installations WHERE account_id = account ORDER BY installation_id DESC
 $$;
+CREATE POLICY reconciler ON magicode_keys.data_keys FOR SELECT TO magicode_owner USING (true);
+CREATE FUNCTION magicode.keyed_ids() RETURNS SETOF bigint LANGUAGE sql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+    SELECT installation_id FROM magicode_keys.data_keys ORDER BY installation_id
+$$;
 CREATE FUNCTION magicode.erased_ids() RETURNS SETOF bigint LANGUAGE sql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
     SELECT installation_id FROM magicode.erasures ORDER BY installation_id
@@ -168,10 +173,10 @@ CREATE FUNCTION magicode.erase_entries() RETURNS bigint LANGUAGE plpgsql SECURIT
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     removed bigint;
+    tenant bigint := nullif(current_setting('magicode.installation', true), '')::bigint;
 BEGIN
-    IF EXISTS (SELECT FROM magicode_keys.data_keys)
-       OR NOT EXISTS (SELECT FROM magicode.erasures
-                      WHERE installation_id = nullif(current_setting('magicode.installation', true), '')::bigint) THEN
+    IF EXISTS (SELECT FROM magicode_keys.data_keys WHERE installation_id = tenant)
+       OR NOT EXISTS (SELECT FROM magicode.erasures WHERE installation_id = tenant) THEN
         RAISE EXCEPTION 'the action log goes behind its key, in an erasure' USING ERRCODE = 'insufficient_privilege';
     END IF;
     PERFORM set_config('magicode.removing', 'entries', true);
@@ -190,10 +195,10 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON magicode.settings, magicode.exports, mag
 GRANT SELECT, INSERT, UPDATE, DELETE ON magicode_keys.provider_keys, magicode_keys.data_keys TO magicode_service;
 GRANT SELECT, INSERT, UPDATE ON magicode.erasures TO magicode_service;
 REVOKE ALL ON FUNCTION magicode.enter(bigint), magicode.alone(bigint), magicode.tenant_of(bigint),
-    magicode.tenants_of_account(bigint), magicode.erased_ids(), magicode.prune_entries(bigint),
+    magicode.tenants_of_account(bigint), magicode.erased_ids(), magicode.keyed_ids(), magicode.prune_entries(bigint),
     magicode.erase_entries() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION magicode.enter(bigint), magicode.alone(bigint), magicode.tenant_of(bigint),
-    magicode.tenants_of_account(bigint), magicode.erased_ids(), magicode.prune_entries(bigint),
+    magicode.tenants_of_account(bigint), magicode.erased_ids(), magicode.keyed_ids(), magicode.prune_entries(bigint),
     magicode.erase_entries() TO magicode_service;
 """
 

@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import numpy as np
 import pytest
+from sqlalchemy import text
 
 from app.actionlog.ledger import Ledger
 from app.custody.erase import (
@@ -262,7 +263,7 @@ async def test_what_nobody_knows_is_not_deleted(place: Place) -> None:
 async def test_what_is_left_of_an_installation_without_its_row_is_deleted(place: Place) -> None:
     shelf = await place.fill(1)
     async with place.store.transaction(1) as transaction:
-        await transaction.remove_installation()
+        await transaction._connection.execute(text("DELETE FROM magicode.installations"))
     await place.begin(1)
     await place.eraser().finish(1)
     assert not any((await place.left(1, shelf)).values())

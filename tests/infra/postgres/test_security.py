@@ -284,6 +284,7 @@ def test_functions_with_their_owners_rights_have_a_fixed_search_path_and_are_not
         "erase_entries",
         "erased_ids",
         "installation_ids",
+        "keyed_ids",
         "prune_entries",
         "tenant_of",
         "tenants_of_account",

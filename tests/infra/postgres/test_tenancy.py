@@ -124,7 +124,6 @@ CALLS: Mapping[str, Call] = {
     "run_by_branch": lambda t, _: t.run_by_branch(REPOSITORY, BRANCH),
     "put_installation": lambda t, _: t.put_installation(Installation(THEIRS, 20, "mine", suspended=True)),
     "installation": lambda t, _: t.installation(),
-    "remove_installation": lambda t, _: t.remove_installation(),
     "wrapped_key": lambda t, _: t.wrapped_key(),
     "add_wrapped_key": lambda t, _: t.add_wrapped_key("k", b"mine"),
     "replace_wrapped_key": lambda t, _: t.replace_wrapped_key((MARK, MARK.encode()), ("k", b"mine")),
@@ -145,6 +144,8 @@ CALLS: Mapping[str, Call] = {
     "update_erasure": lambda t, _: t.update_erasure(step="changed"),
     "erase_rows": lambda t, _: t.erase_rows(),
     "row_counts": lambda t, _: t.row_counts(),
+    "rows": lambda t, _: t.rows("runs", limit=10),
+    "spent": lambda t, _: t.spent(NOW - timedelta(days=1)),
     "prune_runs": lambda t, _: t.prune_runs(LATER),
     "prune_deliveries": lambda t, _: t.prune_deliveries(LATER),
     "entry_before": lambda t, _: t.entry_before(LATER),
@@ -266,7 +267,7 @@ async def test_the_tenant_behind_githubs_present_id_is_found(store: PostgresStor
     async with store.transaction(7) as there:
         await there.begin_erasure(Erasure(7, uuid4(), 41, 70, "asked", NOW, None, "begun"))
     async with store.transaction(7, erasing=True) as there:
-        await there.remove_installation()
+        await there.erase_rows()
     assert await store.tenant_of(41) == 7, "the tombstone keeps it"
     assert list(await store.tenants_of_account(70)) == []
     assert list(await store.erased_ids()) == [7]
