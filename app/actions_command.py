@@ -6,8 +6,9 @@ import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import nullcontext
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
 from uuid import UUID
 
 import typer
@@ -16,10 +17,15 @@ from app.actionlog.anchors import Anchor, quoted_heads
 from app.actionlog.export import Format
 from app.actionlog.export import export as written_out
 from app.actionlog.filters import Filter, read_filter
+from app.actionlog.ledger import Ledger
 from app.actionlog.verify import told, verify_stream
 from app.errors import UserError
 from app.jobs.accept import NOBODY
+from app.nouns import Action
 from app.settings import Settings
+
+if TYPE_CHECKING:
+    from app.wiring import Records
 
 T = TypeVar("T")
 
@@ -51,8 +57,18 @@ async def export(
                 said = ", ".join(str(one) for one in known) or "none yet"
                 raise WhichInstallationError(f"Say which with --installation; there are: {said}.")
             asked = known[0]
+        await _looked(records, asked, only, form)
         async for piece in written_out(records.store, records.keys, asked, form, only=only):
             yield piece
+
+
+async def _looked(records: Records, installation: int, only: Filter, form: Format) -> None:
+    """The operator's look is written down before anything is handed out; where there is no log, none is begun by it."""
+    ledger = Ledger(records.store, records.keys, lambda: datetime.now(UTC))
+    async with records.store.transaction(installation) as transaction:
+        if await transaction.last_entry() is not None:
+            facts = {"what": "log", "whole": only.whole, "format": form.value}
+            await ledger.append(transaction, installation, Action.DATA_LOOKED, "operator", None, facts)
 
 
 async def _written(pieces: AsyncIterator[str], out: Path | None) -> None:

@@ -66,6 +66,7 @@ _STEPS = {
     "index.updated": "the index was brought up to date: vectors only",
     "index.searched": "the places to look at were ranked",
     "model.called": "the model was asked",
+    "model.failed": "the model was asked, and did not answer",
     "patch.checked": "every guard passed the patch",
     "checks.run": "the repository's own checks were run in the sandbox",
     "second_look.taken": "a second look was taken, by a model that saw the request and the diff alone",
