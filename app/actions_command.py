@@ -21,7 +21,7 @@ from app.actionlog.ledger import Ledger
 from app.actionlog.verify import told, verify_stream
 from app.errors import UserError
 from app.jobs.accept import NOBODY
-from app.nouns import Action
+from app.nouns import Action, Facts
 from app.settings import Settings
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ async def _looked(records: Records, installation: int, only: Filter, form: Forma
     ledger = Ledger(records.store, records.keys, lambda: datetime.now(UTC))
     async with records.store.transaction(installation) as transaction:
         if await transaction.last_entry() is not None:
-            facts = {"what": "log", "whole": only.whole, "format": form.value}
+            facts: Facts = {"what": "log", "whole": only.whole, "format": form.value}
             await ledger.append(transaction, installation, Action.DATA_LOOKED, "operator", None, facts)
 
 
