@@ -13,15 +13,20 @@ from pathlib import Path
 
 import httpx
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 
+from app.cli import cli
 from app.custody.erase import LegalHoldError, Wish
-from app.custody.receipt import read_public_keys, read_receipt, verify
+from app.custody.receipt import FORMAT, Signer, fingerprint, read_public_keys, read_receipt, verify
 from app.erasing import begin, erase
 from app.nouns import Erasure, Run, RunState, StoredSettings
+from infra.postgres.queue import WorkerLimits
 from tests.app.custody.fuse import CrashError, Fuse, FusedGitHub
 from tests.line.conftest import Stages
 from tests.line.conversations import ask, create, finish, notes, ours, playbook, scenario
 from tests.line.stage import Stage
+from tests.line.test_once import a_worker_process, until
 
 
 @pytest.fixture
@@ -305,9 +310,42 @@ async def customer(stage: Stage, login: str, folder: Path) -> tuple[int, int]:
     return installation.id, number
 
 
+@pytest.mark.long
+async def test_a_worker_killed_while_it_hands_the_receipt_over_is_followed_by_another(
+    idle: Stage, tmp_path: Path
+) -> None:
+    number = await ask(idle)
+    await idle.settled()
+    repository = idle.github.world.repository(idle.repository)
+    assert repository is not None
+    await begin(idle.house, idle.installation, Wish("asked", "ada", repository.id, number))
+    await idle.fault(kind="delay", method="POST", route="/issues/1/comments$", seconds=60, skip=1)
+
+    async def met() -> bool:
+        return any(one.fault for one in idle.github.world.requests)
+
+    async with a_worker_process(idle, tmp_path / "worker") as process:
+        await until(met)
+        process.kill()
+        await process.wait()
+    found = await erasure_of(idle, idle.installation)
+    assert found is not None
+    assert (found.step, found.ended_at) == ("signed", None)
+    limits = WorkerLimits(heartbeat=timedelta(seconds=0.2), stalled_after=timedelta(seconds=2))
+    async with idle.at_work(limits=limits):
+        erasure = await erased(idle)
+    assert erasure.receipt == found.receipt, "signed once"
+    bodies = await ours(idle, number)
+    assert [("**Cancelled.**" in body, "**Deleted.**" in body) for body in bodies] == [
+        (True, False),
+        (False, True),
+    ]
+
+
 # --- the command line ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 async def test_the_operator_deletes_and_verifies_from_the_command_line(idle: Stage, tmp_path: Path) -> None:
     await ask(idle)
     await idle.settled()
@@ -326,8 +364,10 @@ async def test_the_operator_deletes_and_verifies_from_the_command_line(idle: Sta
         said, told = await process.communicate()
         return subprocess.CompletedProcess(arguments, process.returncode or 0, said.decode(), told.decode())
 
-    assert (await magicode(*asked)).returncode == 2, "nobody is there to be asked"
-    assert (await magicode(*asked, "--confirm", "octopus")).returncode == 2
+    unasked, wrong = await asyncio.gather(magicode(*asked), magicode(*asked, "--confirm", "octopus"))
+    assert (unasked.returncode, wrong.returncode) == (2, 2), (
+        "nobody is there to be asked; that is not its name"
+    )
     assert await erasure_of(idle, idle.installation) is None
     done = await magicode(*asked, "--confirm", "octo", "--wait", "--json")
     assert done.returncode == 0, done.stderr
@@ -339,17 +379,33 @@ async def test_the_operator_deletes_and_verifies_from_the_command_line(idle: Sta
 
     receipt = tmp_path / "receipt.json"
     receipt.write_text(again.stdout, encoding="utf-8")
-    alone = await magicode("data", "verify-receipt", str(receipt))
-    assert alone.returncode == 0
-    assert "fingerprint" in alone.stdout
     async with httpx.AsyncClient(trust_env=False) as client:
         published = (await client.get(f"{idle.url}/.well-known/magicode-receipts.json")).text
     key = tmp_path / "key.json"
     key.write_text(published, encoding="utf-8")
-    known = await magicode("data", "verify-receipt", str(receipt), "--public-key", str(key), "--json")
-    assert (known.returncode, json.loads(known.stdout)["key_known"]) == (0, True)
-    receipt.write_text(again.stdout.replace('"vectors": 0', '"vectors": 1', 1), encoding="utf-8")
-    assert (await magicode("data", "verify-receipt", str(receipt))).returncode == 1
-    assert (await magicode("data", "verify-receipt", str(receipt), "--public-key", "ab" * 32)).returncode == 1
-    assert (await magicode("data", "verify-receipt", str(receipt), "--public-key", "nothing")).returncode == 2
-    assert (await magicode("data", "verify-receipt", str(key))).returncode == 2
+    known = verified(receipt, "--public-key", key, "--json")
+    assert (known.exit_code, json.loads(known.stdout)["key_known"]) == (0, True)
+
+
+def verified(*arguments: object) -> Result:
+    return CliRunner().invoke(cli, ["data", "verify-receipt", *(str(one) for one in arguments)])
+
+
+def test_receipts_are_verified_from_the_command_line(tmp_path: Path) -> None:
+    signer = Signer(bytes(32))
+    signed = signer.sign({"format": FORMAT, "erasure_id": "e", "searched_again": {"found": {"runs": 0}}})
+    receipt, changed, key = tmp_path / "receipt.md", tmp_path / "changed.json", tmp_path / "key.json"
+    receipt.write_text(f"**Deleted.**\n\n```json\n{json.dumps(signed, indent=2)}\n```\n", encoding="utf-8")
+    changed.write_text(json.dumps(signed | {"erasure_id": "f"}), encoding="utf-8")
+    key.write_text(json.dumps(signer.keys_document()), encoding="utf-8")
+    alone = verified(receipt)
+    assert alone.exit_code == 0
+    assert fingerprint(signer.public_key) in alone.stdout
+    assert verified(receipt, "--public-key", key).exit_code == 0
+    assert verified(receipt, "--public-key", signer.public_key).exit_code == 0
+    assert verified(receipt, "--public-key", "ab" * 32).exit_code == 1
+    assert verified(changed).exit_code == 1
+    told = verified(changed, "--json")
+    assert (told.exit_code, json.loads(told.stdout)["ok"]) == (1, False)
+    for wrong in ([receipt, "--public-key", "nothing"], [key], [tmp_path / "none"], [tmp_path]):
+        assert verified(*wrong).exit_code == 2, wrong
