@@ -34,7 +34,12 @@ from app.nouns import (
 )
 from infra.models.prices import PRICES, Prices, cost
 from infra.models.retry import PATIENCE, Patience, Sleep, network_error, status_error, with_retries
-from infra.models.wire import encodable, keep_prompts_out_of_the_log, parse_object
+from infra.models.wire import (
+    encodable,
+    keep_prompts_out_of_the_log,
+    parse_object,
+    without_headers_of_the_environment,
+)
 
 BASE_URL = "https://api.anthropic.com"
 
@@ -121,6 +126,10 @@ class AnthropicModel:
     @property
     def name(self) -> str:
         return self._name
+
+    def bare(self) -> None:
+        """From now on only what this adapter says itself is sent, and no headers of the process's environment."""
+        without_headers_of_the_environment(self._client)
 
     async def close(self) -> None:
         """Close the connection pool."""

@@ -197,7 +197,9 @@ class ServiceModels:
 
     def _with_own(self, spec: str, own: OwnKey, patience: Patience) -> Opened:
         client = self._guard.client(patience.http_timeout()) if own.base_url is not None else None
-        return open_model(spec, {}, own.key, own.base_url, patience=patience, http_client=client)
+        model = open_model(spec, {}, own.key, own.base_url, patience=patience, http_client=client)
+        model.bare()
+        return model
 
     def _destination(self, spec: str, own: Mapping[str, OwnKey]) -> Destination:
         provider = _parts(spec)[0]

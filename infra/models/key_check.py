@@ -17,6 +17,7 @@ from infra.models.anthropic import BASE_URL as ANTHROPIC_URL
 from infra.models.guarded import Guard
 from infra.models.openai import BASE_URL as OPENAI_URL
 from infra.models.retry import network_error, status_error
+from infra.models.wire import without_headers_of_the_environment
 
 TIMEOUT = httpx2.Timeout(10.0)
 
@@ -55,6 +56,7 @@ async def _anthropic(key: str, url: str | None, client: httpx2.AsyncClient | Non
         timeout=TIMEOUT,
         open_telemetry=False,
     ) as asked:
+        without_headers_of_the_environment(asked)
         try:
             await asked.models.list(limit=1)
         except anthropic.APIStatusError as error:
@@ -70,6 +72,7 @@ async def _openai(key: str, url: str | None, client: httpx2.AsyncClient | None) 
         api_key=key, base_url=url or OPENAI_URL, http_client=client, max_retries=0, timeout=TIMEOUT
     ) as asked:
         asked.organization, asked.project = None, None
+        without_headers_of_the_environment(asked)
         try:
             await asked.models.list()
         except openai.APIStatusError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
-from typing import Any
 
 import pytest
 
@@ -12,44 +11,48 @@ from app.agent.chain import Chain
 from app.errors import MagicodeError, UserError
 from app.nouns import ModelRequest, UserTurn
 from app.wiring import _models
-from infra.models.choose import DEFAULTS
+from infra.models.choose import DEFAULTS, ServiceModels
+from infra.models.guarded import Guard
 from infra.models.playbook import parse
 from infra.simulator.model.serve import environment, running
 
 KEYS = {"ANTHROPIC_API_KEY": "a", "OPENAI_API_KEY": "o"}
 
 
-def chosen(stack: AsyncExitStack, environ: dict[str, str], *, needed: bool = True) -> Any:
-    return _models(stack, settings.read(environ), environ, needed=needed)
+def chosen(stack: AsyncExitStack, environ: dict[str, str], *, needed: bool = True) -> ServiceModels:
+    read = settings.read(environ).model_copy(update={"worker": needed})
+    return _models(stack, read, environ, Guard())
 
 
 @pytest.mark.parametrize(
     ("environ", "name"),
     [
-        (KEYS, DEFAULTS["anthropic"]),
-        ({"OPENAI_API_KEY": "o"}, DEFAULTS["openai"]),
-        ({**KEYS, "MAGICODE_MODEL": "openai:gpt"}, "gpt"),
-        ({**KEYS, "MAGICODE_MODEL": "openai:gpt, anthropic:claude"}, "gpt"),
+        (KEYS, f"anthropic:{DEFAULTS['anthropic']}"),
+        ({"OPENAI_API_KEY": "o"}, f"openai:{DEFAULTS['openai']}"),
+        ({**KEYS, "MAGICODE_MODEL": "openai:gpt"}, "openai:gpt"),
+        ({**KEYS, "MAGICODE_MODEL": "openai:gpt, anthropic:claude"}, "openai:gpt"),
     ],
 )
 async def test_a_run_gets_the_services_own_first_model(environ: dict[str, str], name: str) -> None:
     async with AsyncExitStack() as stack:
-        assert chosen(stack, environ)(()).name == name
+        assert chosen(stack, environ).where()[0].model == name
 
 
 async def test_the_repositorys_list_comes_before_the_services() -> None:
     async with AsyncExitStack() as stack:
-        model = chosen(stack, {**KEYS, "MAGICODE_MODEL": "anthropic:claude"})
-        assert model(("openai:gpt", "anthropic:other")).name == "gpt"
+        models = chosen(stack, {**KEYS, "MAGICODE_MODEL": "anthropic:claude"})
+        named = models.where(("openai:gpt", "anthropic:other"))
+        assert [one.model for one in named] == ["openai:gpt", "anthropic:other"]
 
 
-async def test_each_run_has_a_chain_of_its_own_over_clients_that_all_share() -> None:
+async def test_runs_share_the_clients_of_the_services_own_keys() -> None:
     async with AsyncExitStack() as stack:
-        model = chosen(stack, KEYS)
-        one, other = model(()), model(())
-        assert isinstance(one, Chain)
-        assert one is not other
-        assert one._models == other._models
+        models = chosen(stack, KEYS)
+        async with models.open(["anthropic:a"]) as one, models.open(["anthropic:a"]) as other:
+            assert one[0] is other[0]
+        async with models.open(["anthropic:a"]) as again:
+            assert again[0] is one[0]
+            assert not again[0]._client.is_closed()
 
 
 @pytest.mark.parametrize(
@@ -70,17 +73,18 @@ async def test_what_is_missing_of_the_services_own_is_told_at_the_start(
 
 async def test_a_process_that_works_nothing_needs_no_model_until_it_is_asked_for_one() -> None:
     async with AsyncExitStack() as stack:
-        model = chosen(stack, {}, needed=False)
-        with pytest.raises(MagicodeError, match="without a model"):
-            model(())
+        models = chosen(stack, {}, needed=False)
+        assert models.offered() == []
+        with pytest.raises(MagicodeError, match="the service has none"):
+            models.where()
 
 
 async def test_a_repository_that_names_only_what_has_no_key_is_told_so() -> None:
     async with AsyncExitStack() as stack:
-        model = chosen(stack, {"OPENAI_API_KEY": "o"})
-        assert model(("anthropic:a", "openai:b")).name == "b"
+        models = chosen(stack, {"OPENAI_API_KEY": "o"})
+        assert [one.model for one in models.where(("anthropic:a", "openai:b"))] == ["openai:b"]
         with pytest.raises(UserError, match="ANTHROPIC_API_KEY"):
-            model(("anthropic:a",))
+            models.where(("anthropic:a",))
 
 
 async def test_an_overloaded_model_is_followed_by_the_next_of_the_list() -> None:
@@ -88,6 +92,8 @@ async def test_an_overloaded_model_is_followed_by_the_next_of_the_list() -> None
     playbook = parse(f"{{models: [m-1, m-2], scenarios: [{{name: s, turns: [{{say: Hello., {quick}}}]}}]}}")
     async with running(playbook) as base_url, AsyncExitStack() as stack:
         environ = {**environment(base_url), "MAGICODE_MODEL": "anthropic:m-1,openai:m-2"}
-        model = chosen(stack, environ)(())
-        answer = await model.answer(ModelRequest("", (UserTurn("Go"),), (), 100))
-        assert (answer.turn.text, answer.model, model.provider) == ("Hello.", "m-2", "openai")
+        models = chosen(stack, environ)
+        async with models.open([one.model for one in models.where()]) as opened:
+            chain = Chain(opened)
+            answer = await chain.answer(ModelRequest("", (UserTurn("Go"),), (), 100))
+        assert (answer.turn.text, answer.model, chain.provider) == ("Hello.", "m-2", "openai")

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
+import httpx
 import httpx2
 import pytest
 
 from app.errors import RefusedError, UserError
-from app.nouns import ModelRequest, UserTurn
+from app.nouns import ModelRequest, OwnKey, UserTurn
 from infra.models.anthropic import AnthropicModel
 from infra.models.choose import (
     BRIEF,
     DEFAULTS,
     ModelSettingError,
     OpenModels,
+    ServiceModels,
     default_spec,
     open_model,
     specs,
 )
+from infra.models.guarded import Guard
 from infra.models.openai import OpenAIModel
 from infra.models.playbook import parse
 from infra.models.retry import PATIENCE
 from infra.simulator.model.serve import environment, running
-from infra.simulator.model.server import PLAYBOOK_KEY
 
 KEYS = {"ANTHROPIC_API_KEY": "a", "OPENAI_API_KEY": "o"}
 
@@ -96,47 +100,86 @@ def url(base_url: str, provider: str) -> str:
     return base_url if provider == "anthropic" else f"{base_url}/v1"
 
 
+NOW = datetime(2026, 11, 21, tzinfo=UTC)
+
+
+def own(provider: str, key: str, base_url: str | None = None) -> dict[str, OwnKey]:
+    return {provider: OwnKey(provider, key, base_url, NOW)}
+
+
+LOCAL = Guard(["127.0.0.1"])
+
+
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_the_keys_of_two_installations_never_mix(provider: str) -> None:
     """The simulated provider takes the first one's key alone, so it tells which key each client sends."""
     playbook = parse("scenarios: [{name: s, turns: [{say: Hello.}]}]")
     async with running(playbook, api_key="key-of-one") as base_url:
-        models = OpenModels({**KEYS, **environment(base_url, "key-of-the-service")})
-        at = url(base_url, provider)
-        spec = f"{provider}:playbook-1"
-        one, other = models.one(spec, "key-of-one", at), models.one(spec, "key-of-other", at)
-        service = models.one(spec)
-        assert len({id(one), id(other), id(service)}) == 3
+        models = ServiceModels(environment(base_url, "key-of-the-service"), guard=LOCAL)
+        spec, at = f"{provider}:playbook-1", url(base_url, provider)
         for _ in range(2):
-            assert (await one.answer(GO)).turn.text == "Hello."
-            for refused in (other, service):
-                with pytest.raises(RefusedError) as caught:
-                    await refused.answer(GO)
-                assert caught.value.reason == "model_key_refused"
-        assert models.one(spec, "key-of-one", at) is one
+            async with (
+                models.open([spec], own(provider, "key-of-one", at)) as one,
+                models.open([spec], own(provider, "key-of-other", at)) as other,
+                models.open([spec]) as service,
+            ):
+                assert len({id(one[0]), id(other[0]), id(service[0])}) == 3
+                assert (await one[0].answer(GO)).turn.text == "Hello."
+                for refused in (other[0], service[0]):
+                    with pytest.raises(RefusedError) as caught:
+                        await refused.answer(GO)
+                    assert caught.value.reason == "model_key_refused"
         await models.close()
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
-async def test_the_clients_of_a_chain_send_only_the_key_that_was_given(provider: str) -> None:
-    playbook = parse("scenarios: [{name: s, turns: [{say: Hello.}]}]")
-    async with running(playbook) as base_url:
-        models = OpenModels(environment(base_url))
-        (service,) = models.chain([f"{provider}:playbook-1"])
-        assert (await service.answer(GO)).turn.text == "Hello."
-        (own,) = models.chain([f"{provider}:playbook-1"], keys={provider: "key-of-one"})
-        assert own is not service
-        assert (own._client.api_key, service._client.api_key) == ("key-of-one", PLAYBOOK_KEY)
-        await models.close()
+async def test_a_client_with_a_customers_key_is_closed_when_its_run_is_over(provider: str) -> None:
+    models = ServiceModels(KEYS)
+    spec = f"{provider}:m"
+    async with models.open([spec], own(provider, "key-of-one")) as first:
+        (client,) = first
+    async with models.open([spec], own(provider, "key-of-one")) as second:
+        assert second[0] is not client
+    assert client._client.is_closed()
+    assert models._open._opened == {}
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
-async def test_a_key_that_was_given_is_not_sent_to_the_services_own_address(provider: str) -> None:
-    models = OpenModels({f"{provider.upper()}_BASE_URL": "http://gateway.invalid", **KEYS})
-    address = str(models.one(f"{provider}:m", "key-of-one")._client.base_url)
-    assert address.startswith(f"https://api.{provider}.com")
-    assert str(models.one(f"{provider}:m")._client.base_url).startswith("http://gateway.invalid")
+async def test_a_customers_key_stands_in_the_place_of_the_services_and_is_not_sent_to_its_address(
+    provider: str,
+) -> None:
+    environ = {f"{provider.upper()}_BASE_URL": "http://gateway.invalid", **KEYS}
+    models = ServiceModels(environ)
+    async with models.open([f"{provider}:m"], own(provider, "key-of-one")) as (mine,):
+        assert mine._client.api_key == "key-of-one"
+        assert str(mine._client.base_url).startswith(f"https://api.{provider}.com")
+    async with models.open([f"{provider}:m"]) as (theirs,):
+        assert str(theirs._client.base_url).startswith("http://gateway.invalid")
+    (place,) = models.where([f"{provider}:m"], own(provider, "key-of-one"))
+    assert (place.host, place.region, place.own_key) == (f"api.{provider}.com", "global", True)
+    (place,) = models.where([f"{provider}:m"])
+    assert (place.host, place.region, place.own_key) == ("gateway.invalid", "unknown", False)
     await models.close()
+
+
+async def test_what_an_operator_put_into_every_request_goes_nowhere_with_a_customers_key(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ANTHROPIC_CUSTOM_HEADERS", "X-Operator: secret")
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "X-Operator: secret")
+    monkeypatch.setenv("ANTHROPIC_AUTH_TOKEN", "token-of-the-service")
+    playbook = parse("scenarios: [{name: s, turns: [{say: Hello.}]}]")
+    async with running(playbook, api_key="key-of-one") as base_url:
+        for provider in PROVIDERS:
+            models = ServiceModels({}, guard=LOCAL)
+            mine = own(provider, "key-of-one", url(base_url, provider))
+            async with models.open([f"{provider}:playbook-1"], mine) as (model,):
+                await model.answer(GO)
+        async with httpx.AsyncClient(trust_env=False) as client:
+            asked = (await client.get(f"{base_url}/_simulator/requests")).json()
+    assert len(asked) == 2
+    assert not any("x-operator" in one["headers"] for one in asked)
+    assert "token-of-the-service" not in str(asked)
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
@@ -196,14 +239,45 @@ async def test_a_model_without_a_key_is_left_out_where_another_can_be_asked() ->
     await models.close()
 
 
-async def test_with_somebodys_own_keys_no_key_of_the_service_is_used() -> None:
-    models = OpenModels(KEYS)
-    assert names(models.chain(["anthropic:a", "openai:b"], keys={"openai": "own"})) == ["openai:b"]
-    with pytest.raises(ModelSettingError):
-        models.chain(["anthropic:a"], keys={"openai": "own"})
-    with pytest.raises(ModelSettingError):
-        models.chain(["anthropic:a"], keys={})
-    await models.close()
+def test_a_customers_key_pays_for_its_provider_and_the_services_for_another() -> None:
+    models = ServiceModels(KEYS, ["anthropic:a"])
+    said = models.where(["anthropic:a", "openai:b"], own("openai", "own-key"))
+    assert [(one.model, one.own_key) for one in said] == [("anthropic:a", False), ("openai:b", True)]
+
+
+@pytest.mark.parametrize(
+    ("default", "named"),
+    [
+        (["anthropic:a", "openai:b"], ["openai:b"]),
+        (["anthropic:a"], [f"openai:{DEFAULTS['openai']}"]),
+    ],
+)
+def test_where_nothing_is_named_what_the_customers_key_pays_for_is_asked(
+    default: list[str], named: list[str]
+) -> None:
+    models = ServiceModels(KEYS, default)
+    assert [one.model for one in models.where((), own("openai", "own-key"))] == named
+    assert [one.model for one in models.where()] == default
+
+
+@pytest.mark.parametrize(
+    ("base_url", "host", "region"),
+    [
+        ("", "api.openai.com", "global"),
+        ("https://eu.api.openai.com/v1", "eu.api.openai.com", "eu"),
+        ("https://EU.api.openai.com./v1", "eu.api.openai.com", "eu"),
+        ("https://us.api.openai.com/v1", "us.api.openai.com", "us"),
+        ("https://eu.api.openai.com.evil.test/v1", "eu.api.openai.com.evil.test", "unknown"),
+        ("https://evil.test/eu.api.openai.com", "evil.test", "unknown"),
+        ("https://eu.api.openai.com@evil.test/v1", "evil.test", "unknown"),
+        ("not an address", "", "unknown"),
+    ],
+)
+def test_a_region_is_the_hosts_and_nothing_that_only_looks_like_one(
+    base_url: str, host: str, region: str
+) -> None:
+    (place,) = ServiceModels({**KEYS, "OPENAI_BASE_URL": base_url}).where(["openai:m"])
+    assert (place.host, place.region) == (host, region)
 
 
 def test_a_name_that_cannot_be_read_is_told_even_where_another_can_be_asked() -> None:
