@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -166,8 +166,10 @@ async def staged(
     provider: str = "anthropic",
     working: bool = True,
     environ: Mapping[str, str] | None = None,
+    afterwards: Callable[[Stage], Awaitable[None]] | None = None,
 ) -> AsyncIterator[Stage]:
-    """`model` replaces the provider's adapter; `working=False` accepts and works nothing."""
+    """`model` replaces the provider's adapter; `working=False` accepts and works nothing. `afterwards` looks at what is left
+    once nobody works any more."""
     async with contextlib.AsyncExitStack() as stack:
         github = await stack.enter_async_context(running_github(folder / "github", repositories))
         model_url = await stack.enter_async_context(running_model(playbook))
@@ -209,9 +211,12 @@ async def staged(
             house, index=index, points=points, models=_Given(house.models, model) if model else house.models
         )
         await sync_installations(house)
+        stage = Stage(github, house, url, next(iter(repositories)), model_url, seconds, folder, given)
+        if afterwards is not None:
+            stack.push_async_callback(afterwards, stage)
         await stack.enter_async_context(_served(house, listener, working=working))
         github.world.app_url = f"{url}/webhooks/github"
-        yield Stage(github, house, url, next(iter(repositories)), model_url, seconds, folder, given)
+        yield stage
         github.world.app_url = None
         await github.world.settled()
 
