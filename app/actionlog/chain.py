@@ -286,9 +286,12 @@ class Chain:
             self._aside[placed.link.seq] = placed
 
     def _bring_in(self, up_to: int | None) -> None:
-        """What stood too early comes next, unless `up_to` does."""
-        while (up_to is None or self._expected < up_to) and self._expected in self._aside:
-            placed = self._aside.pop(self._expected)
+        """What stood too early comes next, unless `up_to` does; a forged one only bears the number."""
+        while up_to is None or self._expected < up_to:
+            placed = self._aside.get(self._expected)
+            if placed is None or not self._follows(placed.link):
+                return
+            del self._aside[self._expected]
             belongs = f"It belongs behind entry {self._expected - 1} and stands before it."
             self._find(Kind.REORDERED, placed, belongs)
             self._advance(placed, self._expected)
