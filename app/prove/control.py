@@ -5,13 +5,17 @@ from __future__ import annotations
 import base64
 import gzip
 import io
+import tempfile
 import urllib.parse
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
+from psycopg import sql
 
 from app.prove import places
 from app.prove.search import Search, Searched
@@ -20,9 +24,19 @@ from app.prove.words import Canary, fresh
 
 Make = Callable[[str], bytes]
 
-PGLZ, LZ4 = (
-    "a compressed value in PostgreSQL, deleted again (pglz)",
-    "a compressed value in PostgreSQL, deleted again (lz4)",
+MARK = "control: "
+"""How the sources of these words begin."""
+
+_METHODS = ("pglz", "lz4")
+_IN_FILES = (
+    places.QDRANT,
+    places.REST_OF_DATA,
+    places.LOG,
+    places.TEMPORARY,
+    places.WORKING,
+    places.HOME,
+    places.MEMORY,
+    places.SHARED,
 )
 
 
@@ -83,52 +97,79 @@ def _literals(word: str) -> bytes:
 # --- in the places themselves ----------------------------------------------------------------------------------------
 
 
-def leave(where: Folders, url: str) -> list[tuple[str, Canary]]:
-    """A word in each of the places, which is returned with it. Raises psycopg.Error, OSError."""
-    left = [
-        (place, Canary(f"control: {place}", 0, fresh()))
-        for place in (
-            places.QDRANT,
-            places.REST_OF_DATA,
-            places.LOG,
-            places.TEMPORARY,
-            places.WORKING,
-            places.HOME,
-            places.MEMORY,
-        )
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A word that is left in a place, to be found there. `method` is PostgreSQL's, for a value that is deleted again."""
+
+    place: str
+    canary: Canary
+    method: str = ""
+
+
+def words() -> list[Left]:
+    """One for each place, and one for each of PostgreSQL's ways to compress."""
+    named = [(place, f"in {place}", "") for place in _IN_FILES]
+    named += [(places.POSTGRES_VALUES, "a value, compressed with zlib", "")]
+    named += [
+        (places.POSTGRES, f"a value, compressed with {method}, deleted again", method) for method in _METHODS
     ]
-    spots = (
-        where.data / "qdrant",
-        where.data,
-        where.log,
-        where.temporary,
-        where.working,
-        where.user,
-        where.memory,
-    )
-    for (_, canary), folder in zip(left, spots, strict=True):
-        folder.mkdir(exist_ok=True)
-        (folder / "left-by-the-control").write_bytes(zlib.compress(canary.word.encode()))
-    values = Canary("control: a value", 0, fresh())
-    return [*left, (places.POSTGRES_VALUES, values), *_in_postgres(url, values)]
+    return [Left(place, Canary(f"{MARK}{what}", 0, fresh()), method) for place, what, method in named]
 
 
-def _in_postgres(url: str, kept: Canary) -> list[tuple[str, Canary]]:
-    """In a table of its own, one value stays; the compressed ones are deleted, and lie in dead rows and in the log."""
-    left = []
+@contextmanager
+def left(everything: Sequence[Left], where: Folders, url: str) -> Iterator[list[Left]]:
+    """Leaves them, and gives those that could be left: not every PostgreSQL knows every way to compress.
+
+    Raises psycopg.Error, OSError.
+    """
+    spots = {
+        places.QDRANT: where.data / "qdrant",
+        places.REST_OF_DATA: where.data,
+        places.LOG: where.log,
+        places.TEMPORARY: where.temporary,
+        places.WORKING: where.working,
+        places.HOME: where.user,
+        places.MEMORY: where.memory,
+    }
+    for one in everything:
+        if one.place in spots:
+            spots[one.place].mkdir(exist_ok=True)
+            (spots[one.place] / "left-by-the-control").write_bytes(zlib.compress(one.canary.word.encode()))
+    kept = [one for one in everything if one.place in _IN_FILES]
+    kept += _in_postgres(url, [one for one in everything if one.place not in _IN_FILES])
+    (shared,) = (one for one in everything if one.place == places.SHARED)
+    with tempfile.NamedTemporaryFile(prefix="magicode-prove-control-") as file:
+        file.write(shared.canary.word.encode())
+        file.flush()
+        yield kept
+
+
+def _in_postgres(url: str, everything: Sequence[Left]) -> list[Left]:
+    """In tables of its own. What is deleted again lies in dead rows and in the write-ahead log."""
+    kept = []
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("CREATE SCHEMA prove_control")
         connection.execute("CREATE TABLE prove_control.kept (value bytea)")
-        packed = zlib.compress(kept.word.encode())
-        connection.execute("INSERT INTO prove_control.kept VALUES (%s)", [packed])
-        for source, method in ((PGLZ, "pglz"), (LZ4, "lz4")):
-            canary = Canary(f"control: {source}", 0, fresh())
-            try:
-                connection.execute(f"CREATE TABLE prove_control.{method} (value text COMPRESSION {method})")
-            except psycopg.errors.FeatureNotSupported:
+        for one in everything:
+            if not one.method:
+                packed = zlib.compress(one.canary.word.encode())
+                connection.execute("INSERT INTO prove_control.kept VALUES (%s)", [packed])
+            elif not _deleted(
+                connection, one.canary.word, sql.Identifier("prove_control", one.method), one.method
+            ):
                 continue
-            text = f"some {canary.word} text " + "again and again " * 300
-            connection.execute(f"INSERT INTO prove_control.{method} VALUES (%s)", [text])  # noqa: S608 one of two names of ours
-            connection.execute(f"DELETE FROM prove_control.{method}")  # noqa: S608 one of two names of ours
-            left.append((places.POSTGRES, canary))
-    return left
+            kept.append(one)
+    return kept
+
+
+def _deleted(connection: psycopg.Connection, word: str, table: sql.Identifier, method: str) -> bool:
+    """A value that was there for a moment, compressed; False where this PostgreSQL cannot compress so."""
+    create = sql.SQL("CREATE TABLE {} (value text COMPRESSION {})").format(table, sql.Identifier(method))
+    try:
+        connection.execute(create)
+    except psycopg.errors.FeatureNotSupported:
+        return False
+    text = f"some {word} text " + "again and again " * 300
+    connection.execute(sql.SQL("INSERT INTO {} VALUES (%s)").format(table), [text])
+    connection.execute(sql.SQL("DELETE FROM {}").format(table))
+    return True

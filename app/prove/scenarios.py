@@ -115,7 +115,7 @@ async def _play_change(stage: Stage, words: Words) -> Sequence[Run]:
         words("issue title"),
         words("issue body"),
         f"@magicode fix this {words('comment: a change')}",
-        labels=[words.one("label")],
+        labels=words("label").split(),
     )
     await stage.ended(number)
     pulls = await stage.call("GET", "/pulls?state=all")
@@ -334,7 +334,7 @@ SCENARIOS: tuple[Scenario, ...] = (
             f".github/workflows/{words.one('model: a forbidden path')}.yml", words("model: a forbidden path")
         ),
         _asks("a forbidden path in the patch"),
-        (("fix", "refused", "path_github"),),
+        (("fix", "refused", "path_git"),),
         plants=("model: a forbidden path",),
     ),
     Scenario(
@@ -344,7 +344,7 @@ SCENARIOS: tuple[Scenario, ...] = (
             _silent(finish()),
         ],
         _play_cancelled,
-        (("fix", "cancelled", "cancelled"), ("cancel", "answered", "cancelling")),
+        (("fix", "cancelled", "cancelled"), ("cancel", "answered", "cancel")),
         plants=("model: before it is cancelled",),
     ),
     Scenario(
@@ -372,7 +372,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         # After this turn the playbook has none: the provider answers 400 and quotes the newest text, which is a file.
         lambda words: [{**call("read", path=code_path(words)), "say": words("model: before it is refused")}],
         _asks("the provider refuses and quotes the code"),
-        (("fix", "failed", "model_refused_request"),),
+        (("fix", "refused", "model_request_refused"),),
         plants=("model: before it is refused",),
     ),
     Scenario(
@@ -392,7 +392,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         "GitHub refuses",
         lambda _: note("SEVEN.md", "Seven.\n"),
         _play_github_refuses,
-        (("fix", "failed", "github_refused"),),
+        (("fix", "refused", "invalid"),),
         plants=("GitHub's error: refuses", "GitHub's error: fails"),
     ),
     Scenario(
@@ -410,7 +410,7 @@ SCENARIOS: tuple[Scenario, ...] = (
 
 def planted(scenarios: Sequence[Scenario]) -> Words:
     """Fresh words for all that these scenarios plant."""
-    sources = [source for one in scenarios for source in (one.request, *one.plants)]
+    sources = [source for one in scenarios for source in ((one.request,) if one.ends else ()) + one.plants]
     return Words(plant(list(dict.fromkeys(sources))))
 
 

@@ -9,7 +9,7 @@ import mmap
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -130,7 +130,7 @@ class Search:
             if re2.fullmatch(pattern, data, self._options)
         ][:1]
 
-    def _unpacked(
+    def _unpacked(  # noqa: PLR0917 a stream: in what, where, and how deep
         self,
         data: bytes | mmap.mmap,
         at: int,
@@ -181,9 +181,3 @@ def _inflated(data: bytes | mmap.mmap, start: int, bits: int) -> bytes:
     except zlib.error:
         pass  # what came out until then is looked at
     return bytes(out)
-
-
-def missing(hits: Sequence[Hit], expected: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Those (form, source) that were planted to be found and were not."""
-    found = {(hit.inside.partition(" at ")[0] or hit.form, hit.source) for hit in hits}
-    return [one for one in expected if one not in found]

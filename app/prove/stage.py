@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,11 +81,19 @@ class Folders:
                     )
                 )
             )
-            names = ("data", "tmp", "cwd", "home", "log", "github")
-            paths = [home / name for name in names]
-            for path in paths:
+            made = cls(
+                home=home,
+                data=home / "data",
+                temporary=home / "tmp",
+                working=home / "cwd",
+                user=home / "home",
+                log=home / "log",
+                github=home / "github",
+                memory=memory,
+            )
+            for path in (made.data, made.temporary, made.working, made.user, made.log, made.github):
                 path.mkdir()
-            yield cls(home, *paths, memory)
+            yield made
 
 
 @dataclass
@@ -200,7 +208,7 @@ class Stage:
         return list(reversed(found))
 
     async def ended(
-        self, number: int, count: int = 1, *, repository: str = "", within: float = 150
+        self, number: int, count: int = 1, *, repository: str = "", within: float = 100
     ) -> list[Run]:
         """The runs of an issue or pull request once so many have ended. Raises ProofError that says what they were at."""
         runs: list[Run] = []
@@ -220,7 +228,7 @@ class Stage:
             raise ProofError(f"Of {count} runs: {told()}.", reason="runs_did_not_end") from None
         return runs
 
-    async def until(self, true: Callable[[], Any], what: str, within: float = 90) -> None:
+    async def until(self, true: Callable[[], Awaitable[bool]], what: str, within: float = 90) -> None:
         """Raises ProofError that names what did not happen."""
         try:
             async with asyncio.timeout(within):
@@ -277,6 +285,10 @@ async def staged(
                 stage.answered.append(bytes(getattr(response, "body", b"")).decode("utf-8", "replace"))
 
         github.simulator.observers.append(remember)
+        # So many requests at once would be held back for a minute.
+        world.limits.content_per_minute = world.limits.content_per_hour = world.limits.points_per_minute = (
+            100_000
+        )
         world.app_url = f"http://127.0.0.1:{port}/webhooks/github"
         try:
             yield stage

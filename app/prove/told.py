@@ -27,7 +27,12 @@ def document(report: Report) -> dict[str, Any]:
         "sources": report.reached,
         "unread": report.unread,
         "scenarios": [
-            {"name": one.name, "ends": [list(end) for end in one.ends], "as_expected": one.as_expected}
+            {
+                "name": one.name,
+                "ends": [list(end) for end in one.ends],
+                "as_expected": one.as_expected,
+                "broke_off": one.broke or None,
+            }
             for one in report.played
         ],
         "crashes": report.crashes,
@@ -83,7 +88,8 @@ def show(out: Console, told: Mapping[str, Any]) -> None:
         runs.add_column(heading)
     for one in told["scenarios"]:
         ends = ", ".join(f"{verb}: {state} ({reason})" for verb, state, reason in one["ends"])
-        runs.add_row(one["name"], ends, "" if one["as_expected"] else "[red]not as expected[/]")
+        unlike = "" if one["as_expected"] else f"[red]not as expected[/] {escape(one['broke_off'] or '')}"
+        runs.add_row(one["name"], ends, unlike)
     out.print(runs)
     out.print(f"The service was ended without warning by {', '.join(told['crashes']) or 'nothing'}.")
     sources = Table(
