@@ -92,7 +92,8 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        return not (self.hits or self.unread or self.blind or not all(one.as_expected for one in self.played))
+        unproven = self.hits or self.unread or self.blind or not self.played or not self.searched
+        return not unproven and all(one.as_expected for one in self.played)
 
 
 async def prove(tell: Tell, scenarios: Sequence[Scenario] = SCENARIOS) -> Report:

@@ -36,6 +36,7 @@ def document(report: Report) -> dict[str, Any]:
             for one in report.played
         ],
         "crashes": report.crashes,
+        "workspaces_in_memory_right_after_crashes": report.workspaces_after_crash,
         "forms": list(form_names()),
         "not_unpacked": {name: seen[name] for name in NOT_UNPACKED},
         "places": _places(report),
@@ -91,7 +92,11 @@ def show(out: Console, told: Mapping[str, Any]) -> None:
         unlike = "" if one["as_expected"] else f"[red]not as expected[/] {escape(one['broke_off'] or '')}"
         runs.add_row(one["name"], ends, unlike)
     out.print(runs)
-    out.print(f"The service was ended without warning by {', '.join(told['crashes']) or 'nothing'}.")
+    left = told["workspaces_in_memory_right_after_crashes"]
+    out.print(
+        f"The service was ended without warning by {', '.join(told['crashes']) or 'nothing'}, which left {left} workspaces "
+        "in memory for the next start to sweep."
+    )
     sources = Table(
         title=f"{told['words']} words, and where they were seen to go through", title_justify="left"
     )
