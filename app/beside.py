@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Final
 from uuid import UUID
 
-from app import choosing, erasing
+from app import choosing, erasing, exporting, showing
 from app.ending import end
 from app.errors import GoneError, MissingError, RefusedError, TransientError
 from app.house import House
@@ -18,27 +19,35 @@ from webhooks.command import Verb
 
 
 async def answer(scene: Scene) -> Outcome:
-    """Help for whoever may ask, and a plain word for what this version cannot do yet."""
-    await require_permission(scene)
-    if scene.run.verb == Verb.CANCEL:
-        stopped = await states.request_cancel(
-            scene.house.store, scene.run.installation_id, scene.run.repository_id, scene.run.number
-        )
-        said = (
-            "The run at work here was told to stop."
-            if stopped
-            else "Nothing is at work here, so nothing was stopped."
-        )
-        return Outcome(RunState.ANSWERED, "cancel", said)
-    if scene.run.verb == Verb.SETTINGS:
-        return await choosing.answer(scene)
-    if scene.run.verb == Verb.DELETE:
-        return await erasing.answer(scene)
-    if scene.run.verb == Verb.HELP:
-        return Outcome(RunState.ANSWERED, "help", await _help(scene))
-    return Outcome(
-        RunState.ANSWERED, "not_available", wording.not_available(scene.run.verb, scene.house.slug)
+    """Help for whoever may ask, where what was asked for is nothing else that is answered here."""
+    if scene.run.verb != Verb.SETTINGS:  # which asks itself: that a key stands in public is told to whoever wrote it
+        await require_permission(scene)
+    for verb, answers in _ANSWERS:
+        if scene.run.verb == verb:
+            return await answers(scene)
+    return Outcome(RunState.ANSWERED, "help", await _help(scene))
+
+
+async def _cancel(scene: Scene) -> Outcome:
+    run = scene.run
+    stopped = await states.request_cancel(
+        scene.house.store, run.installation_id, run.repository_id, run.number
     )
+    said = (
+        "The run at work here was told to stop."
+        if stopped
+        else "Nothing is at work here, so nothing was stopped."
+    )
+    return Outcome(RunState.ANSWERED, "cancel", said)
+
+
+_ANSWERS: Final = (
+    (Verb.CANCEL, _cancel),
+    (Verb.SETTINGS, choosing.answer),
+    (Verb.DELETE, erasing.answer),
+    (Verb.EXPORT, exporting.answer),
+    (Verb.LOGS, showing.answer),
+)
 
 
 async def _help(scene: Scene) -> str:

@@ -35,7 +35,7 @@ from infra.github.oauth import GitHubSignIn
 from infra.models.choose import ServiceModels, default_spec, specs
 from infra.models.guarded import Guard
 from infra.models.key_check import ModelsKeyCheck
-from infra.objects.folder import FolderObjects
+from infra.objects.choose import open_objects
 from infra.postgres.errors import translated
 from infra.postgres.migrate import migrate, require_current, require_service_role
 from infra.postgres.store import PostgresStore
@@ -99,7 +99,7 @@ async def open_house(
             key_check=ModelsKeyCheck(guard),
             index=_index(stack, read, points),
             points=points,
-            objects=FolderObjects(Path(read.exports) if read.exports else read.data_dir / "exports"),
+            objects=await asyncio.to_thread(open_objects, read.exports, read.data_dir / "exports"),
             public_url=read.public_url.rstrip("/") if read.public_url else None,
             github_web_url=read.github_web_url,
             sign_in=_sign_in(stack, read),

@@ -17,6 +17,7 @@ from uuid import UUID
 
 import uvicorn
 
+from app import exporting
 from app.beside import turn_away
 from app.ending import give_up
 from app.erasing import erase, erase_later
@@ -131,6 +132,8 @@ async def work_jobs(
     async def gave_up(task: str, ids: Mapping[str, int | UUID | None], error: BaseException) -> None:
         if task == Task.ERASE:
             await erase_later(house, _id(ids, "installation_id"))
+        elif task == Task.EXPORT:
+            await exporting.give_up(house, _id(ids, "installation_id"), _uuid(ids, "export_id"))
         elif task in (Task.WORK, Task.BLOCKED):
             await _give_up(house, _id(ids, "installation_id"), _uuid(ids, "run_id"), error)
         elif task == Task.SETTLE and isinstance(error, TransientError):
@@ -189,6 +192,10 @@ def tasks(house: House) -> Mapping[str, Callable[..., Awaitable[None]]]:
     async def on_erase(installation_id: int) -> None:
         await erase(house, installation_id)
 
+    async def on_export(installation_id: int, export_id: UUID) -> None:
+        with suppress(SupersededError):
+            await exporting.make(house, installation_id, export_id)
+
     jobs: dict[str, Callable[..., Awaitable[None]]] = {
         Task.ACKNOWLEDGE.value: on_acknowledge,
         Task.WORK.value: on_work,
@@ -196,6 +203,7 @@ def tasks(house: House) -> Mapping[str, Callable[..., Awaitable[None]]]:
         Task.SETTLE.value: on_settle,
         Task.FOLLOW.value: on_follow,
         Task.REFRESH.value: on_refresh,
+        Task.EXPORT.value: on_export,
     }
     return {name: _unless_erased(job) for name, job in jobs.items()} | {Task.ERASE.value: on_erase}
 

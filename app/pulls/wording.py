@@ -131,6 +131,11 @@ _HEADINGS: Final = {
     "settings": "Settings",
     "setting_changed": "Setting changed",
     "key_in_public": "A key in public",
+    "exporting": "Making your export",
+    "export_underway": "Making your export",
+    "exported": "Your export is ready",
+    "export_failed": "No export",
+    "logs": "The action log",
 }
 """Headings by the reason of an end, where the state alone says too little."""
 
@@ -478,6 +483,8 @@ _VERBS: Final = (
     ("cancel", "stop the run that is at work here"),
     ("undo", "take back my last change on the pull request, with a new commit"),
     ("settings", "what is kept, for how long, and where it may go; `settings NAME VALUE` changes one"),
+    ("logs", "figures of the last request here, and where to see every single action of it"),
+    ("export", "everything that I hold about this account, as one ZIP; for its administrators"),
     (
         "delete",
         "destroy everything that I hold about this account, once a second comment confirms it; with a receipt",
@@ -498,10 +505,6 @@ def help_text(mention: str = "magicode") -> Ours:
 def near_miss(word: str, suggestion: str | None, mention: str = "magicode") -> Ours:
     meant = f" Did you mean {code(suggestion)}?" if suggestion else ""
     return Ours(f"{code(word[:40])} is nothing that I know, so I did nothing.{meant}\n\n{help_text(mention)}")
-
-
-def not_available(verb: str, mention: str = "magicode") -> Ours:
-    return Ours(f"{code(verb)} is not available in this version, so I did nothing.\n\n{help_text(mention)}")
 
 
 def busy(link: str | None) -> Ours:
