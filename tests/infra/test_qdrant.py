@@ -151,6 +151,31 @@ async def test_the_event_loop_goes_on_while_points_are_written(tmp_path):
     await points.close()
 
 
+async def test_who_is_told_to_stop_stops_when_nothing_is_written_any_more(tmp_path, monkeypatch):
+    points = QdrantPoints(path=tmp_path)
+    await points.ensure("a/b", 4)
+    begun, go_on, written = threading.Event(), threading.Event(), threading.Event()
+    upsert = points._layout.upsert
+
+    def slow(*given):
+        begun.set()
+        go_on.wait(10)
+        upsert(*given)
+        written.set()
+
+    monkeypatch.setattr(points._layout, "upsert", slow)
+    writing = asyncio.create_task(fill(points, "a/b"))
+    await asyncio.to_thread(begun.wait, 10)
+    writing.cancel()
+    await asyncio.sleep(0.05)
+    assert not writing.done()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    assert written.is_set()
+    await points.close()
+
+
 async def test_a_collection_that_went_away_meanwhile_can_be_written_again_later(tmp_path):
     points = QdrantPoints(path=tmp_path / "q")
     with pytest.raises(TransientError):

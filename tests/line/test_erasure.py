@@ -225,6 +225,27 @@ async def test_a_run_at_work_is_broken_off_and_says_so(raise_stage: Stages, samp
     assert await stage.pulls() == []
 
 
+@pytest.mark.parametrize("route", ["/git/blobs$", "/git/refs$", "/pulls$"])
+async def test_a_write_that_is_under_way_is_over_before_the_receipt(stage: Stage, route: str) -> None:
+    await stage.fault(kind="delay", method="POST", route=route, seconds=1.5)
+    await ask(stage)
+    world = stage.github.world
+
+    async def met() -> bool:
+        return any(one.fault for one in world.requests)
+
+    await until(met)
+    await begin(stage.house, stage.installation, Wish("operator", "operator"))
+    erasure = await erased(stage)
+    (slow,) = (one for one in world.requests if one.fault)
+    assert erasure.ended_at is not None
+    assert erasure.ended_at > slow.at + timedelta(seconds=1.5)
+    assert slow.status == 201, "it was let through, and waited for"
+    after = [one.path for one in world.requests if one.method != "GET" and one.at > erasure.ended_at]
+    assert after == []
+    assert await rows_left(stage) == 0
+
+
 async def test_webhooks_afterwards_write_nothing_but_the_services_own_log(stage: Stage) -> None:
     number = await stage.open_issue("Delete", user="ada")
     await begin(stage.house, stage.installation, Wish("operator", "operator"))
