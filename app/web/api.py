@@ -8,22 +8,20 @@ from datetime import timedelta
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, FastAPI, Query, Request, Security
+from fastapi import APIRouter, Query, Request, Security
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse, Response
-from fastapi.routing import APIRoute
 from fastapi.security import APIKeyCookie, HTTPBearer
 
-from app import choosing
+from app import choosing, exporting
 from app.actionlog.chain import Report
 from app.actionlog.export import Format
 from app.custody import provider_keys, settings
 from app.custody.provider_keys import KnownKey
 from app.nouns import ApiToken, Erasure, Installation
-from app.web import deletion, entries, shapes
+from app.web import deletion, entries, exports, shapes
 from app.web.access import NotYoursError, Scope, make_token, remove_token
 from app.web.actions import downloaded
-from app.web.answers import API
 from app.web.desk import LARGEST_ID, Desk, Tenant
 from app.web.overview import held
 from app.web.session import COOKIE
@@ -32,6 +30,7 @@ from app.web.tokens import tokens
 MOST = 1_000
 BASE = "/api/installations/{tenant}"
 
+_BINARY = {"type": "string", "format": "binary"}
 _PROBLEM: Mapping[str, Any] = {
     "model": shapes.Problem,
     "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
@@ -57,30 +56,24 @@ the action log.
 """
 
 
-def document(web: FastAPI) -> dict[str, Any]:
-    """The API's own routes, described."""
-    ours = [
-        route
-        for route in web.routes
-        if isinstance(route, APIRoute) and route.path.startswith(API) and route.include_in_schema
-    ]
-    return get_openapi(title="MagiCode", version="1", description=_DESCRIPTION, routes=ours)
-
-
 def routes(desk: Desk) -> APIRouter:
     bearer = HTTPBearer(auto_error=False, scheme_name="token", description="A token of the installation.")
     cookie = APIKeyCookie(name=COOKIE, auto_error=False, scheme_name="session", description="Signed in.")
     router = APIRouter(responses=_PROBLEMS, dependencies=[Security(bearer), Security(cookie)])
-    for add in (_who, _settings, _tokens, _log, _deletion):
+
+    @router.get("/api/openapi.json", include_in_schema=False)
+    async def openapi() -> JSONResponse:
+        """Of this router alone: the service's other doors are no part of the API."""
+        return JSONResponse(
+            get_openapi(title="MagiCode", version="1", description=_DESCRIPTION, routes=router.routes)
+        )
+
+    for add in (_who, _settings, _tokens, _log, _exports, _deletion):
         add(router, desk)
     return router
 
 
 def _who(router: APIRouter, desk: Desk) -> None:
-    @router.get("/api/openapi.json", include_in_schema=False)
-    async def openapi(request: Request) -> JSONResponse:
-        return JSONResponse(document(request.app))
-
     @router.get("/api/session", tags=["session"])
     async def session(request: Request) -> shapes.SessionShape:
         """Who is signed in, and the form key."""
@@ -280,6 +273,41 @@ def _log(router: APIRouter, desk: Desk) -> None:
         return shapes.ReportShape(**entries.document(report))
 
 
+def _exports(router: APIRouter, desk: Desk) -> None:
+    house = desk.house
+
+    @router.get(f"{BASE}/exports", tags=["exports"])
+    async def look(request: Request, tenant: Tenant) -> list[shapes.ExportShape]:
+        """Newest first. Scope `export`."""
+        await desk.looks.at(await desk.calls(request, tenant, Scope.EXPORT), "exports")
+        return [_export(one) for one in await exports.known(house, tenant)]
+
+    @router.post(f"{BASE}/exports", tags=["exports"], status_code=202)
+    async def ask(request: Request, tenant: Tenant) -> shapes.ExportShape:
+        """Asks for one; while one is being made, that one is given. Scope `export`."""
+        allowed = await desk.calls(request, tenant, Scope.EXPORT)
+        asked = await exporting.ask(house, tenant, allowed.actor)
+        return _export(await exports.find(house, tenant, asked.id))
+
+    @router.get(f"{BASE}/exports/{{export_id}}", tags=["exports"])
+    async def look_at_one(request: Request, tenant: Tenant, export_id: UUID) -> shapes.ExportShape:
+        """Scope `export`."""
+        await desk.looks.at(await desk.calls(request, tenant, Scope.EXPORT), "exports")
+        return _export(await exports.find(house, tenant, export_id))
+
+    @router.get(
+        f"{BASE}/exports/{{export_id}}/download",
+        tags=["exports"],
+        response_class=Response,
+        responses={
+            200: {"description": "The ZIP, streamed.", "content": {"application/zip": {"schema": _BINARY}}}
+        },
+    )
+    async def download(request: Request, tenant: Tenant, export_id: UUID) -> Response:
+        """Each download is an entry in the log. Scope `export`."""
+        return await exports.fetched(desk, await desk.calls(request, tenant, Scope.EXPORT), export_id)
+
+
 def _deletion(router: APIRouter, desk: Desk) -> None:
     @router.post(f"{BASE}/deletion", tags=["deletion"], status_code=202)
     async def delete(request: Request, tenant: Tenant, sent: shapes.Confirmation) -> shapes.ErasureShape:
@@ -323,6 +351,19 @@ def _token(one: ApiToken) -> dict[str, Any]:
         "created_at": one.created_at,
         "expires_at": one.expires_at,
     }
+
+
+def _export(one: exports.Known) -> shapes.ExportShape:
+    return shapes.ExportShape(
+        id=one.export.id,
+        state=one.state,
+        asked_by=one.export.asked_by,
+        asked_at=one.export.asked_at,
+        made_at=one.export.made_at,
+        expires_at=one.export.expires_at,
+        size=one.export.size,
+        sha256=one.export.sha256,
+    )
 
 
 def _erasure(found: Erasure) -> shapes.ErasureShape:

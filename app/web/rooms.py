@@ -6,7 +6,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, Response
 
 from app.house import House
-from app.web import actions, answers, api, choices, deletion, overview, signin, tokens
+from app.web import actions, answers, api, choices, deletion, exports, overview, signin, tokens
 from app.web.access import Access
 from app.web.desk import Desk
 from app.web.looks import Looks
@@ -20,7 +20,7 @@ def mount(web: FastAPI, house: House) -> None:
     pages = Pages(slug=house.slug, github_web_url=house.github_web_url)
     desk = Desk(house, gate, Access(house), Looks(house), pages)
     answers.install(web, pages, github=house.github_web_url, secure=gate.secure)
-    for room in (overview, choices, tokens, actions, deletion):
+    for room in (overview, choices, tokens, actions, exports, deletion):
         web.include_router(room.routes(desk))
     web.include_router(signin.routes(gate))
     web.include_router(api.routes(desk))

@@ -194,7 +194,7 @@ class ReportShape(Shape):
 
 
 class ExportShape(Shape):
-    """`state` is `asked`, `made` or `failed`; it can be downloaded until `expires_at`."""
+    """`state` is `asked`, `made`, `failed` or `expired`; it can be downloaded from `made_at` until `expires_at`."""
 
     id: UUID = Field(examples=[_ID])
     state: str = Field(examples=["made"])
