@@ -138,6 +138,20 @@ async def test_a_refused_request_and_a_cancelled_one(raise_stage: Stages, sample
     assert [(one["reason"], one["attempts"]) for one in failed if one] == [("cancelled", 1)]
 
 
+async def test_a_service_that_is_stopped_in_the_middle_writes_down_what_it_did(
+    raise_stage: Stages, sample: Path
+) -> None:
+    slow = {**create("NOTES.md", "x\n"), "slow": {"seconds": 20, "after_chunks": 1}}
+    book = playbook(scenario(slow, finish()))
+    stage = await raise_stage({"octo/fairshare": sample}, book, afterwards=accounts.missing_nothing)
+    await ask(stage)
+
+    async def asking() -> bool:
+        return bool(await asked_of_the_model(stage))
+
+    await until(asking)
+
+
 @pytest.mark.parametrize(
     "trouble",
     [
