@@ -38,7 +38,7 @@ async def sweep_house(
     """All installations, or one."""
     rules = retention(house.store, house.ledger, house.objects, house.clock)
     whom = await everybody(house.store) if installation_id is None else [installation_id]
-    return await sweep(rules, whom, partial(_begin, house), dry=dry, anyway=anyway, actor=actor)
+    return await sweep(rules, whom, partial(begin, house), dry=dry, anyway=anyway, actor=actor)
 
 
 async def everybody(store: Store) -> Sequence[int]:
@@ -49,19 +49,19 @@ async def everybody(store: Store) -> Sequence[int]:
 async def sweep(
     rules: Retention,
     installations: Sequence[int],
-    begin: Begin | None,
+    begins: Begin | None,
     *,
     dry: bool = False,
     anyway: bool = False,
     actor: str = "magicode",
 ) -> Sequence[Swept]:
-    """Each in its turn; what was destroyed meanwhile is passed over. `begin` None: no deletion is begun."""
+    """Each in its turn; what was destroyed meanwhile is passed over. `begins` None: no deletion is begun."""
     done = []
     for one in installations:
         try:
             swept = await rules.sweep(one, dry=dry, anyway=anyway, actor=actor)
-            if swept.erase is not None and begin is not None and not dry:
-                await begin(one, swept.erase)
+            if swept.erase is not None and begins is not None and not dry:
+                await begins(one, swept.erase)
         except ErasedError:
             continue
         except MagicodeError as error:
@@ -74,7 +74,9 @@ async def sweep(
     return done
 
 
-async def _begin(house: House, installation_id: int, reason: str) -> bool:
+async def begin(house: House, installation_id: int, reason: str) -> bool:
+    """False where somebody came back in the meantime, or it has begun already."""
+
     async def still(transaction: Transaction) -> bool:
         return await is_due(transaction, house.clock)
 

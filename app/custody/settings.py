@@ -14,9 +14,9 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from app.errors import UserError
+from app.errors import DefectError, UserError
 from app.nouns import Action, Destination, StoredSettings
 from app.ports import Appends, Clock, Store, Transaction
 
@@ -72,9 +72,19 @@ DEFAULTS: Final = InstallationSettings()
 
 
 async def read(transaction: Transaction) -> InstallationSettings:
-    """What holds now; the defaults where nothing was ever chosen."""
+    """What holds now; the defaults where nothing was ever chosen.
+
+    Raises DefectError (`settings_unreadable`) rather than to guess: then nothing is sent and nothing is removed.
+    """
     stored = await transaction.settings()
-    return DEFAULTS if stored is None else InstallationSettings.model_validate_json(stored.document)
+    if stored is None:
+        return DEFAULTS
+    try:
+        return InstallationSettings.model_validate_json(stored.document)
+    except ValidationError as error:
+        raise DefectError(
+            "The installation's settings cannot be read.", reason="settings_unreadable"
+        ) from error
 
 
 async def left(transaction: Transaction, chosen: InstallationSettings, now: datetime) -> Decimal | None:

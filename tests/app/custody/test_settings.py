@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from app.actionlog.export import opened
 from app.actionlog.ledger import Ledger
 from app.custody import settings
 from app.custody.keys import Keys
 from app.custody.settings import InstallationSettings, SettingError
+from app.errors import DefectError
 from app.nouns import Destination, StoredSettings
 from app.ports import Store
 
@@ -208,7 +208,7 @@ async def test_a_document_with_something_unknown_in_it_is_not_guessed_at(
     await register(1)
     async with store.transaction(1) as transaction:
         await transaction.put_settings(StoredSettings('{"keep": 1}', False, "x", NOW))
-    with pytest.raises(ValidationError):
+    with pytest.raises(DefectError):
         await present(store)
 
 
