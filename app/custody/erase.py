@@ -16,6 +16,7 @@ from enum import StrEnum
 from typing import Any, Protocol
 from uuid import UUID
 
+from app.custody import settings
 from app.custody.keys import Keys
 from app.custody.receipt import Destroyed, Signer, receipt
 from app.errors import (
@@ -83,14 +84,16 @@ class Wish:
 
 async def require_no_hold(transaction: Transaction) -> None:
     """Raises LegalHoldError, which says whose the hold is and since when."""
-    held = await transaction.settings()
-    if held is not None and held.legal_hold:
-        since = held.changed_at.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
-        raise LegalHoldError(
-            f"Nothing is deleted: a legal hold is on, by the settings that {held.changed_by} made, {since}. "
-            "It stops every deletion until it is taken off in the settings.",
-            reason="legal_hold",
-        )
+    stored = await transaction.settings()
+    if stored is None or not stored.legal_hold:
+        return
+    hold = (await settings.read(transaction)).legal_hold
+    by, at = (stored.changed_by, stored.changed_at) if hold is None else (hold.by, hold.since)
+    raise LegalHoldError(
+        f"Nothing is deleted: {by} put a legal hold on this account's data, on {at.astimezone(UTC):%Y-%m-%d at %H:%M} UTC. "
+        "It stops every deletion until it is taken off in the settings.",
+        reason="legal_hold",
+    )
 
 
 async def begin(

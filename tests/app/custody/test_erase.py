@@ -27,6 +27,7 @@ from app.custody.erase import (
 )
 from app.custody.keys import Keys
 from app.custody.receipt import Signer, verify
+from app.custody.settings import InstallationSettings, LegalHold
 from app.errors import ErasedError, SupersededError, TransientError
 from app.nouns import Action, Erasure, Installation, StoredSettings
 from app.ports import Fence, Recorder
@@ -208,6 +209,20 @@ async def test_a_deletion_destroys_all_of_one_installation_and_nothing_of_anothe
     assert place.people.receipts == [erasure.receipt]
 
 
+async def test_the_key_that_another_process_remembers_opens_nothing_any_more(place: Place) -> None:
+    await place.fill(1)
+    other = Keys(Master())
+    async with place.store.transaction(1) as transaction:
+        assert await other.data_key(transaction)
+    await place.begin(1)
+    await place.eraser().finish(1)
+    with pytest.raises(ErasedError):
+        async with place.store.transaction(1):
+            raise AssertionError("entered")
+    async with place.store.transaction(1, erasing=True) as transaction:
+        assert await other.existing_key(transaction) is None
+
+
 async def test_the_tombstone_keeps_no_name_and_no_place(place: Place) -> None:
     await place.fill(1)
     await place.begin(1)
@@ -248,7 +263,12 @@ async def test_a_legal_hold_stops_it_and_says_whose_it_is(place: Place) -> None:
     async with place.store.transaction(1) as transaction:
         await transaction.put_settings(StoredSettings("{}", True, "lea", NOW))
     before = await place.left(1, shelf)
-    with pytest.raises(LegalHoldError, match=r"lea.*2027-03-01"):
+    with pytest.raises(LegalHoldError, match=r"lea.*2027-03-01 at 12:00"):
+        await place.begin(1)
+    first = InstallationSettings(legal_hold=LegalHold(by="max", since=NOW - timedelta(days=1)))
+    async with place.store.transaction(1) as transaction:
+        await transaction.put_settings(StoredSettings(first.model_dump_json(), True, "lea", NOW))
+    with pytest.raises(LegalHoldError, match=r"max.*2027-02-28 at 12:00"):
         await place.begin(1)
     assert await place.left(1, shelf) == before
 
