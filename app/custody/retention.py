@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import calendar
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final, Protocol
 
@@ -61,13 +61,15 @@ class Swept:
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """`open_work` are the reasons of runs whose pull request is open as far as we know."""
+    """`open_work` are the reasons of runs whose pull request is open as far as we know. Of the log no more than `at_once`
+    entries go in one transaction, since whoever wants to write to it waits meanwhile."""
 
     store: Store
     ledger: Prunes
     objects: Objects
     clock: Clock
     open_work: Sequence[str]
+    at_once: int = 20_000
 
     async def sweep(
         self, installation_id: int, *, dry: bool = False, anyway: bool = False, actor: str = "magicode"
@@ -77,6 +79,21 @@ class Retention:
         Any number of workers may do this at once: the chain is held, and what one has removed another does not find. Raises
         ErasedError for one that is being destroyed or was.
         """
+        found = await self._once(installation_id, dry=dry, anyway=anyway, actor=actor)
+        last = found
+        while last.entries >= self.at_once and not dry:
+            last = await self._once(installation_id, dry=False, anyway=True, actor=actor)
+            found = replace(
+                last,
+                runs=found.runs + last.runs,
+                deliveries=found.deliveries + last.deliveries,
+                entries=found.entries + last.entries,
+                exports=found.exports + last.exports,
+                up_to_seq=last.up_to_seq or found.up_to_seq,
+            )
+        return found
+
+    async def _once(self, installation_id: int, *, dry: bool, anyway: bool, actor: str) -> Swept:
         now = self.clock()
         expired = await self._expired(installation_id, now)
         if not dry:
@@ -116,7 +133,8 @@ class Retention:
         open_since = months_before(now, max(chosen.runs_months, OPEN_WORK_MONTHS))
         runs = await transaction.prune_runs(before, spared=self.open_work, spared_since=open_since, dry=dry)
         deliveries = await transaction.prune_deliveries(before, dry=dry)
-        up_to, entries = await _log_until(transaction, months_before(now, chosen.log_months), last)
+        at_most = None if dry else self.at_once
+        up_to, entries = await _log_until(transaction, months_before(now, chosen.log_months), last, at_most)
         return Swept(
             found.installation_id, runs, deliveries, entries, found.exports, up_to, erase=found.erase
         )
@@ -160,7 +178,7 @@ class Retention:
 
 
 async def _log_until(
-    transaction: Transaction, before: datetime, last: Entry | None
+    transaction: Transaction, before: datetime, last: Entry | None, at_most: int | None
 ) -> tuple[int | None, int]:
     """Up to which entry the log goes, and how many that are; its head stays."""
     old = await transaction.entry_before(before)
@@ -169,6 +187,8 @@ async def _log_until(
     up_to = min(old.seq, last.seq - 1)
     first = await transaction.entries(limit=1)
     count = up_to - first[0][0].seq + 1 if first else 0
+    if at_most is not None and count > at_most:
+        up_to, count = up_to - (count - at_most), at_most
     return (up_to, count) if count > 0 else (None, 0)
 
 

@@ -181,6 +181,22 @@ async def test_the_logs_beginning_goes_and_what_is_left_still_verifies(
     assert not verify(beheaded).ok, "without the attestation a cut beginning is a cut beginning"
 
 
+async def test_a_long_beginning_goes_in_parts_so_that_nobody_waits_long(
+    store: Store, register: Register
+) -> None:
+    await register(1)
+    await entries_at(store, *(ago(20) + timedelta(days=day) for day in range(11)), ago(1))
+    swept = await replace(rules(store), at_once=4).sweep(1)
+    assert (swept.entries, swept.up_to_seq) == (11, 11)
+    found = await log(store)
+    assert [dict(one.details)["up_to_seq"] for one in found if one.action == "retention.applied"] == [
+        4,
+        8,
+        11,
+    ]
+    assert verify(found).ok
+
+
 async def test_where_all_of_the_log_is_old_its_head_stays(store: Store, register: Register) -> None:
     await register(1)
     await entries_at(store, ago(20), ago(15), ago(14))
