@@ -56,11 +56,11 @@ async def delete(  # noqa: PLR0917 - what and how, then who is asked and told
     Raises NotConfirmedError, LegalHoldError, UnknownInstallationError, and what the house's parts raise.
     """
     from app.custody.erase import Wish  # noqa: PLC0415 (only the commands that need it load the service)
-    from app.erasing import begin  # noqa: PLC0415
+    from app.erasing import begin, tombstone  # noqa: PLC0415
     from app.wiring import open_house  # noqa: PLC0415
 
     async with open_house(read.model_copy(update={"worker": False}), os.environ) as house:
-        if await _erasure(house, installation) is None:
+        if await tombstone(house, installation) is None:
             account = await _account(house, installation)
             if (confirm or ask(account)).casefold() != account.casefold():
                 raise NotConfirmedError
@@ -77,7 +77,9 @@ async def _account(house: House, installation: int) -> str:
 
 
 async def _begun(house: House, installation: int, _: Tell) -> Erasure:
-    found = await _erasure(house, installation)
+    from app.erasing import tombstone  # noqa: PLC0415
+
+    found = await tombstone(house, installation)
     if found is None:
         raise MissingError("The deletion is not written down.", reason="no_erasure")
     return found
@@ -101,11 +103,6 @@ async def _finished(house: House, installation: int, tell: Tell) -> Erasure:
                 await erase_now(house, installation)
         before = found
         await house.sleep(LOOK_SECONDS)
-
-
-async def _erasure(house: House, installation: int) -> Erasure | None:
-    async with house.store.transaction(installation, erasing=True) as transaction:
-        return await transaction.erasure()
 
 
 def commands(

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -98,20 +98,25 @@ async def _announced_until(transaction: Transaction, run: Run) -> datetime | Non
 
 
 async def _announce(scene: Scene, account: str, remark: str = "") -> Outcome:
-    house, tenant = scene.house, scene.run.installation_id
-    async with house.store.transaction(tenant) as transaction:
-        rows = await transaction.row_counts()
-    counts = {
-        **rows,
-        "vectors": await house.points.count(shelf_of(scene.key, tenant)),
-        "objects": len(await house.objects.names(str(tenant))),
-    }
-    now = house.clock()
+    house, now = scene.house, scene.house.clock()
+    counts = await counted(house, scene.run.installation_id)
     return Outcome(
         RunState.ANSWERED,
         ANNOUNCED,
         farewell.announced(counts, _remaining(now, now), account, house.slug, remark=remark),
     )
+
+
+async def counted(house: House, installation_id: int) -> Mapping[str, int]:
+    """What a deletion would destroy now: rows by table, vectors, objects."""
+    async with house.store.transaction(installation_id) as transaction:
+        rows = await transaction.row_counts()
+        key = await house.keys.existing_key(transaction)
+    return {
+        **rows,
+        "vectors": 0 if key is None else await house.points.count(shelf_of(key, installation_id)),
+        "objects": len(await house.objects.names(str(installation_id))),
+    }
 
 
 # --- how it begins and goes on ---------------------------------------------------------------------------------------
@@ -132,8 +137,9 @@ async def begin(
     if installation_id == NOBODY:
         raise UserError("0 is the service's own chain, and no installation.", reason="not_an_installation")
     async with house.store.transaction(installation_id, erasing=True) as transaction:
-        if await transaction.erasure() is not None:
-            await _queue(transaction, installation_id)
+        if (begun := await transaction.erasure()) is not None:
+            if begun.ended_at is None:
+                await _queue(transaction, installation_id)
             return False
     try:
         async with house.store.transaction(installation_id) as transaction:
@@ -164,6 +170,12 @@ async def _begin(house: House, installation_id: int, wish: Wish, transaction: Tr
     if begun:
         await _queue(transaction, installation_id)
     return begun
+
+
+async def tombstone(house: House, installation_id: int) -> Erasure | None:
+    """How far a deletion is; and afterwards its receipt. None where none has begun."""
+    async with house.store.transaction(installation_id, erasing=True) as transaction:
+        return await transaction.erasure()
 
 
 async def erase(house: House, installation_id: int) -> Erasure:
