@@ -1,6 +1,6 @@
 """Who may do what for an installation: GitHub's own answer, at most five minutes old, or a token that an administrator made.
 
-What changes something is asked anew. Each question to GitHub is an entry in the installation's log, whoever it was about.
+A yes is asked for anew where something is to be changed. Each question to GitHub is an entry in the installation's log, whoever it was about.
 """
 
 from __future__ import annotations
@@ -163,7 +163,9 @@ class Access:
         self, question: _Question, person: Account, ask: Callable[[], Awaitable[bool]], *, anew: bool = False
     ) -> bool:
         known = self._known.get(question)
-        if not anew and known is not None and self._house.clock() - known[0] < BELIEVED:
+        fresh = known is not None and self._house.clock() - known[0] < BELIEVED
+        # A no is believed in any case: a stranger who tries again and again would fill somebody else's log.
+        if known is not None and fresh and not (anew and known[1]):
             return known[1]
         self._count(person)
         asked_at = self._house.clock()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
 
@@ -20,23 +20,22 @@ from app.web.access import Allowed
 from app.web.desk import Desk, Sight, Tenant
 from app.web.session import Session
 
+_OF_A_RUN = ("kind", "since", "until", "after", "format")
+
 
 def routes(desk: Desk) -> APIRouter:
     router = APIRouter(include_in_schema=False)
     house = desk.house
 
     async def sight(request: Request, tenant: int) -> tuple[Session, Sight, QueryParams]:
-        """Who sees one run alone asks for nothing but that run: the names of repositories are looked up for administrators."""
         session = await desk.gate.session(request)
-        given = request.query_params
-        run_id = _run(given.get("run"))
-        seen = await desk.may_see(tenant, run_id, session.person)
-        return session, seen, given if seen.whole else QueryParams({"run": str(run_id), **_kept(given)})
+        seen = await desk.may_see(tenant, run_of(request), session.person)
+        return session, seen, narrowed(seen, request)
 
     @router.get("/installations/{tenant}/actions")
     async def look(request: Request, tenant: Tenant) -> Response:
         session, seen, given = await sight(request, tenant)
-        await desk.looks.at(seen.allowed, "log", None if seen.whole else _run(given.get("run")))
+        await looked(desk, seen, request)
         problem, query, shown = None, "", None
         try:
             asked = await entries.read_question(house, tenant, given)
@@ -83,6 +82,29 @@ def routes(desk: Desk) -> APIRouter:
     return router
 
 
+def run_of(request: Request) -> UUID | None:
+    """None for what is no run's id: who may not see the whole log then sees nothing."""
+    try:
+        return entries.read_run(request.query_params.get("run"))
+    except UserError:
+        return None
+
+
+def narrowed(seen: Sight, request: Request) -> QueryParams:
+    """What the log is asked for. Who sees one run alone asks for nothing but that run: by a repository's name, say, they
+    could find out whether it is there."""
+    given = request.query_params
+    if seen.whole:
+        return given
+    kept = {name: given[name] for name in _OF_A_RUN if name in given}
+    return QueryParams({**kept, "run": str(run_of(request))})
+
+
+async def looked(desk: Desk, seen: Sight, request: Request) -> None:
+    """Writes the look down: at the log, or at one run's entries by somebody who sees no more."""
+    await desk.looks.at(seen.allowed, "log", None if seen.whole else run_of(request))
+
+
 async def downloaded(desk: Desk, allowed: Allowed, given: QueryParams) -> Response:
     """The log, or the part that the address asks for, in the format that it names. Raises UserError."""
     tenant = allowed.installation.id
@@ -115,15 +137,3 @@ async def _steps(house: House, tenant: int, heads: str) -> AsyncIterator[dict[st
                 yield {"count": found.entries, "report": found, "lines": tuple(told(found)), "problem": None}
     except TransientError as error:
         yield {"count": 0, "report": None, "lines": (), "problem": error.message}
-
-
-def _kept(given: QueryParams) -> Mapping[str, str]:
-    return {name: given[name] for name in ("kind", "since", "until", "after", "format") if name in given}
-
-
-def _run(text: str | None) -> UUID | None:
-    """None for what is no run's id: who may not see the whole log then sees nothing."""
-    try:
-        return entries.read_run(text)
-    except UserError:
-        return None

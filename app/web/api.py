@@ -21,7 +21,7 @@ from app.custody.provider_keys import KnownKey
 from app.nouns import ApiToken, Erasure, Installation
 from app.web import deletion, entries, exports, shapes
 from app.web.access import NotYoursError, Scope, make_token, remove_token
-from app.web.actions import downloaded
+from app.web.actions import downloaded, looked, narrowed, run_of
 from app.web.desk import LARGEST_ID, Desk, Tenant
 from app.web.overview import held
 from app.web.session import COOKIE
@@ -52,7 +52,8 @@ _DESCRIPTION = """Everything of an installation: what is held, settings, keys, t
 A program shows a token (`Authorization: Bearer mgc_…`), which an administrator makes on the installation's page, with scopes:
 `log`, `export`, `settings`, `delete`. A browser's session does as well; where it changes something it shows the form key of
 `GET /api/session` in the header `X-Form-Key`. Errors are problem+json (RFC 9457). Every look and every download is an entry in
-the action log.
+the action log. What is sent twice is done once: PUT and DELETE by nature, an export while one is being made, a deletion once it has
+begun. Only a token is made anew each time.
 """
 
 
@@ -234,12 +235,14 @@ def _log(router: APIRouter, desk: Desk) -> None:
         after: Annotated[int, Query(ge=0, le=LARGEST_ID, description="Go on behind this entry.")] = 0,
         limit: Annotated[int, Query(ge=1, le=MOST)] = entries.PAGE,
     ) -> shapes.LogPage:
-        """Oldest first. Scope `log`."""
-        await desk.looks.at(await desk.calls(request, tenant, Scope.LOG), "log")
-        asked = await entries.read_question(house, tenant, request.query_params)
+        """Oldest first, without salts: what is to be verified is downloaded. Scope `log`; with `run`, also the session of
+        somebody who may write to that run's repository."""
+        seen = await desk.calls_for_log(request, tenant, run_of(request))
+        await looked(desk, seen, request)
+        asked = await entries.read_question(house, tenant, narrowed(seen, request))
         found, more = await entries.some(house, tenant, asked.only, after, limit)
         return shapes.LogPage(
-            entries=[shapes.EntryShape(**one.model_dump()) for one in found],
+            entries=[shapes.EntryShape(**one.model_dump(exclude={"salt"})) for one in found],
             next=found[-1].seq if more else None,
             head=str(await house.ledger.head(tenant)),
         )
@@ -258,8 +261,8 @@ def _log(router: APIRouter, desk: Desk) -> None:
     )
     async def download(request: Request, tenant: Tenant, format: Format = Format.JSONL) -> Response:  # noqa: A002, ARG001 (the parameter's name in the address; read with the others)
         """All of it, or the part that is asked for. Each download is an entry in the log. Scope `log`."""
-        allowed = await desk.calls(request, tenant, Scope.LOG)
-        return await downloaded(desk, allowed, request.query_params)
+        seen = await desk.calls_for_log(request, tenant, run_of(request))
+        return await downloaded(desk, seen.allowed, narrowed(seen, request))
 
     @router.post(f"{BASE}/actions/verify", tags=["action log"])
     async def verify(request: Request, tenant: Tenant, sent: shapes.Heads) -> shapes.ReportShape:

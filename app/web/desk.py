@@ -113,6 +113,16 @@ class Desk:
             return await self.access.bearer(tenant, token, scope)
         return await self.calls_as_person(request, tenant)
 
+    async def calls_for_log(self, request: Request, tenant: int, run_id: UUID | None) -> Sight:
+        """A token with the scope `log`, or a session that may see all of the log or one run's entries.
+
+        Raises NoTokenError, ScopeError, NotSignedInError and NotYoursError.
+        """
+        token = _token(request)
+        if token is not None:
+            return Sight(await self.access.bearer(tenant, token, Scope.LOG), whole=True)
+        return await self.may_see(tenant, run_id, (await self.gate.session(request)).person)
+
     async def calls_as_person(self, request: Request, tenant: int) -> Allowed:
         """What a token may never do, such as making tokens."""
         if _token(request) is not None:

@@ -45,7 +45,7 @@ class Pages:
             async for piece in template.generate_async(self._always | {"session": session} | values):
                 yield piece
 
-        return StreamingResponse(pieces(), media_type="text/html")
+        return StreamingResponse(pieces(), media_type="text/html", headers={"X-Accel-Buffering": "no"})
 
     def sorry(self, request: Request, status: int, message: str) -> HTMLResponse:
         """In the error's own words."""

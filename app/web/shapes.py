@@ -150,7 +150,7 @@ class MadeToken(TokenShape):
 
 
 class EntryShape(Shape):
-    """One link of the chain; `details` and `salt` are None once the installation's key was destroyed."""
+    """One link of the chain; `details` is None where they cannot be opened any more."""
 
     installation_id: int = Field(examples=[100002])
     seq: int = Field(examples=[128])
@@ -159,7 +159,6 @@ class EntryShape(Shape):
     action: str = Field(examples=["model.called"])
     run_id: str | None = Field(examples=[_ID])
     details: dict[str, Any] | None = Field(examples=[{"provider": "anthropic", "input_tokens": 5120}])
-    salt: str | None
     details_hash: str
     previous_hash: str
     hash: str

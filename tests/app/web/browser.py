@@ -105,3 +105,31 @@ class Form(HTMLParser):
     def handle_endtag(self, tag: str) -> None:
         if tag == "form":
             self._inside = False
+
+
+class Whole(HTMLParser):
+    """Raises AssertionError for a page whose elements are not closed in order, or where an id stands twice."""
+
+    VOID = frozenset({"meta", "link", "input", "br", "img", "hr"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._open: list[str] = []
+        self._ids: set[str] = set()
+
+    @classmethod
+    def require(cls, page: str) -> None:
+        whole = cls()
+        whole.feed(page)
+        assert not whole._open, whole._open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        name = dict(attrs).get("id")
+        assert name is None or name not in self._ids, f"the id {name} stands twice"
+        if name is not None:
+            self._ids.add(name)
+        if tag not in self.VOID:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag, f"</{tag}> closes nothing"

@@ -18,12 +18,12 @@ from app.custody import settings
 from app.main import create
 from app.nouns import Installation
 from app.web.session import COOKIE
-from tests.app.web.browser import Browser, Form, opened
+from tests.app.web.browser import Browser, Form, Whole, opened
 from tests.line.stage import Stage
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-PAGES = ("", "/settings", "/tokens", "/actions", "/deletion")
+PAGES = ("", "/settings", "/tokens", "/actions", "/exports", "/deletion")
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -87,14 +87,18 @@ async def test_every_form_bears_the_key_of_the_session_and_every_field_a_label(
             assert f'<label for="{name}"' in page.text
 
 
+async def test_every_page_is_whole(ada: Browser, shared: Stage) -> None:
+    for path in ("/", "/installations", *(at(shared, path) for path in PAGES), "/nothing"):
+        Whole.require((await ada.get(path)).text)
+
+
 async def test_what_is_not_theirs_is_not_there_for_others(wim: Browser, shared: Stage) -> None:
     nowhere = await wim.get("/installations/987654321")
     assert nowhere.status_code == 404
-    for path in (*PAGES, "/actions/download", "/exports"):
+    for path in (*PAGES, "/actions/download"):
         page = await wim.get(at(shared, path))
         assert page.status_code == 404, path
-        if path != "/exports":
-            assert page.text == nowhere.text, "an answer tells nobody which installations there are"
+        assert page.text == nowhere.text, "an answer tells nobody which installations there are"
     key = await wim.form_key()
     for path, form in (
         ("/settings", {"name": "keep-runs", "value": "1 month"}),
@@ -107,6 +111,9 @@ async def test_what_is_not_theirs_is_not_there_for_others(wim: Browser, shared: 
         assert answer.status_code == 404, path
         assert answer.text == nowhere.text
     assert (await chosen(shared)).runs_months == 12
+    checked = await logged(shared, "permission.checked", login="wim", scope="installation")
+    assert len(checked) == 1, "who tries again and again does not fill the log"
+    assert checked[0].details["allowed"] is False
 
 
 async def test_who_is_not_signed_in_is_asked_to_and_brought_back(shared: Stage) -> None:

@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
+import pytest_asyncio
 
+from app.main import create
 from app.web.session import COOKIE, SIGNING_IN
 from tests.app.web.browser import Browser, opened
-from tests.line.conftest import Stages
-from tests.line.conversations import playbook
 from tests.line.stage import Stage
 
-
-@pytest.fixture
-async def stage(raise_stage: Stages, sample: Path) -> Stage:
-    return await raise_stage({"octo/fairshare": sample}, playbook(), working=False)
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-@pytest.fixture
-async def browser(stage: Stage) -> AsyncIterator[Browser]:
-    async with opened(stage) as browser:
+@pytest_asyncio.fixture(loop_scope="module")
+async def browser(shared: Stage) -> AsyncIterator[Browser]:
+    async with opened(shared) as browser:
         yield browser
 
 
 async def test_who_signs_in_is_who_github_says_and_nothing_of_theirs_is_kept(
-    browser: Browser, stage: Stage
+    browser: Browser, shared: Stage
 ) -> None:
     page = await browser.sign_in("ada")
     assert page.status_code == 200
@@ -36,14 +34,14 @@ async def test_who_signs_in_is_who_github_says_and_nothing_of_theirs_is_kept(
     session = browser.cookie(COOKIE)
     assert session is not None
     assert "ada" not in session, "it is sealed"
-    tokens = [token for token in stage.github.world.tokens.values() if token.user_id is not None]
+    tokens = [token for token in shared.github.world.tokens.values() if token.user_id is not None]
     assert not [token for token in tokens if token.value.startswith("ghu_")], "the person's token is revoked"
     assert browser.cookie(SIGNING_IN) is None
 
 
-async def test_a_sign_in_that_another_browser_began_is_refused(browser: Browser, stage: Stage) -> None:
+async def test_a_sign_in_that_another_browser_began_is_refused(browser: Browser, shared: Stage) -> None:
     begun = await browser.get("/signin", follow=False)
-    async with opened(stage) as other:
+    async with opened(shared) as other:
         code, state = await other.agree(begun.headers["location"], "ada")
         answer = await other.get(f"/signin/github?code={code}&state={state}")
     assert answer.status_code == 400
@@ -93,10 +91,31 @@ async def test_pages_say_what_a_browser_must_not_do(browser: Browser) -> None:
     assert asked["code_challenge_method"] == ["S256"]
 
 
-async def test_without_credentials_signing_in_says_what_is_missing(raise_stage: Stages, sample: Path) -> None:
-    without = {"MAGICODE_CLIENT_ID": ""}
-    stage = await raise_stage({"octo/fairshare": sample}, playbook(), working=False, environ=without)
-    async with opened(stage) as browser:
+async def test_without_credentials_signing_in_says_what_is_missing(shared: Stage) -> None:
+    transport = httpx.ASGITransport(app=create(replace(shared.house, sign_in=None)))
+    async with httpx.AsyncClient(transport=transport, base_url=shared.url) as browser:
         page = await browser.get("/signin")
     assert page.status_code == 501
     assert "MAGICODE_CLIENT_ID" in page.text
+
+
+async def test_where_people_come_by_https_nothing_goes_without(shared: Stage) -> None:
+    web = create(replace(shared.house, public_url="https://magicode.example"))
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app=web), base_url="https://magicode.example"
+    ) as browser:
+        begun = await browser.get("/signin")
+    assert "Secure" in begun.headers["set-cookie"]
+    assert begun.headers["strict-transport-security"].startswith("max-age=")
+
+
+async def test_a_session_ends_by_itself(browser: Browser, shared: Stage) -> None:
+    await browser.sign_in("ada")
+    cookies = {COOKIE: browser.cookie(COOKIE) or ""}
+    for hours, there in ((7.9, True), (8.1, False)):
+        now = datetime.now(UTC) + timedelta(hours=hours)
+        web = create(replace(shared.house, clock=lambda now=now: now))  # type: ignore[misc]
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app=web), base_url=shared.url, cookies=cookies
+        ) as later:
+            assert ("Sign out" in (await later.get("/")).text) is there
