@@ -223,8 +223,8 @@ async def _model(scene: Scene, asked: Asked) -> AsyncIterator[Model]:
     kept = consent.within(allowed, house.models.where(named, allowed.own))
     still = Consent(house.store, tenant, kept, allowed.own)
     async with house.models.open([one.model for one in kept], allowed.own) as models:
-        heard = [_Counted(one, scene.record) for one in models]
-        yield _Watched(Chain(heard, before=still), scene.fence, still)
+        heard = [_Counted(one, scene.record, still) for one in models]
+        yield _Watched(Chain(heard), scene.fence, still)
 
 
 async def _desk(scene: Scene, asked: Asked, workspace: SnapshotWorkspace, model: Model) -> Desk:
@@ -268,10 +268,12 @@ async def _desk(scene: Scene, asked: Asked, workspace: SnapshotWorkspace, model:
 
 @dataclass(frozen=True, slots=True)
 class _Counted:
-    """A model whose attempts that brought no answer are written down, each that was sent; the answers are by `on_call`."""
+    """A model that nothing is sent to but what is allowed at that moment. Its attempts that brought no answer are written down,
+    each that was sent; the answers are by `on_call`."""
 
     model: Model
     record: Recorder
+    allowed: Fence
 
     @property
     def provider(self) -> str:
@@ -284,8 +286,9 @@ class _Counted:
     async def answer(self, request: ModelRequest) -> ModelAnswer:
         sent = 0
 
-        def attempted() -> None:
+        async def attempted() -> None:
             nonlocal sent
+            await self.allowed()
             sent += 1
 
         reason, answered = "cancelled", 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -692,13 +692,13 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class ModelRequest:
-    """`attempted` is told of each attempt before it is sent to the provider."""
+    """`attempted` is told of each attempt before it is sent to the provider; what it raises keeps it back."""
 
     system: str
     turns: Sequence[Turn]
     tools: Sequence[ToolSpec]
     max_output_tokens: int
-    attempted: Callable[[], None] | None = field(default=None, compare=False, repr=False)
+    attempted: Callable[[], Awaitable[None]] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import Literal
 
 from app.errors import RefusedError, TransientError
 from app.nouns import AssistantTurn, ModelAnswer, ModelRequest, Stop, Turn
-from app.ports import Fence, Model
+from app.ports import Model
 
 # What waiting cannot cure and another model can: the adapters' reasons for an account, a key, a name, an outage.
 _CURED_BY_ANOTHER = frozenset(
@@ -32,15 +32,13 @@ class Chain:
 
     `answer` raises what the last model raises, and at once what another model would refuse as well. A refusal is
     returned as the answer only when it is the last model's. Refusals before that are paid for all the same: they stand in
-    the answer's `also_spent`, or in the `paid_for` of the error that is raised after them. `before` is asked before each
-    model is, and what it raises ends the answer.
+    the answer's `also_spent`, or in the `paid_for` of the error that is raised after them.
     """
 
-    def __init__(self, models: Sequence[Model], *, before: Fence | None = None) -> None:
+    def __init__(self, models: Sequence[Model]) -> None:
         if not models:
             raise ValueError("a chain holds at least one model")
         self._models = tuple(models)
-        self._before = before
         self._at = 0
 
     @property
@@ -59,8 +57,6 @@ class Chain:
         refusals: tuple[ModelAnswer, ...] = ()
         while True:
             last = self._at + 1 == len(self._models)
-            if self._before is not None:
-                await self._before()
             try:
                 answer = await self._model.answer(replace(request, turns=self._own(request.turns)))
             except (TransientError, RefusedError) as error:

@@ -58,19 +58,20 @@ async def with_retries(
     attempt: Callable[[], Awaitable[T]],
     patience: Patience = PATIENCE,
     *,
-    attempted: Callable[[], None] | None = None,
+    attempted: Callable[[], Awaitable[None]] | None = None,
     sleep: Sleep = asyncio.sleep,
     monotonic: Callable[[], float] = time.monotonic,
     chance: Callable[[], float] = random.random,
 ) -> T:
-    """Try until an answer comes, an error that waiting cannot cure, or the end of patience. `attempted` is told before each.
+    """Try until an answer comes, an error that waiting cannot cure, or the end of patience. `attempted` is told before each, and what it raises
+    is raised.
 
     Raises the last TransientError when tries or time run out; its `retry_after` is the server's own delay, if it gave one.
     """
     began = monotonic()
     for number in range(1, patience.tries + 1):
         if attempted is not None:
-            attempted()
+            await attempted()
         try:
             return await attempt()
         except TransientError as error:

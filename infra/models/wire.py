@@ -6,9 +6,6 @@ import json
 import logging
 from typing import Any
 
-import anthropic
-import openai
-
 
 def parse_object(raw: str) -> dict[str, Any] | None:
     """The JSON object in `raw`, or None when it is none."""
@@ -49,7 +46,7 @@ def _encodable(value: Any) -> Any:
     return value
 
 
-def without_headers_of_the_environment(client: anthropic.AsyncAnthropic | openai.AsyncOpenAI) -> None:
-    """Both SDKs add what ANTHROPIC_CUSTOM_HEADERS and OPENAI_CUSTOM_HEADERS say to every request, and have no way to be told
+def without_headers_of_the_environment(client: Any) -> None:
+    """`client` is one of the SDKs'. Both add what ANTHROPIC_CUSTOM_HEADERS and OPENAI_CUSTOM_HEADERS say to every request, and have no way to be told
     not to: those are the operator's, and no customer's address is to see them."""
     client._custom_headers = {}

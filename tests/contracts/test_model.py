@@ -807,7 +807,13 @@ def test_nothing_else_of_the_service_can_speak_to_a_provider() -> None:
         for path in (root / room).rglob("*.py")
         if {"anthropic", "openai"} & imported(path)
     }
-    assert found == {"infra/models/anthropic.py", "infra/models/openai.py"}
+    assert found == {"infra/models/anthropic.py", "infra/models/key_check.py", "infra/models/openai.py"}
+
+
+def test_the_check_of_a_key_asks_for_the_list_of_models_and_nothing_else() -> None:
+    tree = ast.parse((Path(__file__).parents[2] / "infra/models/key_check.py").read_bytes())
+    called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    assert {one for one in called if one.startswith("asked.")} == {"asked.models.list"}
 
 
 def imported(path: Path) -> set[str]:

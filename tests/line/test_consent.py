@@ -147,6 +147,25 @@ async def test_withdrawing_between_two_calls_keeps_the_next_one_back(
     assert len(await asked_of_the_model(stage)) == 1
 
 
+async def test_withdrawing_while_an_overload_is_waited_out_keeps_the_next_attempt_back(
+    raise_stage: Stages, sample: Path
+) -> None:
+    busy = create("NOTES.md", "A note.\n") | {"overload": {"times": 5, "retry_after_seconds": 0.2}}
+    stage = await up(raise_stage, sample, playbook(scenario(busy, finish())))
+    await ask(stage)
+
+    async def asked() -> bool:
+        return bool(await asked_of_the_model(stage))
+
+    await until(asked)
+    await choose(stage, "providers none")
+    sent = len(await asked_of_the_model(stage))
+    (run,) = await stage.ended()
+    assert (run.state, run.reason) == (RunState.CANCELLED, "consent_withdrawn")
+    # One may have been allowed in the moment before.
+    assert len(await asked_of_the_model(stage)) <= sent + 1 < 6
+
+
 async def test_a_narrower_choice_that_leaves_the_run_its_model_does_not_stop_it(
     raise_stage: Stages, sample: Path
 ) -> None:
