@@ -109,7 +109,7 @@ FILES: Final[Sequence[File]] = (
             "runs_months": "how long ended runs and deliveries are kept",
             "log_months": "how long the action log is kept",
             "exports_days": "how long an export can be fetched",
-            "uninstalled_days": "how long everything waits after the App was uninstalled",
+            "uninstalled_days": "how long everything waits after the App was uninstalled; after a plan's end 29 days at most",
             "erasure": "whether a deletion has begun: null, since nothing can be exported from then on",
             "remains": "what would be left elsewhere by a deletion at the moment of this export: where, what, until when",
         },

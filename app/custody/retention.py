@@ -20,6 +20,11 @@ from app.ports import Appends, Clock, Objects, Store, Transaction
 OPEN_WORK_MONTHS: Final = 12
 """A run whose pull request is open, as far as we know, is kept at least so long, whatever is chosen."""
 
+PLAN_OVER_DAYS: Final = 29
+"""After a plan's end nothing is kept for longer, whatever is chosen: GitHub wants all of a customer's data to be gone within
+30 days of the cancellation, and the last of them is for the deletion.
+https://docs.github.com/en/apps/github-marketplace/using-the-github-marketplace-api-in-your-app/handling-plan-cancellations"""
+
 FAILED_EXPORTS_KEPT: Final = timedelta(days=7)
 
 ONCE_IN: Final = timedelta(hours=20)
@@ -195,12 +200,15 @@ async def _log_until(
 def due_for_erasure(
     installation: Installation | None, chosen: InstallationSettings, now: datetime
 ) -> str | None:
-    """The reason to destroy a paused installation with, once it has waited for as long as it wants to be kept."""
-    if installation is None or installation.paused_at is None:
+    """The reason to destroy a paused installation with, once it has waited for as long as it wants to be kept, or may be."""
+    if installation is None:
         return None
-    if now < installation.paused_at + timedelta(days=chosen.uninstalled_days):
-        return None
-    return "uninstalled" if installation.paused_at == installation.uninstalled_at else "plan_cancelled"
+    waited = (
+        (installation.uninstalled_at, chosen.uninstalled_days, "uninstalled"),
+        (installation.plan_cancelled_at, min(chosen.uninstalled_days, PLAN_OVER_DAYS), "plan_cancelled"),
+    )
+    due = [(since + timedelta(days=days), reason) for since, days, reason in waited if since is not None]
+    return next((reason for at, reason in sorted(due) if at <= now), None)
 
 
 async def is_due(transaction: Transaction, clock: Clock) -> bool:

@@ -235,7 +235,8 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting(
         "keep-uninstalled",
         "uninstalled_days",
-        "how long all of it waits for you to come back after the App was uninstalled or its plan ended",
+        "how long all of it waits for you to come back after the App was uninstalled or its plan ended; after a plan's end all "
+        "is gone within 30 days in any case",
         "30 days",
         _days,
         lambda value: _plural(value, "day"),

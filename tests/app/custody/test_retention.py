@@ -356,16 +356,31 @@ async def paused(store: Store, **since: datetime) -> None:
         ({}, None),
         ({"uninstalled_at": NOW - timedelta(days=89)}, None),
         ({"uninstalled_at": NOW - timedelta(days=90)}, "uninstalled"),
-        ({"plan_cancelled_at": NOW - timedelta(days=91)}, "plan_cancelled"),
+        ({"plan_cancelled_at": NOW - timedelta(days=28)}, None),
+        ({"plan_cancelled_at": NOW - timedelta(days=30)}, "plan_cancelled"),
         ({"plan_cancelled_at": NOW + timedelta(days=10)}, None),
         (
             {"plan_cancelled_at": NOW + timedelta(days=10), "uninstalled_at": NOW - timedelta(days=90)},
             "uninstalled",
         ),
-        ({"plan_cancelled_at": NOW - timedelta(days=91), "uninstalled_at": NOW}, "plan_cancelled"),
+        ({"plan_cancelled_at": NOW - timedelta(days=30), "uninstalled_at": NOW}, "plan_cancelled"),
+        (
+            {
+                "plan_cancelled_at": NOW - timedelta(days=10),
+                "uninstalled_at": NOW - timedelta(days=80),
+            },
+            None,
+        ),
+        (
+            {
+                "plan_cancelled_at": NOW - timedelta(days=30),
+                "uninstalled_at": NOW - timedelta(days=80),
+            },
+            "plan_cancelled",
+        ),
     ],
 )
-async def test_what_is_paused_for_ninety_days_is_due_to_be_destroyed(
+async def test_what_is_paused_for_long_enough_is_due_to_be_destroyed(
     store: Store, register: Register, since: dict[str, datetime], reason: str | None
 ) -> None:
     await register(1)
@@ -382,6 +397,8 @@ async def test_who_wants_nothing_kept_is_due_at_once_and_who_comes_back_is_not(
     await choose(store, "keep-uninstalled 0 days")
     await paused(store, uninstalled_at=NOW)
     assert (await rules(store).sweep(1)).erase == "uninstalled"
+    await paused(store, plan_cancelled_at=NOW)
+    assert (await rules(store).sweep(1)).erase == "plan_cancelled"
     await paused(store)
     assert (await rules(store).sweep(1)).erase is None
 
