@@ -302,7 +302,6 @@ async def test_an_assignment_to_the_app_starts_a_run_and_one_to_a_person_does_no
     [
         ("@magicode fxi this", "help", "Did you mean `fix`?"),
         ("@magicode", "help", "`magicode fix`"),
-        ("@magicode logs", "logs", "Nothing was asked of me here before"),
     ],
 )
 async def test_what_is_no_request_for_a_change_is_answered(
