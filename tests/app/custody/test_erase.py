@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from app.custody.erase import (
 from app.custody.keys import Keys
 from app.custody.receipt import Signer, verify
 from app.custody.settings import InstallationSettings, LegalHold
-from app.errors import ErasedError, SupersededError, TransientError
+from app.errors import ErasedError, SupersededError, TransientError, WrongMasterKeyError
 from app.nouns import Action, Erasure, Installation, StoredSettings
 from app.ports import Fence, Recorder
 from embeddings.forget import shelf_of
@@ -313,6 +313,25 @@ async def test_an_open_transaction_is_waited_for(place: Place) -> None:
     assert not any((await place.left(1, shelf)).values())
 
 
+async def test_a_master_key_that_is_lost_on_the_way_holds_nothing_up(place: Place) -> None:
+    shelf = await place.fill(1)
+    await place.begin(1)
+
+    class Lost(Master):
+        id = "n"
+
+        def unwrap(self, master_key_id: str, wrapped: bytes) -> bytes:
+            raise WrongMasterKeyError
+
+    keys = Keys(Lost())
+    eraser = replace(place.eraser(), keys=keys, ledger=Ledger(place.store, keys, place.clock))
+    erasure = await eraser.finish(1)
+    signed = json.loads(erasure.receipt or "")
+    assert signed["destroyed"]["vectors"] == 6
+    assert signed["log_head"].startswith("4:"), "three comments, and that the deletion began"
+    assert not any((await place.left(1, shelf)).values())
+
+
 # --- crashes ---------------------------------------------------------------------------------------------------------
 
 
@@ -387,7 +406,7 @@ async def test_who_was_thought_dead_is_fenced_off_by_who_took_over(place: Place)
             await record(Action.COMMENT_UPDATED, number=1)
 
     lost = place.eraser()
-    lost = Eraser(**{name: getattr(lost, name) for name in Eraser.__slots__} | {"faces": Slow()})
+    lost = replace(lost, faces=Slow())
     late = asyncio.create_task(lost.finish(1))
     await reached.wait()
     erasure = await place.eraser().finish(1)
@@ -444,7 +463,8 @@ async def test_what_appears_while_it_goes_on_is_found_and_no_receipt_is_given_be
         async def count(self, within: str) -> int:
             return await place.points.count(within)
 
-    eraser = Eraser(**{name: getattr(eraser, name) for name in Eraser.__slots__} | {"points": Late()})
+    points: Any = Late()
+    eraser = replace(eraser, points=points)
     with pytest.raises(TransientError, match="found"):
         await eraser.finish(1)
     assert (await place.row(1)).receipt is None
