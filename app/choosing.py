@@ -1,4 +1,4 @@
-"""Settings and keys of an installation: what `@magicode settings` answers and changes, and what the web does with them.
+"""Settings of an installation: what `@magicode settings` answers and changes, and the overview that the web shows too.
 
 Who may see is who administers the repository that is asked in; who may change is who administers the installation, by
 GitHub's own answer. A key is never taken from a comment.
@@ -10,13 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.custody import consent, provider_keys, settings
-from app.custody.provider_keys import KnownKey, Saved
+from app.custody.provider_keys import KnownKey
 from app.custody.receipt import SIGNING_PURPOSE, Signer, fingerprint
-from app.custody.settings import Changed, InstallationSettings
+from app.custody.settings import InstallationSettings
 from app.house import House
 from app.jobs.accept import NOBODY
-from app.jobs.permission import NotAllowedError
-from app.nouns import Account, Action, Destination, Outcome, RunState
+from app.nouns import Destination, Outcome, RunState
 from app.pulls import choices
 from app.pulls.wording import Ours
 from app.reading import require_administrator, require_permission, require_unedited
@@ -82,7 +81,7 @@ async def _told(house: House, installation_id: int) -> Ours:
     )
 
 
-# --- what the web calls ----------------------------------------------------------------------------------------------
+# --- what there is to see ----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,66 +103,3 @@ async def overview(house: House, installation_id: int) -> Overview:
         key = await house.keys.data_key(transaction)
     public = Signer(house.keys.derive(key, SIGNING_PURPOSE)).public_key
     return Overview(allowed.settings, known, house.models.offered(allowed.own), fingerprint(public))
-
-
-async def change_setting(house: House, installation_id: int, person: Account, words: str) -> Changed:
-    """`NAME VALUE`, as in a comment. Raises SettingError and NotAllowedError."""
-    wanted = settings.wanted(words)
-    await _require(house, installation_id, person)
-    return await settings.change(
-        house.store,
-        house.ledger,
-        house.clock,
-        installation_id=installation_id,
-        by=person.login,
-        wanted=wanted,
-    )
-
-
-async def put_key(  # noqa: PLR0917 - whose, by whom, what
-    house: House, installation_id: int, person: Account, provider: str, key: str, base_url: str | None = None
-) -> Saved:
-    """Checks a key of the installation's own and keeps it. Raises as `provider_keys.put`, and NotAllowedError."""
-    await _require(house, installation_id, person)
-    return await provider_keys.put(
-        house.store,
-        house.keys,
-        house.ledger,
-        house.clock,
-        house.key_check,
-        installation_id=installation_id,
-        by=person.login,
-        provider=provider,
-        key=key,
-        base_url=base_url,
-    )
-
-
-async def remove_key(house: House, installation_id: int, person: Account, provider: str) -> bool:
-    """False where there was none. Raises NotAllowedError."""
-    await _require(house, installation_id, person)
-    return await provider_keys.remove(
-        house.store,
-        house.keys,
-        house.ledger,
-        installation_id=installation_id,
-        by=person.login,
-        provider=provider,
-    )
-
-
-async def _require(house: House, installation_id: int, person: Account) -> None:
-    """By GitHub's answer of this moment, written down. Raises NotAllowedError."""
-    allowed = await house.github.administers(installation_id, person)
-    await house.ledger.record(
-        installation_id,
-        Action.PERMISSION_CHECKED,
-        "magicode",
-        None,
-        {"login": person.login, "scope": "installation", "allowed": allowed},
-    )
-    if not allowed:
-        raise NotAllowedError(
-            f"GitHub does not say that {person.login} administers every repository of this installation.",
-            reason="not_an_administrator",
-        )

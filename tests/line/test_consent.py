@@ -14,11 +14,10 @@ import httpx
 import pytest
 
 from app import choosing
-from app.custody import settings
+from app.custody import provider_keys, settings
 from app.custody.provider_keys import Saved
 from app.errors import RefusedError, UserError
-from app.jobs.permission import NotAllowedError
-from app.nouns import Account, RunState
+from app.nouns import RunState
 from infra.models.playbook import PLAYBOOK_MODEL, Playbook
 from infra.simulator.model.serve import running as running_model
 from tests.line.conftest import Stages
@@ -28,8 +27,8 @@ from tests.line.conversations import (
     create,
     ended_well_told,
     finish,
-    logged,
     notes,
+    ours,
     playbook,
     repository_file,
     scenario,
@@ -184,13 +183,6 @@ async def test_a_narrower_choice_that_leaves_the_run_its_model_does_not_stop_it(
 
 # --- keys of the customer's own --------------------------------------------------------------------------------------
 
-ADA = "ada"
-
-
-async def person(stage: Stage, login: str) -> Account:
-    found = (await stage.client(login).get("/user")).json()
-    return Account(found["id"], found["login"], "User")
-
 
 @asynccontextmanager
 async def somewhere(book: Playbook, key: str) -> AsyncIterator[str]:
@@ -203,9 +195,31 @@ OWN = "sk-of-this-customer-alone-wxyz"
 LOCAL = {"MAGICODE_MODEL_HOSTS": "127.0.0.1"}
 
 
-async def bring(stage: Stage, url: str, key: str = OWN, *, by: str = ADA) -> Saved:
-    return await choosing.put_key(
-        stage.house, stage.installation, await person(stage, by), "anthropic", key, url
+async def bring(stage: Stage, url: str, key: str = OWN) -> Saved:
+    house = stage.house
+    return await provider_keys.put(
+        house.store,
+        house.keys,
+        house.ledger,
+        house.clock,
+        house.key_check,
+        installation_id=stage.installation,
+        by="ada",
+        provider="anthropic",
+        key=key,
+        base_url=url,
+    )
+
+
+async def take_back(stage: Stage) -> bool:
+    house = stage.house
+    return await provider_keys.remove(
+        house.store,
+        house.keys,
+        house.ledger,
+        installation_id=stage.installation,
+        by="ada",
+        provider="anthropic",
     )
 
 
@@ -221,38 +235,25 @@ async def test_a_customers_own_key_pays_and_the_services_is_not_used(
         (run,) = await stage.ended()
         assert run.state is RunState.OPENED
         assert await asked_of_the_model(stage) == [], "that is the service's own provider"
-        assert await choosing.remove_key(
-            stage.house, stage.installation, await person(stage, ADA), "anthropic"
-        )
+        assert await take_back(stage)
         assert OWN not in str([one.details for one in await stage.log()])
 
 
-async def test_only_who_administers_the_installation_brings_or_removes_a_key(
+async def test_a_key_is_seen_by_its_last_four_and_as_the_place_where_code_goes(
     raise_stage: Stages, sample: Path
 ) -> None:
     async with somewhere(notes(), OWN) as url:
         stage = await up(raise_stage, sample, notes(), environ=LOCAL)
-        with pytest.raises(NotAllowedError):
-            await bring(stage, url, by="wim")
         await bring(stage, url)
-        with pytest.raises(NotAllowedError):
-            await choosing.remove_key(
-                stage.house, stage.installation, await person(stage, "wim"), "anthropic"
-            )
-        with pytest.raises(NotAllowedError):
-            await choosing.change_setting(
-                stage.house, stage.installation, await person(stage, "wim"), "providers any"
-            )
         found = await choosing.overview(stage.house, stage.installation)
         assert [one.last_four for one in found.keys] == ["wxyz"]
         assert [one.own_key for one in found.destinations] == [True, False]
-        asked = [one for one in await logged(stage, "permission.checked") if one["scope"] == "installation"]
-        assert [(one["login"], one["allowed"]) for one in asked] == [
-            ("wim", False),
-            ("ada", True),
-            ("wim", False),
-            ("wim", False),
-        ]
+        number = await stage.open_issue("Settings", user="ada")
+        await stage.comment(number, "@magicode settings", user="ada")
+        await stage.ended()
+        (said,) = await ours(stage, number)
+        assert "your own key `…wxyz` pays" in said
+        assert OWN not in said
 
 
 async def test_a_refused_key_and_a_private_address_are_not_kept(raise_stage: Stages, sample: Path) -> None:
@@ -280,7 +281,7 @@ async def test_a_key_that_is_removed_under_a_run_stops_it_at_once(raise_stage: S
             return any(one["path"] == "/v1/messages" for one in requests)
 
         await until(asked)
-        await choosing.remove_key(stage.house, stage.installation, await person(stage, ADA), "anthropic")
+        assert await take_back(stage)
         (run,) = await stage.ended()
         assert (run.state, run.reason) == (RunState.CANCELLED, "provider_key_changed")
         assert await asked_of_the_model(stage) == []
