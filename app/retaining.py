@@ -11,20 +11,16 @@ from functools import partial
 
 from app import erasing
 from app.custody.erase import Wish
-from app.custody.retention import Prunes, Retention, Swept, is_due
+from app.custody.retention import Retention, Swept, is_due
 from app.errors import ErasedError, MagicodeError
 from app.house import House
 from app.jobs.accept import NOBODY, STILL_OPEN
-from app.ports import Clock, Objects, Store, Transaction
+from app.ports import Store, Transaction
 
 log = logging.getLogger(__name__)
 
 Begin = Callable[[int, str], Awaitable[object]]
 """Begins the deletion of an installation, for a reason."""
-
-
-def retention(store: Store, ledger: Prunes, objects: Objects, clock: Clock) -> Retention:
-    return Retention(store, ledger, objects, clock, sorted(STILL_OPEN))
 
 
 async def sweep_house(
@@ -36,7 +32,7 @@ async def sweep_house(
     actor: str = "magicode",
 ) -> Sequence[Swept]:
     """All installations, or one."""
-    rules = retention(house.store, house.ledger, house.objects, house.clock)
+    rules = Retention(house.store, house.ledger, house.objects, house.clock, sorted(STILL_OPEN))
     whom = await everybody(house.store) if installation_id is None else [installation_id]
     return await sweep(rules, whom, partial(begin, house), dry=dry, anyway=anyway, actor=actor)
 
