@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import io
 import zipfile
@@ -47,16 +48,24 @@ class Archive:
         info = zipfile.ZipInfo(file.name, date_time=self._at.timetuple()[:6])
         info.compress_type = zipfile.ZIP_DEFLATED
         info.external_attr = _READABLE
-        hashed, size = hashlib.sha256(), 0
+        hashed, size, held = hashlib.sha256(), 0, bytearray()
+
+        def pack() -> None:
+            hashed.update(held)
+            into.write(held)
+            held.clear()
+
         # How long it will be is known to nobody yet: https://docs.python.org/3/library/zipfile.html#zipfile.ZipFile.open
         with self._zip.open(info, "w", force_zip64=True) as into:
             async for text in file.text:
                 data = text.encode()
-                hashed.update(data)
                 size += len(data)
-                into.write(data)
-                if self._sink.held >= PIECE_BYTES:
-                    yield self._sink.take()
+                held += data
+                if len(held) >= PIECE_BYTES:
+                    await asyncio.to_thread(pack)  # others are answered while this is compressed
+                    if self._sink.held:
+                        yield self._sink.take()
+            pack()
         self.packed.append(Packed(file.name, hashed.hexdigest(), size, file.rows()))
 
     def end(self) -> bytes:

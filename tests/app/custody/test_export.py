@@ -10,6 +10,7 @@ import re
 import tracemalloc
 import zipfile
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -21,7 +22,7 @@ import numpy as np
 import psycopg
 import pytest
 
-from app.actionlog.export import Format
+from app.actionlog.export import Format, PrunedMeanwhileError
 from app.actionlog.export import export as written_out
 from app.actionlog.exported import Log
 from app.actionlog.ledger import Ledger
@@ -378,3 +379,25 @@ async def test_a_long_log_is_not_held_in_memory(place: Place) -> None:
         assert made.size > 40 * count
     assert peaks[1] < 4 << 20
     assert peaks[1] < 1.2 * peaks[0]
+
+
+async def test_a_log_whose_beginning_is_pruned_meanwhile_is_exported_anew(place: Place) -> None:
+    await place.fill()
+    contents = await place.contents()
+    first = [row async for row in contents.entries()]
+    assert [row["seq"] for row in first] == [1, 2, 3, 4, 5]
+    real = place.store.transaction
+
+    @asynccontextmanager
+    async def pruned(tenant: int, *, erasing: bool = False) -> AsyncIterator[Any]:
+        async with real(tenant, erasing=erasing) as transaction:
+
+            async def entries(**given: Any) -> Any:
+                return await type(transaction).entries(transaction, **{**given, "after_seq": 2})
+
+            transaction.entries = entries  # type: ignore[method-assign]
+            yield transaction
+
+    place.store.transaction = pruned  # type: ignore[method-assign]
+    with pytest.raises(PrunedMeanwhileError):
+        [row async for row in contents.entries()]
