@@ -360,7 +360,10 @@ class Chain:
         if not whole:
             return
         if beyond := compared.beyond(highest):
-            message = f"A head with number {beyond[-1]} was once quoted; the log ends at {highest}."
+            message = (
+                f"A head with number {beyond[-1]} was once quoted; the log ends at {highest}. Entries are cut off, unless that "
+                "was quoted after this log was handed out: then one that is handed out now holds it."
+            )
             self._tell(Finding(Kind.TRUNCATED, self._count, beyond[-1], message))
         if self._first <= 1:
             for digits in compared.unmatched():

@@ -187,7 +187,8 @@ FILES: Final[Sequence[File]] = (
     ),
     File(
         "actions.jsonl",
-        "The action log, an entry a line; `magicode actions verify actions.jsonl` checks it, with no access to the service.",
+        "The action log, an entry a line; `magicode actions verify actions.jsonl` checks it, with no access to the service; "
+        "`--anchors SAVED` holds it to the heads that were quoted on GitHub before this export was made.",
         ACTION_COLUMNS,
         "entries",
     ),
