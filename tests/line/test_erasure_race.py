@@ -58,7 +58,7 @@ class Round:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 async def test_after_the_receipt_there_is_never_a_row_a_vector_an_object_a_key_or_a_write(
     raise_stage: Stages, tmp_path: Path, database: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
