@@ -1,0 +1,81 @@
+"""The action log's entries, appended one behind the other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import BindParameter, RowMapping, bindparam, func, insert, or_, select, text
+
+from app.nouns import Entry
+from infra.postgres.rows import TenantRows, plain
+from infra.postgres.tables import entries, runs
+
+_LOCK_CHAIN = text("SELECT pg_advisory_xact_lock(hashtextextended('magicode.chain', :tenant))")
+_ADD_ENTRY = insert(entries)
+_TENANT: BindParameter[int] = bindparam("tenant")
+_LAST_ENTRY = (
+    select(entries).where(entries.c.installation_id == _TENANT).order_by(entries.c.seq.desc()).limit(1)
+)
+
+
+class EntryRows(TenantRows):
+    """The part of `app.ports.Transaction` that is the action log."""
+
+    async def last_entry(self) -> Entry | None:
+        await self._connection.execute(_LOCK_CHAIN, {"tenant": self._tenant})
+        found = await self._connection.execute(_LAST_ENTRY, {"tenant": self._tenant})
+        row = found.mappings().first()
+        return None if row is None else entry_of(row)
+
+    async def add_entry(self, entry: Entry, salt: bytes) -> None:
+        values = {field.name: getattr(entry, field.name) for field in fields(Entry)}
+        await self._connection.execute(_ADD_ENTRY, values | {"salt": salt})
+
+    async def entries(
+        self,
+        *,
+        after_seq: int = 0,
+        run_id: UUID | None = None,
+        limit: int = 1000,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        actions: Sequence[str] = (),
+        actor: str | None = None,
+        repository_id: int | None = None,
+    ) -> Sequence[tuple[Entry, bytes]]:
+        column = entries.c
+        statement = (
+            select(entries)
+            .where(column.installation_id == self._tenant, column.seq > after_seq)
+            .order_by(column.seq)
+            .limit(limit)
+        )
+        if run_id is not None:
+            statement = statement.where(column.run_id == run_id)
+        if since is not None:
+            statement = statement.where(column.at >= since)
+        if until is not None:
+            statement = statement.where(column.at < until)
+        if actions:
+            named = [column.action.startswith(f"{action}.", autoescape=True) for action in actions]
+            statement = statement.where(or_(column.action.in_(actions), *named))
+        if actor is not None:
+            statement = statement.where(func.lower(column.actor) == actor.lower())
+        if repository_id is not None:
+            elsewhere = select(runs.c.id).where(
+                runs.c.installation_id == self._tenant,
+                runs.c.id == column.run_id,
+                runs.c.repository_id != repository_id,
+            )
+            statement = statement.where(~elsewhere.exists())
+        found = await self._connection.execute(statement)
+        return [(entry_of(row), bytes(row["salt"])) for row in found.mappings()]
+
+
+def entry_of(row: RowMapping) -> Entry:
+    values: Mapping[str, Any] = {field.name: row[field.name] for field in fields(Entry)}
+    return Entry(**{**values, "at": plain(values["at"]), "sealed": bytes(values["sealed"])})
