@@ -10,6 +10,7 @@ import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -20,9 +21,12 @@ import pytest
 from psycopg import sql
 from typer.testing import CliRunner
 
+from app import retaining
 from app.actionlog.anchors import quoted_heads
 from app.cli import cli
 from app.custody.receipt import read_receipt
+from app.house import House
+from app.nouns import Erasure
 from infra.models.playbook import Playbook
 from infra.simulator.model.serve import running as running_model
 from tests.app.web.browser import Browser, opened
@@ -393,3 +397,203 @@ async def _they_begin_afresh(acme: Stage, tenant: int, old: int, folder: Path) -
     code, report = magicode("actions", "verify", log)
     assert (code, report["whole"]) == (0, True)
     assert len([one for one in await ours(acme, old) if "**Deleted.**" in one]) == 1
+
+
+# --- away, and back again --------------------------------------------------------------------------------------------
+
+
+def later(house: House, days: float) -> House:
+    return replace(house, clock=lambda: datetime.now(UTC) + timedelta(days=days))
+
+
+async def swept(stage: Stage, days: float) -> None:
+    """What the worker's hourly look does, so much later."""
+    await retaining.sweep_house(later(stage.house, days))
+
+
+async def tombstone(stage: Stage, tenant: int) -> Erasure | None:
+    async with stage.house.store.transaction(tenant, erasing=True) as transaction:
+        return await transaction.erasure()
+
+
+async def destroyed(stage: Stage, tenant: int, folder: Path) -> Erasure:
+    """What remains, once its receipt holds against the key that the service publishes."""
+
+    async def over() -> Erasure | None:
+        found = await tombstone(stage, tenant)
+        return found if found is not None and found.ended_at is not None else None
+
+    found: Erasure = await until(over)
+    async with httpx.AsyncClient(trust_env=False) as client:
+        published = await client.get(f"{stage.url}/.well-known/magicode-receipts.json")
+    receipt, key = folder / "receipt.json", folder / "keys.json"
+    receipt.write_text(found.receipt or "")
+    key.write_text(published.text)
+    code, verdict = magicode("data", "verify-receipt", receipt, "--public-key", key)
+    assert (code, verdict["ok"], verdict["key_known"]) == (0, True, True)
+    return found
+
+
+async def left(stage: Stage) -> None:
+    stage.github.uninstall("acme")
+    await stage.settled()
+
+
+async def came_back(stage: Stage) -> None:
+    stage.github.install("acme")
+    await stage.settled()
+
+
+async def settle_for(stage: Stage, words: str, said: str) -> None:
+    number = await asked(stage, f"@magicode settings {words}", user="ada")
+    await comment_of_ours(stage, number, said)
+
+
+async def entries(stage: Stage, browser: Browser, tenant: int, kind: str) -> list[dict[str, Any]]:
+    answer = await browser.api("GET", f"/installations/{tenant}/actions?kind={kind}&limit=1000")
+    assert answer.status_code == 200, answer.text
+    return list(answer.json()["entries"])
+
+
+@pytest.mark.long
+async def test_who_leaves_finds_everything_again_within_ninety_days_and_nothing_after(
+    stage: Stage, database: Any, tmp_path: Path
+) -> None:
+    acme = at(stage, "acme/shop")
+    await fixed(acme)
+    await settle_for(acme, "keep-runs 6 months", "`keep-runs` is `6 months` now")
+    (tenant,) = await _tenants(stage, "acme")
+    async with opened(stage) as browser, running_model(book(), api_key=OWN) as theirs:
+        await browser.sign_in("ada")
+        page = await browser.get(f"/installations/{tenant}/settings")
+        form = f"/installations/{tenant}/provider-keys"
+        await browser.submit(page, form, provider="anthropic", key=OWN, base_url=theirs)
+        slow = await asked(acme, body="Please do it slowly.")
+
+        async def at_work() -> bool:
+            return await prompted(theirs) > 0
+
+        await until(at_work)
+        await _they_leave_in_the_middle(acme, browser, tenant, slow, theirs)
+        await came_back(acme)
+        await _they_find_everything_again(acme, browser, tenant, theirs, tmp_path)
+    await _they_leave_for_good(acme, tenant, database.owner_url, tmp_path)
+
+
+async def _they_leave_in_the_middle(
+    acme: Stage, browser: Browser, tenant: int, slow: int, theirs: str
+) -> None:
+    said = await ours(acme, slow)
+    began = monotonic()
+    await left(acme)
+
+    async def stopped() -> bool:
+        ends = await entries(acme, browser, tenant, "run.ended")
+        return bool(ends[-1]["details"]["state"] == "cancelled")
+
+    await until(stopped)
+    assert monotonic() - began < 15, "the answer would have taken two minutes"
+    sent = await prompted(theirs)
+    await acme.comment(slow, ASK)
+    await acme.settled()
+    await asyncio.sleep(1)
+    assert await prompted(theirs) == sent
+    assert await ours(acme, slow) == said, "nobody can be told anything"
+
+
+async def _they_find_everything_again(
+    acme: Stage, browser: Browser, tenant: int, theirs: str, folder: Path
+) -> None:
+    (present,) = [one.id for one in acme.github.world.installations.values() if one.account_id == _id(acme)]
+    assert present != tenant, "GitHub's id is another one"
+    before = await prompted(theirs)
+    await fixed(acme)
+    assert await prompted(theirs) > before, "by their own key, which is still there"
+    first, *_, last = (one["details"] for one in await entries(acme, browser, tenant, "index.updated"))
+    assert first["embedded"] > 0
+    assert (last["embedded"], last["reused"] > 0) == (0, True), "by the vectors that are still there"
+    number = await asked(acme, "@magicode settings", user="ada")
+    await comment_of_ours(acme, number, "| `keep-runs` | `6 months` |", "`…wxYZ`")
+    runs = await browser.get(f"/installations/{tenant}")
+    assert "paused" not in runs.text
+    log, heads = folder / "one.jsonl", folder / "one.json"
+    heads.write_text(await said_by_us(acme))
+    log.write_text((await browser.get(f"/installations/{tenant}/actions/download?format=jsonl")).text)
+    verified(log, heads)
+    changes = [
+        json.loads(line)["details"]["reason"]
+        for line in log.read_text().splitlines()
+        if json.loads(line)["action"] == "installation.changed"
+    ]
+    assert changes == ["created", "deleted", "installed_again"]
+
+
+def _id(stage: Stage) -> int:
+    return stage.github.account("acme").id
+
+
+async def _they_leave_for_good(acme: Stage, tenant: int, owner_url: str, folder: Path) -> None:
+    await settle_for(acme, "legal-hold on", "`legal-hold` is `on")
+    await left(acme)
+    for days in (91, 1000):
+        await swept(acme, days)
+    assert await tombstone(acme, tenant) is None, "a legal hold stops it"
+    await came_back(acme)
+    await settle_for(acme, "legal-hold off", "`legal-hold` is `off`")
+    await left(acme)
+    await swept(acme, 89)
+    assert await tombstone(acme, tenant) is None
+    assert "magicode.runs" in rows(owner_url, tenant)
+    await swept(acme, 91)
+    found = await destroyed(acme, tenant, folder)
+    _nothing_is_left(acme, owner_url, tenant, json.loads(found.receipt or ""))
+    assert found.reason == "uninstalled"
+    await came_back(acme)
+    number = await fixed(acme)
+    await acme.comment(number, "@magicode settings", user="ada")
+    await comment_of_ours(acme, number, "| `keep-runs` | `12 months` |", "this service's key pays")
+
+
+@pytest.mark.long
+async def test_a_plan_that_ended_stops_the_work_and_thirty_days_later_destroys_what_was_kept(
+    stage: Stage, database: Any, tmp_path: Path
+) -> None:
+    acme = at(stage, "acme/shop")
+    first = await fixed(acme)
+    (tenant,) = await _tenants(stage, "acme")
+    stage.github.change_plan("acme", "cancelled")
+    await stage.settled()
+    refused = await asked(acme)
+    await comment_of_ours(acme, refused, "**Not done**", "plan on GitHub's Marketplace has ended", "`export`")
+    for words, said in (
+        ("settings", "**Settings**"),
+        ("logs", "All entries, with their details"),
+        ("export", "SHA-256 of the ZIP"),
+        ("delete", "**Not deleted yet**"),
+    ):
+        await acme.comment(first, f"@magicode {words}", user="ada")
+        await comment_of_ours(acme, first, said)
+    stage.github.change_plan("acme", "purchased")
+    await stage.settled()
+    await fixed(acme)
+    stage.github.change_plan("acme", "cancelled")
+    await stage.settled()
+    await swept(acme, 28)
+    assert await tombstone(stage, tenant) is None
+    await swept(acme, 30)
+    found = await destroyed(stage, tenant, tmp_path)
+    assert found.reason == "plan_cancelled"
+    _nothing_is_left(stage, database.owner_url, tenant, json.loads(found.receipt or ""))
+
+
+@pytest.mark.long
+async def test_after_its_plan_ended_an_account_still_deletes_itself(stage: Stage, tmp_path: Path) -> None:
+    acme = at(stage, "acme/shop")
+    (tenant,) = await _tenants(stage, "acme")
+    stage.github.change_plan("acme", "cancelled")
+    await stage.settled()
+    number = await asked(acme, "@magicode delete", user="ada")
+    await comment_of_ours(acme, number, "**Not deleted yet**")
+    await acme.comment(number, "@magicode delete acme", user="ada")
+    await comment_of_ours(acme, number, "**Deleted.**", "magicode-receipt/1")
+    assert (await destroyed(stage, tenant, tmp_path)).reason == "asked"
