@@ -256,7 +256,13 @@ async def make_token(
             Action.SETTING_CHANGED,
             allowed.actor,
             None,
-            {"setting": "api_token", "token": str(kept.id), "scopes": kept.scopes, "days": lasts.days},
+            {
+                "name": "api-token",
+                "token": str(kept.id),
+                "scopes": kept.scopes,
+                "days": lasts.days,
+                "new": "made",
+            },
         )
     return token, kept
 
@@ -273,7 +279,7 @@ async def remove_token(house: House, allowed: Allowed, token_id: UUID) -> bool:
             Action.SETTING_CHANGED,
             allowed.actor,
             None,
-            {"setting": "api_token", "token": str(token_id), "removed": True},
+            {"name": "api-token", "token": str(token_id), "new": "removed"},
         )
         return True
 

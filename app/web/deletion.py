@@ -83,7 +83,6 @@ _TOLD = (
     (Step.ROWS, "the rows are deleted"),
     (Step.SEARCHED, "all stores were searched again, and nothing was found"),
     (Step.SIGNED, "the receipt is signed"),
-    (Step.DELIVERED, "and handed over"),
 )
 
 
