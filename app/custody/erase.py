@@ -237,7 +237,7 @@ class Eraser:
                 step=Step.COUNTED,
                 vectors=vectors,
                 objects=objects,
-                master_key_id=master_key_id,
+                master_key_id=_told(master_key_id),
                 wrapped_sha256=hashlib.sha256(wrapped).hexdigest(),
                 log_head=f"{head.seq}:{head.hash}:{tenant}",
             )
@@ -397,6 +397,12 @@ class _Recorder:
             return await self.eraser.ledger.append(
                 transaction, self.erasure.installation_id, action, actor, None, facts
             )
+
+
+def _told(master_key_id: str) -> str:
+    """For a public comment: its kind and a fingerprint, since a name that AWS gives holds the operator's account."""
+    kind = "aws-kms" if master_key_id.startswith("arn:") else master_key_id.partition(":")[0]
+    return f"{kind}:{hashlib.sha256(master_key_id.encode()).hexdigest()[:16]}"
 
 
 async def _wrapped(transaction: Transaction) -> tuple[str, bytes]:

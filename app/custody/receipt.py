@@ -96,7 +96,7 @@ class Destroyed:
     vectors: int
     objects: int
     jobs: int
-    master_key_id: str
+    master_key_id: str  # as it may be told in public
     wrapped_sha256: str
     log_head: str
     found: Mapping[str, int]

@@ -223,6 +223,19 @@ async def test_the_key_that_another_process_remembers_opens_nothing_any_more(pla
         assert await other.existing_key(transaction) is None
 
 
+async def test_a_receipt_names_no_account_of_the_operators_at_amazon(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stands in a public comment, and the name of a key in KMS holds the account's number."""
+    monkeypatch.setattr(Master, "id", "arn:aws:kms:eu-central-1:210987654321:key/1234")
+    await place.fill(1)
+    await place.begin(1)
+    text = (await place.eraser().finish(1)).receipt
+    assert text is not None
+    assert "210987654321" not in text
+    assert json.loads(text)["key"]["master_key_id"].startswith("aws-kms:")
+
+
 async def test_the_tombstone_keeps_no_name_and_no_place(place: Place) -> None:
     await place.fill(1)
     await place.begin(1)
