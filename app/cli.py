@@ -19,14 +19,8 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import Progress, TextColumn
 
-from app import (
-    actions_command,
-    data_command,
-    keys_command,
-    provider_keys_command,
-    retention_command,
-    settings,
-)
+from app import settings
+from app.commands import actions, data, keys, provider_keys, retention
 from app.errors import MagicodeError
 from app.settings import Settings, UnknownSettingError
 from infra.git_folder import NotARepositoryError
@@ -300,11 +294,11 @@ def _run(work: Coroutine[Any, Any, T], *, interrupted: int = 0) -> T:
         raise typer.Exit(130) from None
 
 
-cli.add_typer(actions_command.commands(_run, _settings, _print), name="actions")
-cli.add_typer(keys_command.commands(_run, _settings, _print, _tell), name="keys")
-cli.add_typer(data_command.commands(_run, _settings, _print, _tell), name="data")
-cli.add_typer(provider_keys_command.commands(_run, _settings, _print), name="provider-keys")
-retention_command.add(cli, _run, _settings, _print)
+cli.add_typer(actions.commands(_run, _settings, _print), name="actions")
+cli.add_typer(keys.commands(_run, _settings, _print, _tell), name="keys")
+cli.add_typer(data.commands(_run, _settings, _print, _tell), name="data")
+cli.add_typer(provider_keys.commands(_run, _settings, _print), name="provider-keys")
+retention.add(cli, _run, _settings, _print)
 
 if __name__ == "__main__":
     main()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+import httpx
 import psycopg
 import pytest
 
@@ -127,6 +129,16 @@ async def test_an_address_that_lists_no_models_leaves_the_key_unchecked(
         "https://[64:ff9b::a00:1]/v1",
         "https://[fd00::1]/v1",
         "https://localhost/v1",
+        "https://2130706433/v1",
+        "https://0x7f000001/v1",
+        "https://127.1/v1",
+        "https://0/v1",
+        "https://100.100.100.200/v1",
+        "https://192.0.0.192/v1",
+        "https://168.63.129.16/v1",
+        "https://[fe80::1]/v1",
+        "https://[2002:7f00:1::]/v1",
+        "https://example.test\\@127.0.0.1/v1",
         "https://user:word@example.test/v1",
         "ftp://example.test",
         "file:///etc/passwd",
@@ -279,6 +291,28 @@ async def test_a_name_that_answers_otherwise_the_second_time_leads_nowhere() -> 
     with pytest.raises((UserError, TransientError)):
         await ModelsKeyCheck(guard)(key)
     assert list(answers) == []
+
+
+@pytest.mark.parametrize("name", ["anthropic", "openai"])
+async def test_a_provider_that_sends_us_elsewhere_is_not_followed(
+    store: Store, register: Register, provider: str, name: str
+) -> None:
+    async def elsewhere(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        answer = f"HTTP/1.1 307 Temporary Redirect\r\nLocation: {provider}/v1/models\r\n"
+        writer.write(f"{answer}Content-Length: 0\r\nConnection: close\r\n\r\n".encode())
+        await writer.drain()
+        writer.close()
+
+    await register(1)
+    async with await asyncio.start_server(elsewhere, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        try:
+            assert not (await put(store, url, provider=name, base_url=url)).checked
+        except (RefusedError, UserError):
+            assert await known(store) == []
+    async with httpx.AsyncClient(trust_env=False) as client:
+        assert (await client.get(f"{provider}/_simulator/requests")).json() == []
 
 
 async def test_one_private_address_among_public_ones_is_enough_to_refuse() -> None:

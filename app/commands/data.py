@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
 
 import typer
 
-from app import export_command
+from app.commands import export
 from app.custody.receipt import (
     NotAPublicKeyError,
     NotAReceiptError,
@@ -111,7 +111,7 @@ def commands(
     """The commands, over how the command line runs, reads its settings, prints a document and tells of progress."""
     data = typer.Typer(help="An installation's data: hand it over, or destroy it.", no_args_is_help=True)
 
-    export_command.add(data, run, settings, show, tell)
+    export.add(data, run, settings, show, tell)
 
     @data.command("delete")
     def data_delete(

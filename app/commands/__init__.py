@@ -1,0 +1,1 @@
+"""The command line's groups, a module each; `app/cli.py` mounts them."""
