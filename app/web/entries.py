@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from app.house import House
 from app.web.desk import LARGEST_ID
 
 PAGE = 100
+PIECE = 64 * 1024
 TOLD_EVERY = 5_000
 """Entries between two words of progress while the chain is recomputed."""
 
@@ -161,9 +163,14 @@ async def _any_before(house: House, tenant: int, seq: int) -> bool:
 
 
 async def text(house: House, tenant: int, form: Format, only: Filter) -> AsyncIterator[bytes]:
-    """What is downloaded, a piece at a time."""
+    """What is downloaded, in pieces of some size: each one costs a turn through the server."""
+    held = io.BytesIO()
     async for piece in export(house.store, house.keys, tenant, form, only=only):
-        yield piece.encode()
+        held.write(piece.encode())
+        if held.tell() >= PIECE:
+            yield held.getvalue()
+            held = io.BytesIO()
+    yield held.getvalue()
 
 
 async def verified(house: House, tenant: int, anchors: Sequence[Anchor]) -> AsyncIterator[int | Report]:
