@@ -19,6 +19,11 @@ from app.errors import UserError
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 """The addresses of a host; raises OSError where it has none."""
 
+# What Python calls global, or does from some version on, and is no provider's: https://www.rfc-editor.org/rfc/rfc6890 (clouds
+# answer for a machine's own credentials there), https://www.rfc-editor.org/rfc/rfc7526 and
+# https://learn.microsoft.com/azure/virtual-network/what-is-ip-address-168-63-129-16
+_NEVER = tuple(ipaddress.ip_network(one) for one in ("192.0.0.0/24", "192.88.99.0/24", "168.63.129.16/32"))
+
 # Names for IPv4 addresses inside IPv6, which Python calls global: https://www.rfc-editor.org/rfc/rfc6052
 _TRANSLATED = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("64:ff9b:1::/48"))
 
@@ -48,6 +53,8 @@ def is_public(address: str) -> bool:
             return False
         if any(found in network for network in _TRANSLATED):
             return False
+    elif any(found in network for network in _NEVER):
+        return False
     return found.is_global and not found.is_multicast and not found.is_reserved
 
 
