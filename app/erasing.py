@@ -66,13 +66,13 @@ async def answer(scene: Scene) -> Outcome:
     await require_unedited(scene)
     ask = await scene.ask()
     named = "" if ask is None else ask.words.strip()
+    # As GitHub calls it now: an account that was renamed is confirmed by the name that its people see.
+    account = (await scene.reader.repository()).owner
     house, run = scene.house, scene.run
     async with house.store.transaction(run.installation_id) as transaction:
         await engine.require_no_hold(transaction)
-        installation = await transaction.installation()
         open_until = await _announced_until(transaction, run)
-    account = installation.account_login if installation is not None else ""
-    confirmed = bool(account) and named.casefold() == account.casefold()
+    confirmed = named.casefold() == account.casefold()
     if open_until is None or house.clock() > open_until:
         return await _announce(scene, account, farewell.not_open(account) if confirmed else "")
     if not named:
@@ -277,7 +277,7 @@ class _OnGitHub:
                 clock=house.clock,
                 bot_login=f"{house.slug}[bot]",
             )
-            await conversation.say(farewell.stopped_by_deletion(key), final=True)
+            await conversation.say(farewell.stopped_by_deletion(key, run.branch), final=True)
 
     async def deliver(self, erasure: Erasure, fence: Fence) -> None:
         """The installation's own log is gone, so what is done for it now stands in the service's."""

@@ -77,11 +77,16 @@ def deleting() -> Ours:
     )
 
 
-def stopped_by_deletion(key: UUID | str) -> str:
-    """The last state of the status comment of a request that was at work."""
+def stopped_by_deletion(key: UUID | str, branch: str | None = None) -> str:
+    """The last state of the status comment of a request that was at work; `branch` is where its change was to go."""
+    left = (
+        f" If I had begun to write the change, it is on the branch {code(branch)}, which you can delete."
+        if branch
+        else ""
+    )
     return (
         f"{marker(key)}\n**Cancelled.**\n\nThe data of this installation is being deleted, as an administrator asked, "
-        "so I stopped here. What was written to GitHub before stays."
+        f"so I stopped here. What was written to GitHub before stays.{left}"
     )
 
 
