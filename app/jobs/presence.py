@@ -15,11 +15,16 @@ from webhooks.notices import InstallationChanged, PlanChanged, RepositoriesChang
 
 
 async def tenant_of(store: Store, github_id: int, account_id: int | None = None) -> int:
-    """The tenant that an installation's present id stands for; of an account that is known, the one that it has."""
+    """The tenant that an installation's present id stands for; of an account that is known, the one that it has and that is not
+    being destroyed: who installs the App anew meanwhile begins afresh."""
     tenant = await store.tenant_of(github_id)
-    if tenant == github_id and account_id is not None:
-        known = await store.tenants_of_account(account_id)
-        return next(iter(known), tenant)
+    if (
+        tenant == github_id
+        and account_id is not None
+        and (known := await store.tenants_of_account(account_id))
+    ):
+        erased = set(await store.erased_ids())
+        return next((one for one in known if one not in erased), tenant)
     return tenant
 
 
