@@ -37,9 +37,7 @@ async def answer(scene: Scene) -> Outcome:
     comment, ask = await scene.comment(), await scene.ask()
     words = "" if ask is None else ask.words.strip()
     if comment is not None and provider_keys.looks_like_a_key(comment.body):
-        message = choices.key_in_public(house.slug, house.public_url)
-        step = "revoke that key at its provider, and make a new one there."
-        return Outcome(RunState.REFUSED, "key_in_public", message, step)
+        return _key_in_public(house)
     await require_permission(scene)
     if not words:
         return Outcome(RunState.ANSWERED, "settings", await _told(house, run.installation_id))
@@ -56,6 +54,20 @@ async def answer(scene: Scene) -> Outcome:
     )
     message = choices.changed(done.name, done.old, done.new, narrower=done.name in CONSENT)
     return Outcome(RunState.ANSWERED, "setting_changed", message)
+
+
+async def key_in_public(scene: Scene) -> Outcome | None:
+    """What is answered to words that hold a provider's key and would go to a model with it: `provider-key openai sk-…` is no
+    verb, and so a wish about code."""
+    ask = await scene.ask()
+    held = ask is not None and provider_keys.holds_a_providers_key(ask.words)
+    return _key_in_public(scene.house) if held else None
+
+
+def _key_in_public(house: House) -> Outcome:
+    message = choices.key_in_public(house.slug, house.public_url)
+    step = "revoke that key at its provider, and make a new one there."
+    return Outcome(RunState.REFUSED, "key_in_public", message, step)
 
 
 async def _told(house: House, installation_id: int) -> Ours:

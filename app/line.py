@@ -18,6 +18,7 @@ from app.agent.chain import Chain
 from app.agent.loop import Mode
 from app.beside import answer
 from app.change.check import verify_publication
+from app.choosing import key_in_public
 from app.custody import consent
 from app.custody import settings as choices
 from app.custody.consent import Consent
@@ -158,7 +159,7 @@ async def play(house: House, run: Run) -> None:
             verb = await what_is_retried(scene) if run.verb == Verb.RETRY else run.verb
             if verb in PLAYS:
                 await require_plan(scene)
-            outcome = await PLAYS.get(verb, answer)(scene)
+            outcome = (verb in PLAYS and await key_in_public(scene)) or await PLAYS.get(verb, answer)(scene)
         except (SupersededError, TransientError, DefectError):
             raise
         except StoppedError as error:

@@ -137,6 +137,14 @@ _LOOKS_LIKE_ONE = re.compile(
 _LONG = re.compile(r"[A-Za-z0-9_\-]{32,}", re.ASCII)
 
 
+_PROVIDERS_OWN = re.compile(r"(?<![A-Za-z0-9])(?:sk-|sk_|AIza|gsk_|xai-|hf_|r8_)[-_A-Za-z0-9]{16,}", re.ASCII)
+
+
+def holds_a_providers_key(text: str) -> bool:
+    """Whether a text that is about something else holds what can hardly be anything but a key of a model provider."""
+    return any(re.search("[0-9]", one) for one in _PROVIDERS_OWN.findall(text))
+
+
 def looks_like_a_key(text: str) -> bool:
     """Whether something in a text may be a key of a provider: better one warning too many than a key that stays good."""
     if _LOOKS_LIKE_ONE.search(text):

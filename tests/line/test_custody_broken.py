@@ -18,7 +18,7 @@ from app.erasing import begin
 from app.nouns import Erasure
 from tests.app.web.browser import Browser, opened
 from tests.line.conftest import Stages
-from tests.line.conversations import ASK, BODY, TITLE, branches, notes, ours
+from tests.line.conversations import ASK, BODY, TITLE, asked_of_the_model, branches, notes, ours
 from tests.line.seen import act, comment_of_ours, until
 from tests.line.stage import Stage
 from tests.line.test_retention import magicode
@@ -416,6 +416,16 @@ async def test_with_no_provider_allowed_every_request_says_so_and_the_rest_still
         await stage.comment(number, f"@magicode {words}", user="olga")
         await comment_of_ours(stage, number, said)
     assert await branches(stage) == []
+
+
+@pytest.mark.parametrize("words", ["provider-keys set anthropic {}", "please use {} from now on"])
+async def test_a_key_behind_words_that_are_no_setting_goes_to_no_model(stage: Stage, words: str) -> None:
+    key = "sk-ant-api03-AbCdEf0123456789AbCdEf0123456789"
+    number = await asked(stage, f"@magicode {words.format(key)}")
+    said = await comment_of_ours(stage, number, "**A key in public**", "revoke it")
+    assert key not in said["body"]
+    assert await asked_of_the_model(stage) == []
+    assert key not in str([one.details for one in await stage.log(await tenant_of(stage, "acme"))])
 
 
 # --- without the master key ------------------------------------------------------------------------------------------

@@ -16,7 +16,13 @@ from app.actionlog.export import opened as entries_of
 from app.actionlog.ledger import Ledger
 from app.custody import consent, provider_keys
 from app.custody.keys import Keys
-from app.custody.provider_keys import KnownKey, ProviderKeyError, Saved, looks_like_a_key
+from app.custody.provider_keys import (
+    KnownKey,
+    ProviderKeyError,
+    Saved,
+    holds_a_providers_key,
+    looks_like_a_key,
+)
 from app.errors import DefectError, RefusedError, StoppedError, TransientError, UserError
 from app.nouns import Destination, OwnKey
 from app.ports import Store
@@ -242,6 +248,20 @@ async def test_no_byte_of_a_key_is_in_the_database_in_clear(
 )
 def test_a_key_in_a_text_is_noticed(text: str) -> None:
     assert looks_like_a_key(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "held"),
+    [
+        ("provider-key anthropic sk-ant-api03-abcdefghijklmnopqrstuvwxyz", True),
+        ("use AIzaSyA1234567890abcdefghijklmnop from now on", True),
+        ("the key_derivation_function_name in api_integration_tests_config", False),
+        ("rename sk-learn-like-estimators-everywhere", False),
+        ("revert 3f786850e387550fdab836ed7e6dc881de23001b", False),
+    ],
+)
+def test_a_providers_key_among_other_words_is_noticed_and_words_are_not(text: str, held: bool) -> None:
+    assert holds_a_providers_key(text) is held
 
 
 @pytest.mark.parametrize(
