@@ -20,7 +20,8 @@ from webhooks.command import Verb
 
 async def answer(scene: Scene) -> Outcome:
     """Help for whoever may ask, where what was asked for is nothing else that is answered here."""
-    if scene.run.verb != Verb.SETTINGS:  # which asks itself: that a key stands in public is told to whoever wrote it
+    # `settings` asks itself: that a key stands in public is told to whoever wrote it.
+    if scene.run.verb != Verb.SETTINGS:
         await require_permission(scene)
     for verb, answers in _ANSWERS:
         if scene.run.verb == verb:

@@ -122,7 +122,11 @@ class _Acceptance:
         new = await transaction.add_delivery(
             received.guid, received.event, received.action, _outcome_name(received)
         )
-        if isinstance(outcome, Command) and installation is not None and installation.uninstalled_at is not None:
+        if (
+            isinstance(outcome, Command)
+            and installation is not None
+            and installation.uninstalled_at is not None
+        ):
             return Accepted(Kind.IGNORED, reason="uninstalled")  # late news: nobody could be answered
         if isinstance(outcome, Command):
             # A redelivery carries the same GUID, and the run it is about may have failed for our own reasons.
