@@ -5,10 +5,11 @@ It makes no index where there is none: nobody has asked for anything there yet.
 
 from __future__ import annotations
 
+from app.agent.asking import unless_stopped
 from app.errors import MissingError
 from app.house import House
 from app.nouns import Action
-from app.scene import watched, written_down
+from app.scene import written_down
 from app.workspace.open import open_workspace
 
 
@@ -49,7 +50,7 @@ async def follow(house: House, installation_id: int, repository_id: int) -> None
                 bytes=workspace.bytes,
                 left_out=len(workspace.left_out),
             )
-            report = await watched(index.update(workspace, prune=True), installed)
+            report = await unless_stopped(index.update(workspace, prune=True), installed)
     await record(
         Action.INDEX_UPDATED,
         repository=repository_id,

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import partial
 
+from app.agent.asking import unless_stopped
 from app.agent.budget import Limits
 from app.agent.chain import Chain
 from app.agent.loop import Mode
@@ -61,7 +62,7 @@ from app.reading import Asked, read_request, require_permission, require_plan
 from app.refreshing import refreshed
 from app.repofile import RepoFile
 from app.retrying import what_is_retried
-from app.scene import Scene, open_scene, watched
+from app.scene import Scene, open_scene
 from app.threads import in_each_thread
 from app.witness import to_its_end
 from app.workspace.open import open_workspace
@@ -331,7 +332,7 @@ class _Watched:
         return self.model.name
 
     async def answer(self, request: ModelRequest) -> ModelAnswer:
-        return await watched(self.model.answer(request), self._wanted)
+        return await unless_stopped(self.model.answer(request), self._wanted)
 
     async def _wanted(self) -> None:
         await self.fence()

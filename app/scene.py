@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from app.errors import StoppedError, SupersededError, TransientError
+from app.agent.asking import unless_stopped
+from app.errors import StoppedError, SupersededError
 from app.house import House
 from app.jobs import states
 from app.jobs.fence import RunFence
@@ -23,9 +23,6 @@ from webhooks import comment as grammar
 from webhooks.command import Ask, Verb
 
 T = TypeVar("T")
-
-WATCH_SECONDS = 1.0
-"""How often a run that waits for a model looks whether it is still wanted."""
 
 VOICE = {"issues": "write", "pull_requests": "write", "metadata": "read"}
 """What the token that comments is narrowed to: it can write no code."""
@@ -81,7 +78,7 @@ class Scene:
 
         For waiting alone: work that writes somewhere must not be broken off in the middle.
         """
-        return await watched(work, self.fence)
+        return await unless_stopped(work, self.fence)
 
     async def last_words(self, body: str) -> None:
         """The final state of the status comment; a cancelled run says it too."""
@@ -121,22 +118,6 @@ class Scene:
     ) -> AbstractAsyncContextManager[RepositoryWriter]:
         """A write token for one purpose, written down when it is minted and when it is revoked."""
         return _writer(self.house, self.run, self.witness, self.record, purpose, permissions)
-
-
-async def watched(work: Coroutine[Any, Any, T], fence: Fence) -> T:
-    """What the work gives; it is broken off as soon as the fence, asked once a second, says no."""
-    doing = asyncio.ensure_future(work)
-    try:
-        while not doing.done():
-            await asyncio.wait({doing}, timeout=WATCH_SECONDS)
-            if not doing.done():
-                with suppress(TransientError):  # the database is away: the work may go on
-                    await fence()
-    finally:
-        if not doing.done():
-            doing.cancel()
-            await asyncio.wait({doing})
-    return doing.result()
 
 
 @asynccontextmanager

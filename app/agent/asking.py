@@ -13,7 +13,8 @@ from app.errors import MagicodeError, TransientError
 from app.nouns import ChecksReport, FileEdit, ModelAnswer, ModelRequest
 from app.ports import Fence, Model, RunChecks
 
-WATCH_SECONDS = 2.0
+WATCH_SECONDS = 1.0
+"""How often what a run waits for is asked about: whether it is still wanted."""
 
 T = TypeVar("T")
 
@@ -65,12 +66,13 @@ def watched(checks: RunChecks, budget: Budget, fence: Fence) -> RunChecks:
     """The same checks, which nobody waits for any longer once the run was cancelled or its time is over."""
 
     async def run(edits: Sequence[FileEdit]) -> ChecksReport:
-        return await within(budget, _unless_stopped(checks(edits), fence))
+        return await within(budget, unless_stopped(checks(edits), fence))
 
     return run
 
 
-async def _unless_stopped(work: Coroutine[Any, Any, T], fence: Fence) -> T:
+async def unless_stopped(work: Coroutine[Any, Any, T], fence: Fence) -> T:
+    """What the work gives; it is broken off as soon as the fence, asked once a second, says no."""
     doing = asyncio.ensure_future(work)
     try:
         while not doing.done():

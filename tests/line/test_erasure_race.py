@@ -14,10 +14,10 @@ from typing import Any
 import psycopg
 import pytest
 
-import app.scene
 from app.actionlog.export import Format, export
 from app.actionlog.ledger import Ledger
 from app.actionlog.verify import verify_text
+from app.agent import asking
 from app.custody.erase import Wish
 from app.custody.keys import Keys
 from app.custody.receipt import read_receipt, verify
@@ -62,7 +62,7 @@ class Round:
 async def test_after_the_receipt_there_is_never_a_row_a_vector_an_object_a_key_or_a_write(
     raise_stage: Stages, tmp_path: Path, database: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app.scene, "WATCH_SECONDS", 0.2)
+    monkeypatch.setattr(asking, "WATCH_SECONDS", 0.2)
     folder = tmp_path / "one"
     folder.mkdir()
     (folder / "README.md").write_text("# One\n\nA small library that rounds shares.\n", encoding="utf-8")
