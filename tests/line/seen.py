@@ -23,7 +23,7 @@ async def act(stage: Stage, method: str, route: str, /, *, user: str = "wim", **
     return answer.json() if answer.content else None
 
 
-async def until(seen: Callable[[], Awaitable[Any]], *, within: float = 40.0) -> Any:
+async def until(seen: Callable[[], Awaitable[Any]], *, within: float = 120.0) -> Any:
     """What is seen once it is there."""
     deadline = asyncio.get_running_loop().time() + within
     while not (found := await seen()):

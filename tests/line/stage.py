@@ -101,7 +101,7 @@ class Stage:
         async with self.house.store.transaction(self.installation) as transaction:
             return await transaction.runs()
 
-    async def ended(self, count: int = 1, *, within: float = 60.0) -> Sequence[Run]:
+    async def ended(self, count: int = 1, *, within: float = 120.0) -> Sequence[Run]:
         """The runs, oldest first, once that many have ended. Raises TimeoutError that says what they were at."""
         deadline = asyncio.get_running_loop().time() + within
         while True:
