@@ -74,7 +74,11 @@ async def opener_of(house: House, run: Run) -> Run | None:
     For a request on the issue that came to no branch, the newest pull request of that issue.
     """
     async with house.store.transaction(run.installation_id) as transaction:
-        runs = await transaction.runs(repository_id=run.repository_id, about=run.about, state=RunState.OPENED)
+        about = run.about
+        if run.is_pull_request and run.subject is None:
+            # Asked on a pull request whose opener had not yet written down that it was its.
+            about = await transaction.opened_for(run.repository_id, run.number) or about
+        runs = await transaction.runs(repository_id=run.repository_id, about=about, state=RunState.OPENED)
     openers = [one for one in runs if one.pull_request is not None]
     if not run.is_pull_request and run.branch is None:
         return next(iter(openers), None)
