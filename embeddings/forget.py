@@ -31,14 +31,6 @@ async def forget_repository(shelf: Shelf) -> Forgotten:
     return await drop(shelf.points, shelf.repository)
 
 
-async def forget_installation(points: Points, key: bytes, installation_id: int) -> Forgotten:
-    """Every repository of the installation. Call it before the key is destroyed: the names come from it.
-
-    Raises NotForgottenError.
-    """
-    return await drop(points, shelf_of(key, installation_id))
-
-
 async def drop(points: Points, within: str) -> Forgotten:
     """All that is in a folder, by its name alone. Raises NotForgottenError."""
     before = await points.count(within)

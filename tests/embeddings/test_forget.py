@@ -9,7 +9,7 @@ import pytest
 
 from embeddings import index
 from embeddings.collection import Shelf
-from embeddings.forget import NotForgottenError, forget_installation, forget_repository
+from embeddings.forget import NotForgottenError, drop, forget_repository, shelf_of
 from embeddings.protect import Protection
 from embeddings.repository import RepositoryIndex
 from infra.qdrant import QdrantPoints
@@ -51,7 +51,7 @@ async def test_an_installation_is_forgotten_whole_and_no_other(points, encoder, 
     for installation, repository in ((1, 10), (1, 11), (2, 10)):
         await RepositoryIndex(points, encoder, key, installation, repository).update(tree)
     kept = await points.count(Protection(key, 2).installation())
-    forgotten = await forget_installation(points, key, 1)
+    forgotten = await drop(points, shelf_of(key, 1))
     assert (forgotten.removed, forgotten.remaining) == (2 * kept, 0)
     assert (await RepositoryIndex(points, encoder, key, 2, 10).update(tree)).reused == 4
 
@@ -68,7 +68,7 @@ async def test_a_store_that_keeps_what_it_should_delete_is_told_on(points, encod
     with pytest.raises(NotForgottenError, match=f"{count} of {count}"):
         await repository.forget()
     with pytest.raises(NotForgottenError):
-        await forget_installation(points, key, 1)
+        await drop(points, shelf_of(key, 1))
 
 
 async def test_a_repository_that_was_not_opened_since_the_start_is_forgotten(tmp_path, encoder, key, tree):
@@ -78,7 +78,7 @@ async def test_a_repository_that_was_not_opened_since_the_start_is_forgotten(tmp
     await first.close()
     again = QdrantPoints(path=tmp_path / "qdrant")
     assert (await RepositoryIndex(again, encoder, key, 1, 10).forget()).removed > 8
-    assert (await forget_installation(again, key, 1)).removed > 8
+    assert (await drop(again, shelf_of(key, 1))).removed > 8
     await again.close()
     assert not [path for path in (tmp_path / "qdrant").rglob("*") if path.is_file()]
 
