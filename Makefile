@@ -2,51 +2,60 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 BIN := .venv/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 READY := .venv/.ready
 WORKERS ?= 2
 
 # GitHub's own descriptions and payload examples, used by the tests alone.
-OCTOKIT := openapi@23.0.2 openapi-webhooks@12.1.0 webhooks-examples@7.6.1 webhooks-schemas@7.6.1
+OCTOKIT := \
+  openapi@23.0.2=sha512-pV8M7L9GY23AybNvTmo2nyjmpmnt6+2sRE/tqr0ZLQcPS4lnw7u5eZGNmwRNkBC3D7gZXbFx5AHzLUVRBXGDhg== \
+  openapi-webhooks@12.1.0=sha512-Z5eDsLCUNbx1zHpZb1LNQirADqdMTvWJQ/deahi0ws+tWWnwHXB+Pr4jfmM9OrETS9Y5iW8ZRu1fdbudObhLrg== \
+  webhooks-examples@7.6.1=sha512-De6U3XB6O3DtCa7bKgCMzTHdeopqqZ6SNivMYJnK65ierKL1AnNIA0tkRYCRS7lwGT792d+Ps1WbfHlso6MynQ== \
+  webhooks-schemas@7.6.1=sha512-qW0Bwtb76r4m2WzVhKDyfEeEnt1GEQoRjkCqmq2ZeB0nNVDJ+Z2LBDS9FDPyduuMXf/ZTWiCJp9PFFHgRfBe3A==
+SHA512 := $(PYTHON) -c 'import base64, hashlib, sys; print("sha512-" + base64.b64encode(hashlib.sha512(open(sys.argv[1], "rb").read()).digest()).decode())'
 OCTOKIT_READY := .cache/octokit/.ready
 
-# Published packages of real size that the line is played on.
-SDISTS := requests==2.32.3 pytest==8.3.4
+# Published packages of real size that the line is played on: sdists.lock.
 SDISTS_READY := .cache/sdists/.ready
 
-.PHONY: help setup demo test lint types contracts tests quick bench clean
+.PHONY: help setup demo test lint types contracts tests quick prove audit bench clean
 
 help:
 	@echo "make demo    a comment becomes a pull request, on a simulated GitHub"
 	@echo "make test    lint, types, import contracts and all tests"
 	@echo "make quick   the tests that take less than ten seconds each"
+	@echo "make prove   every fault and every attack, at length (hours), with a report in build/proof"
+	@echo "make audit   known vulnerabilities of what is installed (wants a network)"
 	@echo "make bench   the benchmarks of tests/bench"
 	@echo "make clean   forget .venv and the caches"
 
 setup: $(READY)
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml requirements.lock torch.lock
 	@[ -n "$(PYTHON)" ] || { echo "MagiCode needs Python 3.11 or newer: none was found on the PATH."; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "MagiCode needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V)."; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "MagiCode needs Python's venv module (on Debian: the package python3-venv)."; exit 1; }
 	@command -v git >/dev/null || { echo "MagiCode needs git: it was not found on the PATH."; exit 1; }
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
 	@echo "Installing into .venv (the first time takes a few minutes) ..." >&2
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@$(PIP) install --no-deps --require-hashes --requirement torch.lock || { echo "This build of PyTorch is not named in torch.lock: look at it, and add its hash."; exit 1; }
+	@$(PIP) install --no-deps --require-hashes --requirement requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(OCTOKIT_READY): Makefile
 	@command -v npm >/dev/null || { echo "The tests check against GitHub's own schemas, which npm fetches: npm was not found on the PATH."; exit 1; }
 	@set -e; for package in $(OCTOKIT); do \
-	  name=$${package%@*}; rm -rf .cache/octokit/$$name; mkdir -p .cache/octokit/$$name; \
-	  file=$$(cd .cache/octokit && npm pack --silent @octokit/$$package); \
+	  named=$${package%%=*}; name=$${named%@*}; rm -rf .cache/octokit/$$name; mkdir -p .cache/octokit/$$name; \
+	  file=$$(cd .cache/octokit && npm pack --silent @octokit/$$named); \
+	  [ "$$($(SHA512) .cache/octokit/$$file)" = "$${package#*=}" ] || { echo "@octokit/$$named is not what it was: its hash differs."; exit 1; }; \
 	  tar -xzf .cache/octokit/$$file -C .cache/octokit/$$name --strip-components=1; rm .cache/octokit/$$file; \
 	done
 	@touch $@
 
-$(SDISTS_READY): Makefile | $(READY)
+$(SDISTS_READY): sdists.lock | $(READY)
 	@mkdir -p .cache/sdists
-	@$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --no-binary :all: --dest .cache/sdists $(SDISTS)
+	@$(PIP) download --no-deps --no-binary :all: --require-hashes --dest .cache/sdists --requirement sdists.lock
 	@touch $@
 
 demo: $(READY)
@@ -70,10 +79,21 @@ tests: $(READY) $(OCTOKIT_READY) $(SDISTS_READY)
 quick: $(READY) $(OCTOKIT_READY) $(SDISTS_READY)
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not long"
 
+prove: $(READY) $(OCTOKIT_READY) $(SDISTS_READY)
+	$(BIN)/python -m tests.prove --workers $(WORKERS)
+
+# Not part of the tests: what is found depends on the day. `pip-audit` is installed for it, beside the product.
+audit: $(READY)
+	@[ -x .cache/audit/bin/pip-audit ] || { $(PYTHON) -m venv .cache/audit && .cache/audit/bin/python -m pip --quiet install pip-audit; } \
+	  || { echo "NOT AUDITED: pip-audit could not be installed."; exit 1; }
+	@.cache/audit/bin/pip-audit --disable-pip --no-deps --requirement requirements.lock --progress-spinner off \
+	  || { echo "NOT CLEAN, OR NOT AUDITED: see above. Without a network to a vulnerability service nothing was looked at."; exit 1; }
+
 bench: $(READY)
 	$(BIN)/python tests/bench/line.py
 	$(BIN)/python tests/bench/grammar.py
 	$(BIN)/python tests/bench/indexing.py
+	$(BIN)/python tests/bench/load.py
 
 clean:
 	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build *.egg-info
