@@ -30,9 +30,14 @@ async def answer(scene: Scene) -> Outcome:
 
 
 async def _cancel(scene: Scene) -> Outcome:
-    run = scene.run
-    stopped = await states.request_cancel(
-        scene.house.store, run.installation_id, run.repository_id, run.number
+    """An earlier attempt may have stopped what was at work, and what somebody asked for since is not what this is about."""
+    run, store = scene.run, scene.house.store
+    stopped = await states.was_told_to_stop(store, run) or await states.request_cancel(
+        store,
+        run.installation_id,
+        run.repository_id,
+        run.number,
+        made_before=run.created_at if run.attempt > 1 else None,
     )
     said = (
         "The run at work here was told to stop."
@@ -66,17 +71,16 @@ GIVES_WAY = timedelta(seconds=4)
 async def turn_away(house: House, run: Run) -> None:
     """A second request while one is at work gets an answer with a link, and nothing else.
 
-    Mending that nobody asked for gives way to a person: it is told to stop, and the request takes its place. Raises
-    TransientError until it has.
+    Mending that nobody asked for gives way to a person: it is told to stop, and the request takes its place. So does a run
+    that has opened the pull request on which the request stands: it has its last words to say. Raises TransientError until
+    it has ended.
     """
     blocker = await _blocker(house, run)
-    if (
-        blocker is not None
-        and blocker.verb == MEND
-        and blocker.state.ended
-        and await states.unblock(house.store, run)
-    ):
-        return
+    if blocker is not None and (blocker.verb == MEND or _opened(blocker, run)):
+        if blocker.state.ended and await states.unblock(house.store, run):
+            return
+        if not blocker.state.ended and blocker.verb != MEND:
+            raise TransientError(reason="gives_way", retry_after=GIVES_WAY)
     async with open_scene(house, run) as scene:
         try:
             await require_permission(scene)
@@ -87,6 +91,11 @@ async def turn_away(house: House, run: Run) -> None:
         except RefusedError as error:
             outcome = wording.outcome(error)
         await end(scene, outcome)
+
+
+def _opened(blocker: Run, run: Run) -> bool:
+    """Whether the request stands on the pull request that the other run opened: then it was made behind its work."""
+    return run.is_pull_request and not blocker.is_pull_request and blocker.pull_request == run.number
 
 
 async def _blocker(house: House, run: Run) -> Run | None:

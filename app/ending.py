@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import replace
+from datetime import timedelta
 
 from app.errors import (
     DefectError,
@@ -20,13 +21,16 @@ from app.house import House
 from app.jobs import states
 from app.jobs.tasks import Task
 from app.nouns import BESIDE_VERBS, Action, Outcome, PullRequest, Run, RunState, Spending
-from app.ports import Transaction
+from app.ports import Recorder, RepositoryWriter, Transaction
 from app.pulls import wording
-from app.pulls.publish import require_ours
-from app.pulls.recovery import was_published
+from app.pulls.publish import PERMISSIONS, require_ours
+from app.pulls.recovery import left_alone, was_published
 from app.scene import Scene, open_scene
 from app.threads import answer_threads
 from app.words import hear_review
+
+TOLD_WITHIN = timedelta(days=1)
+"""How long telling a run's end is tried."""
 
 AtTheEnd = Sequence[Callable[[Transaction], Awaitable[object]]]
 
@@ -34,22 +38,63 @@ AS_DRAFT = "opened_as_draft"
 """The reason of a run whose pull request waits for its checks: `settle` marks it as ready, once."""
 
 
-async def end(scene: Scene, outcome: Outcome) -> None:
+async def end(scene: Scene, outcome: Outcome, *, last: bool = False) -> None:
     """The visible end: first review threads and the status comment, which may be said twice, then the row and the log, which
-    end once."""
+    end once. `last`: it will not be tried again."""
+    await _tidy(scene, outcome, last=last)
     await hear_review(scene, outcome)
     await answer_threads(scene, outcome)
     run = await say(scene, outcome)
     await _finish(scene.house, scene.run, outcome, scene.at_the_end, cost_usd=str(run.cost_usd))
 
 
+async def _tidy(scene: Scene, outcome: Outcome, *, last: bool) -> None:
+    """No branch of ours is left behind without a pull request: its run was stopped, refused or given up in between."""
+    if outcome.state in (RunState.OPENED, RunState.UPDATED):
+        return
+    run = await scene.current()
+    try:
+        branch = await left_alone(run, scene.reader)
+        if branch is not None:
+            removed = await remove(run, branch, scene.writer("remove", PERMISSIONS), scene.record)
+            scene.remarks.append(wording.branch_removed(branch) if removed else wording.branch_left(branch))
+    except (UserError, RefusedError):  # nothing is to be seen there any more
+        return
+    except TransientError:
+        if not last:
+            raise
+
+
+async def remove(
+    run: Run, branch: str, opening: AbstractAsyncContextManager[RepositoryWriter], record: Recorder
+) -> bool:
+    """Removes a branch that `left_alone` found; False where GitHub does not let us."""
+    try:
+        async with opening as writer:
+            await writer.delete_ref(branch)
+            await record(Action.REF_DELETED, branch=branch, sha=run.head_sha)
+    except MissingError:
+        return True
+    except (UserError, RefusedError) as error:
+        return error.reason == "missing"
+    return True
+
+
 async def give_up(house: House, run: Run, error: BaseException) -> None:
-    """The end of a run that was tried often enough, or met a defect: said on GitHub where that is possible, else logged."""
+    """The end of a run that was tried often enough, or met a defect: said on GitHub where that is possible, else logged.
+
+    Raises TransientError while GitHub is away: nobody's status comment stays at "working" because it was away for minutes. After
+    a day the end is in the log alone.
+    """
     outcome = wording.outcome(error if isinstance(error, MagicodeError) else DefectError(reason="defect"))
     try:
         async with open_scene(house, run) as scene:
-            await end(scene, outcome)
-    except (TransientError, UserError, RefusedError):
+            await end(scene, outcome, last=True)
+    except TransientError:
+        if house.clock() - (run.started_at or run.created_at) < TOLD_WITHIN:
+            raise
+        await _finish(house, run, outcome, said=False)
+    except (UserError, RefusedError):
         await _finish(house, run, outcome, said=False)
 
 
@@ -71,6 +116,8 @@ async def stopped(scene: Scene, error: StoppedError) -> Outcome:
     mark = wording.opened_marker(run.id)
     pulls = await scene.reader.pull_requests(head_branch=run.branch)
     number = next((one.number for one in pulls if mark in one.body), None)
+    if number is None and await left_alone(run, scene.reader):
+        return outcome  # the branch goes with the run
     return replace(outcome, message=wording.stopped_late(run.branch, number), pull_request=number)
 
 

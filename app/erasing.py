@@ -12,9 +12,12 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
+from app.actionlog.export import opened
+from app.actionlog.filters import Filter
 from app.custody import erase as engine
 from app.custody.erase import Eraser, LegalHoldError, Wish
 from app.custody.receipt import SIGNING_PURPOSE, Signer, read_receipt, remains
+from app.ending import remove
 from app.errors import (
     AlreadyExistsError,
     RefusedError,
@@ -29,6 +32,8 @@ from app.nouns import MEND, Action, Erasure, Outcome, Run, RunState
 from app.ports import Fence, Recorder, Transaction
 from app.pulls import farewell
 from app.pulls.conversation import Conversation
+from app.pulls.publish import PERMISSIONS
+from app.pulls.recovery import left_alone
 from app.pulls.wording import ci_key
 from app.reading import require_administrator, require_permission, require_unedited
 from app.scene import VOICE, Scene, said, written_down
@@ -261,7 +266,7 @@ class _OnGitHub:
         house, where = self.house, (run.installation_id, run.repository_id)
         key = ci_key(run.number) if run.verb == MEND else run.id
         async with (
-            Witness(record) as witness,
+            Witness(record, fence=fence) as witness,
             written_down(house.github.reader(*where, witness=witness), record, "read", "read") as reader,
             written_down(
                 house.github.writer(*where, VOICE, witness=witness), record, "comment", said(VOICE)
@@ -277,19 +282,26 @@ class _OnGitHub:
                 clock=house.clock,
                 bot_login=f"{house.slug}[bot]",
             )
-            await conversation.say(farewell.stopped_by_deletion(key, run.branch), final=True)
+            branch = run.branch
+            if (alone := await left_alone(run, reader)) is not None:
+                publisher = house.github.writer(*where, PERMISSIONS, witness=witness)
+                opening = written_down(publisher, record, "remove", said(PERMISSIONS))
+                if await remove(run, alone, opening, record):
+                    branch = None
+            await conversation.say(farewell.stopped_by_deletion(key, branch), final=True)
 
     async def deliver(self, erasure: Erasure, fence: Fence) -> None:
         """The installation's own log is gone, so what is done for it now stands in the service's."""
         record = self.house.ledger.recorder(NOBODY, None)
         signed = read_receipt(erasure.receipt or "")
-        await record(
-            Action.DATA_DELETED,
-            installation=erasure.installation_id,
-            erasure=str(erasure.id),
-            reason=erasure.reason,
-            log_head=str(signed["log_head"]),
-        )
+        if not await self._is_written_down(erasure):
+            await record(
+                Action.DATA_DELETED,
+                installation=erasure.installation_id,
+                erasure=str(erasure.id),
+                reason=erasure.reason,
+                log_head=str(signed["log_head"]),
+            )
         if erasure.repository_id is None or erasure.number is None:
             return
         try:
@@ -303,6 +315,12 @@ class _OnGitHub:
                 "A receipt could not be handed over; it is kept.",
                 extra={"installation": erasure.installation_id, "reason": error.reason},
             )
+
+    async def _is_written_down(self, erasure: Erasure) -> bool:
+        """By an attempt that ended behind its entry."""
+        only = Filter(kinds=(Action.DATA_DELETED.value,))
+        entries = opened(self.house.store, self.house.keys, NOBODY, only=only)
+        return any([(one.details or {}).get("erasure") == str(erasure.id) async for one in entries])
 
     async def _post(
         self,
@@ -326,7 +344,7 @@ class _OnGitHub:
             return
         body = _comment(erasure, signed)
         async with (
-            Witness(record, installation=erasure.installation_id) as witness,
+            Witness(record, fence=fence, installation=erasure.installation_id) as witness,
             written_down(
                 house.github.writer(*where, VOICE, witness=witness), record, "comment", said(VOICE)
             ) as writer,

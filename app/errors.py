@@ -6,6 +6,7 @@ stable, content-free code that may be stored and counted; the message may not.
 
 from __future__ import annotations
 
+import errno
 import inspect
 from datetime import timedelta
 
@@ -36,6 +37,11 @@ class TransientError(MagicodeError):
         self.retry_after = retry_after
 
 
+class LimitedError(TransientError):
+    """The outside world asks to be left alone for a while, and names the time (`retry_after`). Waiting for that is no failure:
+    the work is put back until then and goes on by itself."""
+
+
 class RefusedError(MagicodeError):
     """A guard said no. This is final and visible; asking again in the same way will not change it."""
 
@@ -47,6 +53,14 @@ class DefectError(MagicodeError):
 class WrongMasterKeyError(DefectError):
     """A data key was wrapped by a master key that is not at hand, or its bytes were changed. Name the master key that
     wrapped it in MAGICODE_MASTER_KEY, behind the new one, or bring its file back."""
+
+
+class ShortError(TransientError):
+    """This machine has no room, no memory or no file descriptor left for the moment; the step is tried again."""
+
+
+SHORT = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""The operating system's numbers for what passes once others have ended: https://man7.org/linux/man-pages/man3/errno.3.html"""
 
 
 # What GitHub says no with. The adapter in `infra/github` raises these and nothing of its client library's.

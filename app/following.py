@@ -1,4 +1,5 @@
-"""Brings a repository's index up to its default branch after a push: only what changed is embedded.
+"""Brings a repository's index up to its default branch after a push: only what changed is embedded; and forgets that of a
+repository which the App may no longer see.
 
 It makes no index where there is none: nobody has asked for anything there yet.
 """
@@ -62,4 +63,27 @@ async def follow(house: House, installation_id: int, repository_id: int) -> None
         removed=report.removed,
         pending=report.pending,
         left_out=sum(report.left_out.values()),
+    )
+
+
+async def forget(house: House, installation_id: int, repository_id: int) -> None:
+    """Remove the index of a repository that was taken out of the installation, and write down how much that was. One that is put
+    back is indexed anew at its next request.
+
+    Raises embeddings.forget.NotForgottenError, and what the store raises.
+    """
+    async with house.store.transaction(installation_id) as transaction:
+        if await transaction.installation() is None:
+            return
+        key = await house.keys.data_key(transaction)
+    index = house.index(key, installation_id, repository_id)
+    if not await index.exists():
+        return
+    forgotten = await index.forget()
+    record = house.ledger.recorder(installation_id, None)
+    await record(
+        Action.INDEX_FORGOTTEN,
+        repository=repository_id,
+        chunks=forgotten.removed,
+        remaining=forgotten.remaining,
     )

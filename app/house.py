@@ -10,7 +10,8 @@ from uuid import UUID
 from app.actionlog.ledger import Ledger
 from app.agent.budget import Limits
 from app.custody.keys import Keys
-from app.ports import Clock, GitHub, KeyCheck, Models, Objects, Sandbox, SignIn, Store
+from app.ports import Clock, Fence, GitHub, KeyCheck, Models, Objects, Sandbox, SignIn, Store
+from app.witness import unfenced
 from embeddings.collection import Points
 from embeddings.repository import RepositoryIndex
 from webhooks.signature import Secrets
@@ -27,6 +28,7 @@ class House:
     """`models` are those that can be asked, `key_check` asks whether a customer's own key is good; `index` a repository's index
     under the installation's key, `points` the store of all of them. `objects` holds exports. `public_url` is where people
     reach this service, None where they cannot; `sign_in` is None where the App's OAuth credentials are not set. `timed` is told how many seconds a run spent at each station.
+    `held` is asked before each write: does this worker still have the job in its hands that it works on?
     """
 
     store: Store
@@ -55,3 +57,4 @@ class House:
     sleep: Callable[[float], Awaitable[None]]
     new_id: Callable[[], UUID]
     timed: Timed = untimed
+    held: Fence = unfenced

@@ -8,26 +8,23 @@ Refuses to know how any station works.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
-from decimal import Decimal
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import replace
+from datetime import timedelta
 from functools import partial
+from typing import Final
 
-from app.agent.asking import unless_stopped
-from app.agent.budget import Limits
-from app.agent.chain import Chain
 from app.agent.loop import Mode
 from app.beside import answer
 from app.change.check import verify_publication
 from app.choosing import key_in_public
-from app.custody import consent
-from app.custody import settings as choices
-from app.custody.consent import Consent
+from app.consultation import charged, consult, limits_of
 from app.ending import AS_DRAFT, end, ready, stopped
 from app.errors import (
     DefectError,
+    LimitedError,
     MagicodeError,
-    RefusedError,
+    MissingError,
     StoppedError,
     SupersededError,
     TransientError,
@@ -41,19 +38,17 @@ from app.nouns import (
     MEND,
     Action,
     Change,
-    ModelAnswer,
-    ModelRequest,
     Outcome,
     Patch,
     Publication,
     PullRequest,
     Run,
     RunState,
-    Spending,
 )
 from app.planning import planned, plans_first, read_plan
-from app.ports import Fence, Model, Recorder
+from app.ports import Model
 from app.pulls import template, wording
+from app.pulls.conversation import LATE
 from app.pulls.publish import PERMISSIONS, PublishSettings, publish
 from app.pulls.recovery import left_by_this_run
 from app.pulls.undo import undo as take_back
@@ -64,7 +59,6 @@ from app.repofile import RepoFile
 from app.retrying import what_is_retried
 from app.scene import Scene, open_scene
 from app.threads import in_each_thread
-from app.witness import to_its_end
 from app.workspace.open import open_workspace
 from app.workspace.tree import SnapshotWorkspace
 from webhooks.command import Verb
@@ -88,7 +82,7 @@ async def fix(scene: Scene, read: Callable[[Scene], Awaitable[Asked]] = read_req
         return await _discuss(scene, asked, Mode.PLAN)
     if change is None:
         asked = await refreshed(scene, asked)
-        async with _workspace(scene, asked) as workspace, _model(scene, asked) as model:
+        async with _workspace(scene, asked) as workspace, consult(scene, asked) as model:
             made = await make(await _desk(scene, asked, workspace, model))
         if isinstance(made, Patch):
             return _answered(made)
@@ -151,18 +145,33 @@ PLAYS: Mapping[str, Callable[[Scene], Awaitable[Outcome]]] = {
 async def play(house: House, run: Run) -> None:
     """Play a run that was begun; it has ended when this returns.
 
-    Raises SupersededError when another worker took the run over, TransientError for the queue to try again, and
-    DefectError.
+    Raises SupersededError when another worker took the run over, TransientError for the queue to try again (LimitedError when
+    it is only to wait), and DefectError.
     """
     async with open_scene(house, run) as scene:
         await scene.record(Action.RUN_STARTED, verb=run.verb, number=run.number, attempt=run.attempt)
         try:
             verb = await what_is_retried(scene) if run.verb == Verb.RETRY else run.verb
             if verb in PLAYS:
+                await house.github.room(run.installation_id)
                 await require_plan(scene)
             outcome = (verb in PLAYS and await key_in_public(scene)) or await PLAYS.get(verb, answer)(scene)
-        except (SupersededError, TransientError, DefectError):
+        except LimitedError as error:
+            if house.clock() - (run.started_at or run.created_at) < WAITS_FOR:
+                await _wait(scene, error)
+                raise
+            outcome = wording.outcome(error)
+        except TransientError as error:
+            if error.reason.startswith("model_"):
+                await _say_away(scene)
             raise
+        except (SupersededError, DefectError):
+            raise
+        except MissingError as error:
+            if error.reason == "missing" and house.clock() - run.created_at < LATE:
+                # GitHub may tell us of what was written sooner than it can be read everywhere.
+                raise TransientError(error.message, reason="not_there_yet") from None
+            outcome = wording.outcome(error)
         except StoppedError as error:
             outcome = await stopped(scene, error)
         except MagicodeError as error:
@@ -170,12 +179,34 @@ async def play(house: House, run: Run) -> None:
         await end(scene, outcome)
 
 
+WAITS_FOR: Final = timedelta(hours=6)
+"""How long a run waits in all for limits; then it fails, and says so."""
+
+WORTH_SAYING: Final = timedelta(minutes=1)
+
+
+async def _say_away(scene: Scene) -> None:
+    """Once for each try, in place of a "writing" that nobody is at."""
+    with suppress(MagicodeError):
+        await scene.conversation.say(wording.away(scene.conversation.key), final=True)
+
+
+async def _wait(scene: Scene, error: LimitedError) -> None:
+    """Says until when it waits, once for each wait, where what limits us is our own pace: GitHub itself hears nobody then."""
+    wait = error.retry_after
+    if error.reason != "paced" or wait is None or wait < WORTH_SAYING:
+        return
+    with suppress(MagicodeError):
+        said = wording.waiting(scene.conversation.key, scene.house.clock() + wait)
+        await scene.conversation.say(said, final=True)
+
+
 # --- the stations, as a run uses them --------------------------------------------------------------------------------
 
 
 async def _discuss(scene: Scene, asked: Asked, mode: Mode) -> Outcome:
     """A plan or an explanation: the line without its end, which writes nothing but the status comment."""
-    async with _workspace(scene, asked) as workspace, _model(scene, asked) as model:
+    async with _workspace(scene, asked) as workspace, consult(scene, asked) as model:
         patch = await make(await _desk(scene, asked, workspace, model), mode)
     if isinstance(patch, Change):
         raise DefectError(reason="unasked_change")
@@ -215,38 +246,9 @@ async def _workspace(scene: Scene, asked: Asked) -> AsyncIterator[SnapshotWorksp
         yield workspace
 
 
-@asynccontextmanager
-async def _model(scene: Scene, asked: Asked) -> AsyncIterator[Model]:
-    """The models that the repository's file names, else the installation's settings, else the service's own: those that the
-    installation allows, with its own keys where it has some. Raises UserError (`consent`) where none is left."""
-    house, tenant = scene.house, scene.run.installation_id
-    allowed = await consent.read(house.store, house.keys, tenant)
-    named = asked.repofile.model or allowed.settings.models
-    kept = consent.within(allowed, house.models.where(named, allowed.own))
-    still = Consent(house.store, tenant, kept, allowed.own)
-    async with house.models.open([one.model for one in kept], allowed.own) as models:
-        heard = [_Counted(one, scene.record, still) for one in models]
-        yield _Watched(Chain(heard), scene.fence, still)
-
-
 async def _desk(scene: Scene, asked: Asked, workspace: SnapshotWorkspace, model: Model) -> Desk:
-    """Each call of the model is charged and written down before what it asked for is done."""
+    """What a change is made from, and with."""
     house, run = scene.house, scene.run
-
-    async def on_call(answer: ModelAnswer) -> None:
-        usage, cost = answer.usage, answer.cost_usd
-        spending = Spending(usage.input_tokens, usage.cached_tokens, usage.output_tokens, cost or Decimal(0))
-        await states.charge(house.store, run, spending)
-        await scene.record(
-            Action.MODEL_CALLED,
-            provider=answer.turn.maker.partition(":")[0] or model.provider,
-            model=answer.model,
-            input_tokens=usage.input_tokens,
-            cached_tokens=usage.cached_tokens,
-            output_tokens=usage.output_tokens,
-            cost_usd=None if cost is None else str(cost),
-        )
-
     return Desk(
         request=asked.request,
         workspace=workspace,
@@ -255,104 +257,17 @@ async def _desk(scene: Scene, asked: Asked, workspace: SnapshotWorkspace, model:
         rules=await scene.reader.rules(asked.choice.branch) if asked.choice else (),
         index=house.index(scene.key, run.installation_id, run.repository_id),
         model=model,
-        limits=await _limits(scene, asked),
+        limits=await limits_of(scene, asked),
         sandbox=house.sandbox,
         record=scene.record,
         fence=scene.fence,
-        on_call=on_call,
+        on_call=charged(scene, model),
         index_seconds=house.index_seconds,
         prune=not asked.request.is_revision and asked.request.base_sha == asked.base_tip,
         at=scene.at,
         waiting=scene.unless_stopped,
         monotonic=house.monotonic,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Counted:
-    """A model that nothing is sent to but what is allowed at that moment. Its attempts that brought no answer are written down,
-    each that was sent; the answers are by `on_call`."""
-
-    model: Model
-    record: Recorder
-    allowed: Fence
-
-    @property
-    def provider(self) -> str:
-        return self.model.provider
-
-    @property
-    def name(self) -> str:
-        return self.model.name
-
-    async def answer(self, request: ModelRequest) -> ModelAnswer:
-        sent = 0
-
-        async def attempted() -> None:
-            nonlocal sent
-            await self.allowed()
-            sent += 1
-
-        reason, answered = "cancelled", 0
-        try:
-            answer = await self.model.answer(replace(request, attempted=attempted))
-            reason, answered = "answered_later", 1
-            return answer
-        except MagicodeError as error:
-            reason = error.reason
-            raise
-        finally:
-            if sent > answered:
-                await to_its_end(
-                    self.record(
-                        Action.MODEL_FAILED,
-                        provider=self.provider,
-                        model=self.name,
-                        reason=reason,
-                        attempts=sent - answered,
-                    )
-                )
-
-
-@dataclass(frozen=True, slots=True)
-class _Watched:
-    """A model that nobody waits for any longer once its run was cancelled or taken over, or once the installation no longer
-    allows what is sent there."""
-
-    model: Model
-    fence: Fence
-    allowed: Fence
-
-    @property
-    def provider(self) -> str:
-        return self.model.provider
-
-    @property
-    def name(self) -> str:
-        return self.model.name
-
-    async def answer(self, request: ModelRequest) -> ModelAnswer:
-        return await unless_stopped(self.model.answer(request), self._wanted)
-
-    async def _wanted(self) -> None:
-        await self.fence()
-        await self.allowed()
-
-
-async def _limits(scene: Scene, asked: Asked) -> Limits:
-    """The lowest of the service's, the installation's, the repository's and the asker's, less what earlier attempts of this run
-    spent; and no more than the installation's day and month have left now."""
-    limits, run = scene.house.limits, scene.run
-    async with scene.house.store.transaction(run.installation_id) as transaction:
-        chosen = await choices.read(transaction)
-        left_there = await choices.left(transaction, chosen, scene.house.clock())
-    caps = [limits.dollars, chosen.run_usd, asked.repofile.max_cost_usd, run.cost_limit_usd]
-    left = min(cap for cap in caps if cap is not None) - run.cost_usd
-    if left <= 0:
-        raise RefusedError(wording.why("budget")[0], reason="budget_dollars")
-    if left_there is not None and left_there <= 0:
-        raise RefusedError(wording.why("budget_installation")[0], reason="budget_installation")
-    return replace(limits, dollars=left if left_there is None else min(left, left_there))
 
 
 async def _publish(scene: Scene, asked: Asked, change: Change) -> Publication:
@@ -365,7 +280,7 @@ async def _publish(scene: Scene, asked: Asked, change: Change) -> Publication:
     await states.note(house.store, run, branch=asked.target.branch, base_sha=asked.request.base_sha)
     head = await house.ledger.head(run.installation_id)
     async with scene.writer("publish", PERMISSIONS) as writer:
-        return await publish(
+        publication = await publish(
             run,
             asked.request,
             change,
@@ -380,6 +295,9 @@ async def _publish(scene: Scene, asked: Asked, change: Change) -> Publication:
             ),
             sleep=house.sleep,
         )
+        # At once, so that what is asked there while this run is still ending is known to be about the same issue.
+        await states.note(house.store, run, pull_request=publication.pull_request.number)
+        return publication
 
 
 def _published(publication: Publication, repofile: RepoFile, change: Change) -> Outcome:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
@@ -16,10 +18,20 @@ from fastapi.responses import JSONResponse
 from app.erasing import signer
 from app.errors import TransientError
 from app.house import House
-from app.jobs.accept import accept
+from app.jobs.accept import Accepted, Kind, accept
 from app.web.rooms import mount
+from webhooks.command import Command
 from webhooks.errors import TooLargeError, WebhookError
+from webhooks.notices import Received
 from webhooks.receive import LARGEST_BODY, receive
+
+T = TypeVar("T")
+
+ACCEPT_SECONDS = 8.0
+"""GitHub waits for ten: https://docs.github.com/en/webhooks/using-webhooks/best-practices-for-using-webhooks#respond-within-10-seconds"""
+
+AT_ONCE = 4
+PING_SECONDS = 3.0
 
 log = logging.getLogger(__name__)
 
@@ -38,11 +50,21 @@ def create(house: House, *, beside: Callable[[], Awaitable[None]] | None = None)
                 with suppress(asyncio.CancelledError):
                     await task
 
-    web = FastAPI(title="MagiCode", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    # Redirected, an address with a slash too many would lead to whatever host the request names.
+    web = FastAPI(
+        title="MagiCode",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+    )
+    room, doors = Room(), Doors()
 
     @web.post("/webhooks/github")
     async def github(request: Request) -> JSONResponse:
-        return await _webhook(house, request)
+        with room.held() as hold:
+            return await _webhook(house, request, hold, doors)
 
     @web.get("/healthz")
     async def healthz() -> JSONResponse:
@@ -51,7 +73,7 @@ def create(house: House, *, beside: Callable[[], Awaitable[None]] | None = None)
     @web.get("/readyz")
     async def readyz() -> JSONResponse:
         try:
-            await house.store.ping()
+            await _soon(house.store.ping(), PING_SECONDS)
         except TransientError as error:
             return JSONResponse({"status": "waiting", "reason": error.reason}, 503)
         return JSONResponse({"status": "ready"})
@@ -68,10 +90,26 @@ def create(house: House, *, beside: Callable[[], Awaitable[None]] | None = None)
     return web
 
 
-async def _webhook(house: House, request: Request) -> JSONResponse:
+class Doors:
+    """Lets a few deliveries of an installation in at once. More would but wait for one another at the end of its log, each with
+    a connection to the database in its hands, and other installations' would wait with them."""
+
+    def __init__(self, at_once: int = AT_ONCE) -> None:
+        self._at_once = at_once
+        self._doors: WeakValueDictionary[int | None, asyncio.Semaphore] = WeakValueDictionary()
+
+    def of(self, installation_id: int | None) -> asyncio.Semaphore:
+        """There as long as somebody is in it or before it."""
+        door = self._doors.get(installation_id)
+        if door is None:
+            door = self._doors[installation_id] = asyncio.Semaphore(self._at_once)
+        return door
+
+
+async def _webhook(house: House, request: Request, hold: Callable[[int], None], doors: Doors) -> JSONResponse:
     try:
-        body = await _body(request)
-        # In a thread: the grammar of a hostile comment of 65,536 characters takes a second.
+        body = await _body(request, hold)
+        # In a thread: the grammar of a hostile comment takes a seventh of a second with 8,000 characters, and seconds with 65,536.
         received = await asyncio.to_thread(
             receive,
             request.headers,
@@ -86,7 +124,22 @@ async def _webhook(house: House, request: Request) -> JSONResponse:
             {"outcome": "refused", "reason": error.reason, "message": error.message}, error.status
         )
     try:
-        accepted = await accept(
+        accepted = await _soon(_accept(house, received, doors), ACCEPT_SECONDS)
+    except TransientError as error:
+        # GitHub lists a failed delivery for three days, so it is not lost: the reconciler asks for it again.
+        log.warning("A delivery could not be written down.", extra={"reason": error.reason})
+        return JSONResponse({"outcome": "unavailable", "reason": error.reason}, 503)
+    # Order is not guaranteed: a request that overtook its installation's own event has to come again.
+    early = accepted.kind is Kind.UNKNOWN_INSTALLATION and isinstance(received.outcome, Command)
+    run = str(accepted.run.id) if accepted.run else None
+    return JSONResponse(
+        {"outcome": accepted.kind.value, "reason": accepted.reason or None, "run": run}, 503 if early else 202
+    )
+
+
+async def _accept(house: House, received: Received, doors: Doors) -> Accepted:
+    async with doors.of(received.installation_id):
+        return await accept(
             received,
             store=house.store,
             ledger=house.ledger,
@@ -94,16 +147,33 @@ async def _webhook(house: House, request: Request) -> JSONResponse:
             clock=house.clock,
             new_id=house.new_id,
         )
-    except TransientError as error:
-        # GitHub lists a failed delivery for three days, so it is not lost: the reconciler asks for it again.
-        log.warning("A delivery could not be written down.", extra={"reason": error.reason})
-        return JSONResponse({"outcome": "unavailable", "reason": error.reason}, 503)
-    run = str(accepted.run.id) if accepted.run else None
-    return JSONResponse({"outcome": accepted.kind.value, "reason": accepted.reason or None, "run": run}, 202)
 
 
-async def _body(request: Request) -> bytes:
-    """At most LARGEST_BODY, whatever the Content-Length claims. Raises TooLargeError as soon as there is more."""
+async def _soon(work: Coroutine[Any, Any, T], seconds: float) -> T:
+    """What the work gives. Raises TransientError (`database_silent`) where it takes longer, as it does where the database
+    neither answers nor refuses: a query cannot be broken off there, so it goes on, and nobody waits for what comes of it."""
+    doing = asyncio.ensure_future(work)
+    await asyncio.wait({doing}, timeout=seconds)
+    if not doing.done():
+        _unheard.add(doing)
+        doing.add_done_callback(_forget)
+        raise TransientError(reason="database_silent")
+    return doing.result()
+
+
+_unheard: set[asyncio.Future[Any]] = set()
+"""The event loop itself holds what it runs by weak references alone."""
+
+
+def _forget(done: asyncio.Future[Any]) -> None:
+    _unheard.discard(done)
+    if not done.cancelled() and (error := done.exception()) is not None:
+        log.warning("What nobody waited for any longer failed.", extra={"error": type(error).__name__})
+
+
+async def _body(request: Request, hold: Callable[[int], None]) -> bytes:
+    """At most LARGEST_BODY, whatever the Content-Length claims. Raises TooLargeError as soon as there is more, and what
+    `hold` raises for each piece."""
     claimed = request.headers.get("content-length", "")
     if claimed.isdigit() and int(claimed) > LARGEST_BODY:
         raise TooLargeError(reason="too_large")
@@ -113,5 +183,38 @@ async def _body(request: Request) -> bytes:
         size += len(chunk)
         if size > LARGEST_BODY:
             raise TooLargeError(reason="too_large")
+        hold(len(chunk))
         chunks.append(chunk)
     return b"".join(chunks)
+
+
+MOST_HELD = 10 * LARGEST_BODY
+"""Bytes of all bodies that are being read: whose they are is known only once the last byte is there."""
+
+
+class NoRoomError(TransientError):
+    """Too many large deliveries are being read. GitHub keeps this one, and it is asked for again."""
+
+
+class Room:
+    """For the bodies of all requests that are under way in this process."""
+
+    def __init__(self) -> None:
+        self._taken = 0
+
+    @contextmanager
+    def held(self) -> Iterator[Callable[[int], None]]:
+        """Gives what takes room for so many bytes until the block ends, and raises NoRoomError where there is none."""
+        mine = 0
+
+        def take(count: int) -> None:
+            nonlocal mine
+            if self._taken + count > MOST_HELD:
+                raise NoRoomError(reason="no_room")
+            self._taken += count
+            mine += count
+
+        try:
+            yield take
+        finally:
+            self._taken -= mine

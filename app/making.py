@@ -17,12 +17,13 @@ from typing import Any, Protocol, TypeVar
 from app.agent import instructions
 from app.agent.budget import EndedError, Limits
 from app.agent.loop import Author, Material, Mode
+from app.agent.remarks import remarks
 from app.agent.second_look import look_again
-from app.agent.weakened import weakened_tests
 from app.change.check import verify
 from app.change.checks import open_checks
 from app.change.policy import Policy
-from app.errors import RefusedError, TransientError
+from app.change.secretscan import redacted
+from app.errors import DefectError, RefusedError, TransientError
 from app.nouns import (
     Action,
     Change,
@@ -48,6 +49,9 @@ RANKED = 40
 """How many places the map of the repository is ranked by."""
 
 MAP_CHARACTERS = 16_000
+
+WITHOUT_INDEX = frozenset({"qdrant_away", "qdrant_lost", "qdrant_refused", "folder_in_use"})
+"""The store's reasons. A run then goes on with what names and words find, and the action log says so."""
 
 
 def unsaid(_stage: Stage) -> AbstractAsyncContextManager[None]:
@@ -113,7 +117,7 @@ async def make(desk: Desk, mode: Mode = Mode.CHANGE) -> Change | Patch:
             monotonic=desk.monotonic,
         )
         async with desk.at(Stage.WRITING):
-            patch = await author.propose()
+            patch = _spoken(await author.propose())
         if patch.answer is not None or patch.plan is not None:
             return patch
         async with desk.at(Stage.CHECKING):
@@ -136,7 +140,7 @@ async def _mended(desk: Desk, author: Author, first: _Examined, checks: RunCheck
     stands, with what was found about it."""
     try:
         async with desk.at(Stage.WRITING):
-            patch = await author.mend(first.problems)
+            patch = _spoken(await author.mend(first.problems))
         if patch.answer is None:
             async with desk.at(Stage.CHECKING):
                 change = await _verify(desk, patch)
@@ -178,11 +182,39 @@ async def _look(desk: Desk) -> tuple[Search, Sequence[Snippet], str]:
     described = "\n".join(
         (request.title, request.body, *request.instructions, *request.untrusted, *request.failures)
     )
-    report = await desk.waiting(
-        desk.index.update(
-            desk.workspace, prune=desk.prune, within_seconds=desk.index_seconds, question=described
-        )
+    index = desk.index if await _brought_up(desk, described) else desk.index.without_store()
+
+    async def search(question: str, limit: int) -> Sequence[Snippet]:
+        nonlocal index
+        try:
+            found = await index.search(desk.workspace, question, limit)
+        except (TransientError, DefectError) as error:
+            if error.reason not in WITHOUT_INDEX:
+                raise
+            await desk.record(Action.INDEX_UPDATED, failed=error.reason)
+            index = desk.index.without_store()
+            found = await index.search(desk.workspace, question, limit)
+        await desk.record(Action.INDEX_SEARCHED, found=len(found))
+        return [Snippet(one.path, one.start_line, one.end_line, one.symbol, one.score) for one in found]
+
+    found = await search(described, RANKED)
+    ranked = list(dict.fromkeys(one.path for one in found))
+    return search, found[:SNIPPETS], await outline(desk.workspace, ranked, MAP_CHARACTERS)
+
+
+async def _brought_up(desk: Desk, described: str) -> bool:
+    """The index as the tree is. False where its store cannot be used: no request fails for that alone, and the next one builds
+    what was lost anew."""
+    update = desk.index.update(
+        desk.workspace, prune=desk.prune, within_seconds=desk.index_seconds, question=described
     )
+    try:
+        report = await desk.waiting(update)
+    except (TransientError, DefectError) as error:
+        if error.reason not in WITHOUT_INDEX:
+            raise
+        await desk.record(Action.INDEX_UPDATED, failed=error.reason)
+        return False
     await desk.record(
         Action.INDEX_UPDATED,
         files=report.files,
@@ -193,15 +225,7 @@ async def _look(desk: Desk) -> tuple[Search, Sequence[Snippet], str]:
         pending=report.pending,
         left_out=sum(report.left_out.values()),
     )
-
-    async def search(question: str, limit: int) -> Sequence[Snippet]:
-        found = await desk.index.search(desk.workspace, question, limit)
-        await desk.record(Action.INDEX_SEARCHED, found=len(found))
-        return [Snippet(one.path, one.start_line, one.end_line, one.symbol, one.score) for one in found]
-
-    found = await search(described, RANKED)
-    ranked = list(dict.fromkeys(one.path for one in found))
-    return search, found[:SNIPPETS], await outline(desk.workspace, ranked, MAP_CHARACTERS)
+    return True
 
 
 def _instructions(desk: Desk) -> Sequence[tuple[str, str]]:
@@ -215,6 +239,29 @@ def _instructions(desk: Desk) -> Sequence[tuple[str, str]]:
     if desk.repofile.instructions:
         told.append((PATH, desk.repofile.instructions))
     return told
+
+
+def _spoken(patch: Patch) -> Patch:
+    """The patch, its words without what looks like a key: they stand on GitHub's pages, whose readers are more than the code's.
+    Keys in its files are the guards' business."""
+    plan = patch.plan
+    if plan is not None:
+        plan = replace(
+            plan,
+            summary=redacted(plan.summary),
+            files=tuple((path, redacted(what)) for path, what in plan.files),
+            steps=tuple(map(redacted, plan.steps)),
+            risks=tuple(map(redacted, plan.risks)),
+        )
+    return replace(
+        patch,
+        title=redacted(patch.title),
+        summary=redacted(patch.summary),
+        checked_how=redacted(patch.checked_how),
+        answer=None if patch.answer is None else redacted(patch.answer),
+        plan=plan,
+        replies=tuple(replace(one, text=redacted(one.text)) for one in patch.replies),
+    )
 
 
 async def _verify(desk: Desk, patch: Patch) -> Change:
@@ -286,7 +333,7 @@ async def _examine(desk: Desk, author: Author, change: Change, checks: RunChecks
     checked = replace(
         change,
         checks=report,
-        concerns=(*looked.problems, *looked.missing),
+        concerns=tuple(map(redacted, (*looked.problems, *looked.missing))),
         looked_again=looked.given,
         spending=author.spending,
     )
@@ -304,7 +351,7 @@ class _Looked:
 
 async def _second_look(desk: Desk, author: Author, change: Change, report: ChecksReport) -> _Looked:
     """What it found, a sentence each. Where there was none, or no verdict, that is said instead of nothing."""
-    seen = weakened_tests(change.edits)
+    seen = remarks(change.edits)
     if not desk.repofile.second_look:
         return _Looked(seen)
     try:

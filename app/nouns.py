@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from uuid import UUID
@@ -426,6 +426,34 @@ class Delivery:
         return 200 <= self.status_code < 300
 
 
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is to be put on the queue. `ids` are ids alone; jobs under one `lock` are done one after the other."""
+
+    task: str
+    ids: Mapping[str, object]
+    lock: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GitHubShare:
+    """How much of GitHub's limits for one installation is used: less than all, since GitHub counts when a request arrives, and
+    people write in the same repositories. `spacing` is between two writes."""
+
+    spacing: timedelta = timedelta(seconds=1)
+    writes_per_minute: int = 70
+    writes_per_hour: int = 480
+    points_per_minute: int = 720
+
+
+@dataclass(frozen=True, slots=True)
+class GitHubTurn:
+    """How long to wait before it is one's turn, and whether the turn is taken: one that is too far away is not."""
+
+    wait: timedelta
+    taken: bool
+
+
 # --- request, snippets, patch, change --------------------------------------------------------------------------------
 
 
@@ -738,6 +766,8 @@ class Action(StrEnum):
     CODE_FETCHED = "code.fetched"
     INDEX_UPDATED = "index.updated"
     INDEX_SEARCHED = "index.searched"
+    INDEX_FORGOTTEN = "index.forgotten"
+    MODEL_ASKED = "model.asked"
     MODEL_CALLED = "model.called"
     MODEL_FAILED = "model.failed"
     PATCH_REFUSED = "patch.refused"
@@ -747,6 +777,7 @@ class Action(StrEnum):
     CI_READ = "ci.read"
     REF_CREATED = "ref.created"
     REF_UPDATED = "ref.updated"
+    REF_DELETED = "ref.deleted"
     COMMIT_CREATED = "commit.created"
     PULL_REQUEST_OPENED = "pull_request.opened"
     PULL_REQUEST_UPDATED = "pull_request.updated"

@@ -6,7 +6,7 @@ retries), MissingError, GoneError, DeniedError, AlreadyExistsError, InvalidError
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -32,8 +32,11 @@ from app.nouns import (
     FailedCheck,
     FileEdit,
     Finished,
+    GitHubShare,
+    GitHubTurn,
     Installation,
     Issue,
+    Job,
     ModelAnswer,
     ModelRequest,
     OwnKey,
@@ -74,8 +77,11 @@ class RepositoryReader(Protocol):
 
     async def review(self, number: int, review_id: int) -> Comment: ...
 
-    async def permission(self, login: str) -> str:
-        """`admin`, `write`, `read` or `none`, by GitHub's own answer (maintain is write, triage is read)."""
+    async def permission(self, login: str, account_id: int | None = None) -> str:
+        """`admin`, `write`, `read` or `none`, by GitHub's own answer (maintain is write, triage is read).
+
+        With `account_id` only for who had that login when something was asked: `none` where another account has it now.
+        """
         ...
 
     async def branch(self, name: str) -> Branch:
@@ -86,7 +92,13 @@ class RepositoryReader(Protocol):
         """The rulesets' effective rules; answers for branches that do not exist yet."""
         ...
 
-    async def commit(self, sha: str) -> Commit: ...
+    async def commit(self, sha: str) -> Commit:
+        """With what it changed: of a commit that changes a great deal GitHub may not tell it in time (TransientError)."""
+        ...
+
+    async def tree_sha(self, sha: str) -> str:
+        """A commit's tree, however much it changes."""
+        ...
 
     async def tree(self, sha: str) -> Tree:
         """The whole tree of a commit, walked folder by folder when GitHub truncates its recursive answer."""
@@ -146,6 +158,10 @@ class RepositoryWriter(Protocol):
         """Fast-forward only; InvalidError when it is not one."""
         ...
 
+    async def delete_ref(self, branch: str) -> None:
+        """Raises MissingError when it is gone already, InvalidError where a rule keeps it."""
+        ...
+
     async def create_pull_request(
         self, *, title: str, body: str, head: str, base: str, draft: bool
     ) -> PullRequest:
@@ -187,6 +203,10 @@ class Witness(Protocol):
         """`request` is the method and GitHub's template of the route. `changes`: something in a repository, or is to."""
         ...
 
+    async def still(self) -> None:
+        """Asked of a request that was told before and was held up on its way out. What it raises keeps the request back."""
+        ...
+
 
 class GitHub(Protocol):
     """The App itself. Each method's `witness` is told of the requests that it makes, for tokens too."""
@@ -214,6 +234,10 @@ class GitHub(Protocol):
 
     async def deliveries(self, since: datetime, *, witness: Witness | None = None) -> Sequence[Delivery]:
         """Every attempt to deliver a webhook to us from `since` on, newest first; GitHub keeps three days of them."""
+        ...
+
+    async def room(self, installation_id: int) -> None:
+        """Raises LimitedError (`paced`) where too little of the hour is left to begin a run that writes."""
         ...
 
     async def redeliver(self, delivery_id: int, *, witness: Witness | None = None) -> None:
@@ -403,13 +427,20 @@ class Transaction(Protocol):
         about: int | None = None,
         verb: str | None = None,
         state: RunState | None = None,
+        asker_id: int | None = None,
+        since: datetime | None = None,
         limit: int = 100,
     ) -> Sequence[Run]:
-        """Newest first. `about` takes the requests on an issue and on its pull requests together.
+        """Newest first. `about` takes the requests on an issue and on its pull requests together, `since` those that were made
+        at that time or later.
 
         Anybody can make requests, which are then refused: what must not be forgotten behind a hundred of them is asked for
         by its verb or its state.
         """
+        ...
+
+    async def refusals(self, asker_id: int, since: datetime, reasons: Collection[str]) -> int:
+        """How many requests of a person, made at that time or later, were refused for one of the reasons."""
         ...
 
     async def update_run(self, run_id: UUID, **columns: object) -> Run: ...
@@ -422,8 +453,9 @@ class Transaction(Protocol):
 
     async def installation(self) -> Installation | None: ...
 
-    async def wrapped_key(self) -> tuple[str, bytes] | None:
-        """The installation's wrapped data key and the id of the master key that wrapped it."""
+    async def wrapped_key(self, *, anew: bool = False) -> tuple[str, bytes] | None:
+        """The installation's wrapped data key and the id of the master key that wrapped it, as it was when the tenant was
+        entered or, `anew`, as it is now. It cannot have been destroyed since: an erasure waits for who has entered."""
         ...
 
     async def add_wrapped_key(self, master_key_id: str, wrapped: bytes) -> tuple[str, bytes]:
@@ -531,7 +563,9 @@ class Transaction(Protocol):
         """The head of the chain, locked until this transaction ends so that two appends cannot fork it."""
         ...
 
-    async def add_entry(self, entry: Entry, salt: bytes) -> None: ...
+    async def add_entry(self, entry: Entry, salt: bytes, jobs: Sequence[Job] = ()) -> None:
+        """And puts on the queue, as `defer` does, what comes of it."""
+        ...
 
     async def entries(
         self,
@@ -579,6 +613,16 @@ class Store(Protocol):
         """Raises TransientError when the database is away."""
         ...
 
+    async def now(self) -> datetime:
+        """By the database's clock."""
+        ...
+
+    async def end_session(self, session: str, ends: datetime) -> None:
+        """This session of a browser, by its hash, is over for all web processes; remembered until it `ends` by itself."""
+        ...
+
+    async def session_ended(self, session: str) -> bool: ...
+
     def transaction(
         self, installation_id: int, *, erasing: bool = False
     ) -> AbstractAsyncContextManager[Transaction]:
@@ -586,6 +630,11 @@ class Store(Protocol):
 
         Not to be opened inside another one of the same tenant.
         """
+        ...
+
+    def arrival(self, github_id: int) -> AbstractAsyncContextManager[tuple[Transaction, Installation | None]]:
+        """`transaction` for the tenant that GitHub's present id of an installation stands for, and that installation; with
+        None, for the id itself, where it is not known. One question to the database where acceptance would ask four."""
         ...
 
     def snapshot(self, installation_id: int) -> AbstractAsyncContextManager[Transaction]:
@@ -617,6 +666,30 @@ class Store(Protocol):
 
     async def installation_ids(self) -> Sequence[int]:
         """All that have a row, for the reconciler; ids only."""
+        ...
+
+
+class Paces(Protocol):
+    """Whose turn it is to ask GitHub for something, among all processes that work for an installation."""
+
+    async def turn(
+        self,
+        installation_id: int,
+        share: GitHubShare,
+        *,
+        points: int,
+        writes: bool,
+        urgent: bool,
+        longest: timedelta,
+    ) -> GitHubTurn:
+        """Takes the next turn that there is, unless it is further away than `longest`. `urgent` heeds no hold that is `spare`.
+
+        `installation_id` is GitHub's own. Raises TransientError.
+        """
+        ...
+
+    async def hold(self, installation_id: int, pause: timedelta, *, spare: bool) -> None:
+        """Nobody's turn comes before then; where it is `spare`, what is urgent has its turn all the same."""
         ...
 
 
@@ -653,7 +726,10 @@ class Appends(Protocol):
         actor: str,
         run_id: UUID | None,
         facts: Facts,
-    ) -> Entry: ...
+        jobs: Sequence[Job] = (),
+    ) -> Entry:
+        """`jobs` go on the queue along with it."""
+        ...
 
 
 class Objects(Protocol):

@@ -14,9 +14,10 @@ from app.pulls import wording
 from app.pulls.branch import Choice, is_ours
 from app.pulls.publish import choose_branch, require_ours
 from app.pulls.recovery import was_published
-from app.repofile import DEFAULT, PATH, RepoFile, parse
+from app.repofile import DEFAULT, PATH, RepoFile, parse, require_readable
 from app.scene import Scene
 from app.words import Words, read_words
+from app.workspace.tree import REGULAR
 from webhooks.command import Verb
 
 OPT_OUT = "no-magicode"
@@ -116,7 +117,7 @@ async def require_plan(scene: Scene) -> None:
 async def require_permission(scene: Scene) -> None:
     """GitHub's own answer, asked anew each time. Raises permission.NotAllowedError."""
     run = scene.run
-    granted = await scene.reader.permission(run.asker_login)
+    granted = await scene.reader.permission(run.asker_login, run.asker_id)
     allowed = permission.may_ask(granted, run.verb)
     await scene.record(Action.PERMISSION_CHECKED, login=run.asker_login, permission=granted, allowed=allowed)
     permission.require(granted, run.verb, run.asker_login)
@@ -251,8 +252,11 @@ async def rules_of(reader: RepositoryReader) -> RepoFile:
 
 
 async def _repofile(reader: RepositoryReader, tree: Tree) -> RepoFile:
-    entry = next((one for one in tree.entries if one.path == PATH and one.mode in ("100644", "100755")), None)
-    repofile = parse(await reader.blob(entry.sha)) if entry else DEFAULT
+    entry = next((one for one in tree.entries if one.path == PATH), None)
+    if entry is None:
+        return DEFAULT
+    require_readable(regular=entry.mode in REGULAR, size=entry.size or 0)
+    repofile = parse(await reader.blob(entry.sha))
     if not repofile.enabled:
         raise UserError(
             f"`{PATH}` says `enabled: false`, so I do nothing in this repository.", reason="switched_off"

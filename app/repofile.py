@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import difflib
 from decimal import Decimal
+from functools import lru_cache
 from typing import Annotated, Any
 
 import yaml
-from pathspec import GitIgnoreSpec
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from app.errors import UserError
+from app.patterns import PathPatterns
 
 PATH = ".github/magicode.yml"
 MAX_BYTES = 16_384
@@ -72,9 +73,11 @@ class RepoFile(BaseModel):
     def _deny_can_be_read(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for pattern in value:
             try:
-                GitIgnoreSpec.from_lines([pattern])
+                read = PathPatterns([pattern])
             except ValueError as error:
                 raise ValueError(f"`{pattern}` is not a path pattern as .gitignore has them") from error
+            if not read and not pattern.startswith("#"):
+                raise ValueError(f"`{pattern}` denies nothing: as a path pattern it matches no path")
         return value
 
     @field_validator("max_cost_usd", mode="before")
@@ -86,11 +89,27 @@ class RepoFile(BaseModel):
 
     def denied_by(self, path: str) -> str | None:
         """The pattern that denies `path`, or None."""
-        found = GitIgnoreSpec.from_lines(self.deny).check_file(path)
-        return self.deny[found.index] if found.include and found.index is not None else None
+        found = _patterns(self.deny).match(path)
+        return None if found is None else self.deny[found]
 
 
 DEFAULT = RepoFile()
+
+
+@lru_cache(maxsize=32)
+def _patterns(deny: tuple[str, ...]) -> PathPatterns:
+    return PathPatterns(deny)
+
+
+def require_readable(*, regular: bool, size: int) -> None:
+    """What git's tree says of the file, before it is fetched. Rules that cannot be read are not passed over.
+
+    Raises UserError (`repofile_invalid`).
+    """
+    if not regular:
+        raise _invalid("it is a link or a submodule; make it a file.")
+    if size > MAX_BYTES:
+        raise _invalid(f"it is larger than {MAX_BYTES:,} bytes; make it shorter.")
 
 
 def parse(data: bytes) -> RepoFile:
@@ -98,8 +117,7 @@ def parse(data: bytes) -> RepoFile:
 
     Raises UserError (reason `repofile_invalid`) whose message names the file, the key and the remedy.
     """
-    if len(data) > MAX_BYTES:
-        raise _invalid(f"it is larger than {MAX_BYTES:,} bytes; make it shorter.")
+    require_readable(regular=True, size=len(data))
     try:
         loaded = yaml.load(data.decode("utf-8"), Loader=_Loader)  # noqa: S506 (a SafeLoader made stricter)
     except UnicodeDecodeError as error:

@@ -131,7 +131,7 @@ async def open_scene(house: House, run: Run, *, fence: Fence | None = None) -> A
     async with house.store.transaction(run.installation_id) as transaction:
         key = await house.keys.data_key(transaction)
     async with (
-        Witness(record) as witness,
+        Witness(record, fence=_both(house.held, _Held(fence))) as witness,
         written_down(
             house.github.reader(run.installation_id, run.repository_id, witness=witness),
             record,
@@ -172,7 +172,10 @@ async def open_scene(house: House, run: Run, *, fence: Fence | None = None) -> A
 async def acknowledge(house: House, run: Run) -> None:
     """👀 at once, whoever asked: it says that the request was seen, not that it will be done."""
     record = house.ledger.recorder(run.installation_id, run.id)
-    async with Witness(record) as witness, _writer(house, run, witness, record, "react", VOICE) as voice:
+    async with (
+        Witness(record, fence=house.held) as witness,
+        _writer(house, run, witness, record, "react", VOICE) as voice,
+    ):
         await eyes(run, voice, record)
 
 
@@ -214,6 +217,14 @@ class _Held:
             await self._fence()
         except StoppedError:
             return
+
+
+def _both(one: Fence, other: Fence) -> Fence:
+    async def fence() -> None:
+        await one()
+        await other()
+
+    return fence
 
 
 def said(permissions: Mapping[str, str]) -> str:

@@ -16,6 +16,10 @@ Index = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.-]+(:[0-9]{1,5})?
 """A server, as `host` or `host:port`."""
 
 
+Network = Annotated[str, StringConstraints(pattern=r"^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$")]
+"""An address, or a network as `10.0.0.0/8`."""
+
+
 KEPT_APART = frozenset(
     {
         "app_id",
@@ -76,6 +80,7 @@ class Settings(BaseModel):
     embedding_model: str = "magicode-minilm-1"
     public_url: str | None = None
     exports: str | None = None
+    trusted_proxies: tuple[Network, ...] = ()
     host: str = "127.0.0.1"
     port: int = 8646
     worker: bool = True
@@ -97,7 +102,7 @@ class Settings(BaseModel):
     def _paths(cls, value: object) -> object:
         return tuple(value.split(os.pathsep)) if isinstance(value, str) else value
 
-    @field_validator("package_indexes", "model_hosts", mode="before")
+    @field_validator("package_indexes", "model_hosts", "trusted_proxies", mode="before")
     @classmethod
     def _listed(cls, value: object) -> object:
         if not isinstance(value, str):

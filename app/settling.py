@@ -97,22 +97,24 @@ async def _opened_all_the_same(house: House, run: Run) -> Run | None:
         if pull is None:
             return None
         waits = pull.draft and await _marks_ready(scene)
+        if (await scene.current()).state is not RunState.FAILED:  # put on the queue again meanwhile
+            return None
+        # Said first: who is killed between the two says it once more, and nobody would say it behind the row.
+        await say(
+            scene,
+            ready(pull.number, pull.head_sha, wording.opened_behind_a_failure(draft=pull.draft, waits=waits)),
+        )
         async with house.store.transaction(run.installation_id) as transaction:
             now = await transaction.run(run.id, lock=True)
-            if now is None or now.state is not RunState.FAILED:  # put on the queue again meanwhile
+            if now is None or now.state is not RunState.FAILED:
                 return None
-            opened = await transaction.update_run(
+            return await transaction.update_run(
                 run.id,
                 state=RunState.OPENED,
                 reason=AS_DRAFT if waits else RunState.OPENED.value,
                 pull_request=pull.number,
                 head_sha=pull.head_sha,
             )
-        await say(
-            scene,
-            ready(pull.number, pull.head_sha, wording.opened_behind_a_failure(draft=pull.draft, waits=waits)),
-        )
-        return opened
 
 
 # --- what became of it -----------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from app.errors import MissingError
 from app.nouns import Account, Delivery, Installation, Repository
 from app.ports import GitHub, RepositoryReader, RepositoryWriter, Store
 from app.ports import Witness as IsTold
-from app.witness import Witness
+from app.witness import Witness, unfenced
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,9 @@ class TenantsGitHub:
         present = await self._present(installation_id)
         async with self._witness(witness, installation_id) as heard:
             return await self.github.repositories(present, witness=heard)
+
+    async def room(self, installation_id: int) -> None:
+        await self.github.room(await self._present(installation_id))
 
     async def administers(
         self, installation_id: int, person: Account, *, witness: IsTold | None = None
@@ -102,7 +105,7 @@ class TenantsGitHub:
         if given is not None:
             yield given
             return
-        async with Witness(self.ledger.recorder(installation_id, None), **facts) as ours:
+        async with Witness(self.ledger.recorder(installation_id, None), fence=unfenced, **facts) as ours:
             yield ours
 
     async def _present(self, installation_id: int) -> int:

@@ -28,9 +28,9 @@ from app.workspace.storage import find_root, sweep
 from embeddings.embed import dimension
 from embeddings.repository import RepositoryIndex
 from embeddings.shipped import SHIPPED
-from infra.embedded.postgres import EmbeddedPostgres
+from infra.embedded.postgres import EmbeddedPostgres, EmbeddedPostgresError
 from infra.encoder import BundledEncoder, ModelMissingError
-from infra.github.app import GitHubApp
+from infra.github.app import GitHubApp, require_rsa
 from infra.github.oauth import GitHubSignIn
 from infra.models.choose import ServiceModels, default_spec, specs
 from infra.models.guarded import Guard
@@ -51,6 +51,8 @@ from webhooks.signature import Secrets
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
+
+REVIVE_EVERY_SECONDS = 2.0
 
 
 class SettingMissingError(MagicodeError):
@@ -77,14 +79,17 @@ async def open_house(
         webhook_secrets = _webhook_secrets(given, read, secrets)
         guard = Guard(read.model_hosts)
         models = _models(stack, read, environ, guard)
+        private_key = _private_key(read)
+        require_rsa(private_key)
+        records = await stack.enter_async_context(open_records(read))
         github = GitHubApp(
             app_id=app_id,
-            private_key=_private_key(read),
+            private_key=private_key,
             api_url=read.github_api_url,
             write_interval_seconds=read.write_interval_seconds,
+            paces=records.store.paces,
         )
         stack.push_async_callback(github.aclose)
-        records = await stack.enter_async_context(open_records(read))
         await _require_master_key(records)
         ledger = Ledger(records.store, records.keys, _now)
         own = OwnWitness(ledger.recorder(SERVICE, None), time.monotonic)
@@ -184,11 +189,30 @@ async def _database(stack: AsyncExitStack, read: Settings) -> str:
         stack.callback(embedded.stop)
         await _to_its_end(embedded.start)
         await _to_its_end(lambda: migrate(embedded.owner_url))
+        keeping = asyncio.create_task(_keep_alive(embedded))
+        stack.push_async_callback(_over, keeping)
         return embedded.service_url
     url = read.database_url.get_secret_value()
     owner_url = read.database_owner_url.get_secret_value() if read.database_owner_url else None
     await _to_its_end(lambda: _ready(url, owner_url))
     return url
+
+
+async def _keep_alive(embedded: EmbeddedPostgres) -> None:
+    """Nobody else looks after a PostgreSQL that is ours: one that was killed, as by a machine short of memory, is started again."""
+    while True:
+        await asyncio.sleep(REVIVE_EVERY_SECONDS)
+        try:
+            if await asyncio.to_thread(embedded.revive):
+                log.error("The embedded PostgreSQL had died and was started again.")
+        except EmbeddedPostgresError as error:
+            log.error("The embedded PostgreSQL has died and does not start.", extra={"reason": error.reason})
+
+
+async def _over(task: asyncio.Task[None]) -> None:
+    """Cancelled; what a thread of it is in the middle of, stopping the server waits for."""
+    task.cancel()
+    await asyncio.wait({task})
 
 
 def _ready(url: str, owner_url: str | None) -> None:

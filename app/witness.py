@@ -1,6 +1,7 @@
 """Sees to it that each request to GitHub stands in the action log: writes one by one and beforehand, reads counted together.
 
-A write's entry is there before the write is sent, so that no crash can hide it; other entries say what came of it.
+A write's entry is there before the write is sent, so that no crash can hide it; other entries say what came of it. So is what
+makes or ends a token. Of what is only read, a process that is killed hides the last few.
 Keeps no path, no name and no text: a request is its method and GitHub's own template of its route.
 """
 
@@ -10,33 +11,63 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any, Final, Self
 
 from app.errors import ErasedError, TransientError
 from app.nouns import Action
-from app.ports import Recorder
+from app.ports import Fence, Recorder
 
 OWN_EVERY_SECONDS: Final = 300.0
 """The App's own look at GitHub, each minute, is written down this often."""
 
+UNTOLD_AT_MOST: Final = 50
+"""Reads are counted up to here before they are written down, whatever follows."""
+
+_ASKS: Final = ("GET ", "HEAD ", "POST /graphql")
+"""What changes nothing, with `changes` False, asks: by these."""
+
 log = logging.getLogger(__name__)
 
 
-class Witness:
-    """Implements app.ports.Witness over one chain. `facts` are said in each entry beside the requests."""
+async def unfenced() -> None:
+    """Nobody can take this work over."""
 
-    def __init__(self, record: Recorder, **facts: str | int) -> None:
+
+class Witness:
+    """Implements app.ports.Witness over one chain. `facts` are said in each entry beside the requests.
+
+    `fence` says whether whoever writes still holds the work: it is asked before each write is written down, and once more
+    where that write was held up before it left.
+    """
+
+    def __init__(self, record: Recorder, *, fence: Fence = unfenced, **facts: str | int) -> None:
         self._record = record
+        self._fence = fence
         self._facts = facts
         self._read: Counter[str] = Counter()
 
     async def __call__(self, request: str, *, changes: bool) -> None:
-        """Raises what the log raises: a write that cannot be written down is not made."""
+        """Raises what the fence and the log raise: a write that cannot be written down is not made."""
         if not changes:
             self._read[request] += 1
+            await self._tell_in_time(request)
             return
+        await self.still()
         await self.flush()
         await to_its_end(self._record(Action.GITHUB_WRITE, "magicode", **{"request": request, **self._facts}))
+
+    async def _tell_in_time(self, request: str) -> None:
+        """A token is made only if that could be written down. It is revoked in any case, and what is read may be told later."""
+        if request.startswith("POST ") and not request.startswith(_ASKS):
+            await self.flush()
+        elif not request.startswith(_ASKS) or self._read.total() >= UNTOLD_AT_MOST:
+            with suppress(ErasedError, TransientError):
+                await self.flush()
+
+    async def still(self) -> None:
+        """Raises what the fence raises."""
+        await self._fence()
 
     async def __aenter__(self) -> Self:
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +16,9 @@ from webhooks.command import Verb
 
 AUTHORS_ASKED_ABOUT = 20
 """People whose permission is looked up for their comments to count; what others wrote is left out."""
+
+PATH_TOLD = 300
+"""Characters of a path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +117,8 @@ def _place(asking: Comment | None) -> str:
     if asking is None or asking.path is None:
         return ""
     line = f", line {asking.line}" if asking.line is not None else ""
-    return f"(Written on `{asking.path}`{line}.)\n"
+    # A file's name is whoever made it's, and stands here among a writer's words.
+    return f"(Written on the file named {json.dumps(asking.path[:PATH_TOLD])}{line}.)\n"
 
 
 def _asked_at(run: Run, asking: Comment | None) -> datetime:

@@ -6,11 +6,14 @@ The jobs' outermost edge is in `infra/postgres/queue.py`: nothing here catches w
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import chain, repeat
 from typing import ParamSpec
 from uuid import UUID
@@ -21,8 +24,17 @@ from app import exporting
 from app.beside import turn_away
 from app.ending import give_up
 from app.erasing import erase, erase_later
-from app.errors import ErasedError, MagicodeError, RefusedError, SupersededError, TransientError, UserError
-from app.following import follow
+from app.errors import (
+    SHORT,
+    ErasedError,
+    MagicodeError,
+    RefusedError,
+    ShortError,
+    SupersededError,
+    TransientError,
+    UserError,
+)
+from app.following import follow, forget
 from app.house import House
 from app.jobs import presence, reconcile, states
 from app.jobs.accept import NOBODY
@@ -36,18 +48,26 @@ from app.retaining import sweep_house
 from app.scene import acknowledge
 from app.settings import Settings
 from app.settling import settle, settle_later
+from app.web.patience import config as serving
 from app.wiring import open_house
-from infra.postgres.queue import WorkerLimits
+from app.workspace.storage import sweep
+from infra.postgres.queue import WorkerLimits, still_held
 from infra.postgres.queue import work as work_queue
 
 P = ParamSpec("P")
 
+START_WITHIN_SECONDS = 300.0
 SYNC_EVERY_SECONDS = 300.0
+SWEEP_EVERY_SECONDS = 60.0
 RETAIN_AFTER_SECONDS = 60.0
 RETAIN_EVERY_SECONDS = 3600.0
+CLOCKS_APART = timedelta(minutes=10)
+"""By how much two clocks may differ before neither is believed."""
 CATCH_UP_AFTER_SECONDS = (2.0, 16.0)
 """First when the web process listens; then when whatever was lost before our start is old enough to be asked for."""
 CATCH_UP_EVERY_SECONDS = 60.0
+FAILURES_IN_A_LOOK = 5
+"""So many events that GitHub fails on are no accident: the rest is asked for at the next look."""
 
 LIMITS = WorkerLimits()
 
@@ -64,12 +84,11 @@ async def serve(read: Settings, environ: Mapping[str, str]) -> None:
 
 
 async def _serve(read: Settings, environ: Mapping[str, str], listener: socket.socket) -> None:
-    async with open_house(read, environ) as house:
+    async with _opened(read, environ) as house:
         await sync_installations(house)
         beside = (lambda: work_jobs(house, read.concurrency)) if read.worker else None
-        config = uvicorn.Config(
-            create(house, beside=beside), log_config=None, access_log=False, server_header=False
-        )
+        config = serving(create(house, beside=beside), read.trusted_proxies)
+        _set_apart()
         log.info("Listening.", extra={"address": listener.getsockname()})
         await _until_cancelled(_Server(config), listener)
 
@@ -116,8 +135,37 @@ async def _until_cancelled(server: uvicorn.Server, listener: socket.socket) -> N
 
 async def work(read: Settings, environ: Mapping[str, str]) -> None:
     """The working process until it is told to stop."""
-    async with open_house(read, environ) as house:
+    async with _opened(read, environ) as house:
+        _set_apart()
         await work_jobs(house, read.concurrency)
+
+
+def _set_apart() -> None:
+    """What is there when the process begins stays to its end: a look through all of it for garbage takes a third of a second,
+    in which nobody is answered. https://docs.python.org/3/library/gc.html#gc.freeze"""
+    gc.collect()
+    gc.freeze()
+
+
+@asynccontextmanager
+async def _opened(read: Settings, environ: Mapping[str, str]) -> AsyncIterator[House]:
+    """The house, once what it needs is there: a database that is started at the same time is not ready at the same time.
+
+    Raises what `open_house` raises; TransientErrors after five minutes of trying.
+    """
+    async with AsyncExitStack() as stack:
+        waited = 0.0
+        for pause in chain((1.0, 2.0, 4.0, 8.0), repeat(15.0)):
+            try:
+                house = await stack.enter_async_context(open_house(read, environ))
+                break
+            except TransientError as error:
+                if waited >= START_WITHIN_SECONDS:
+                    raise
+                log.warning("Not ready to start; trying again.", extra={"reason": error.reason})
+            waited += pause
+            await asyncio.sleep(pause)
+        yield house
 
 
 async def work_jobs(
@@ -128,6 +176,7 @@ async def work_jobs(
     retry_after: Callable[[BaseException, int], timedelta | None] = retry_after,
 ) -> None:
     """Work until cancelled, keep the list of installations as GitHub has it, and ask again for what was missed."""
+    house = replace(house, held=still_held)
 
     async def gave_up(task: str, ids: Mapping[str, int | UUID | None], error: BaseException) -> None:
         if task == Task.ERASE:
@@ -146,6 +195,7 @@ async def work_jobs(
         asyncio.create_task(_keep_installations(house)),
         asyncio.create_task(_keep_caught_up(house)),
         asyncio.create_task(_keep_no_longer(house)),
+        asyncio.create_task(_keep_swept(house)),
     ]
     for task in keeping:
         task.add_done_callback(_say_if_broken)
@@ -166,10 +216,6 @@ def tasks(house: House) -> Mapping[str, Callable[..., Awaitable[None]]]:
     """What each job does. A job whose run has ended or was taken over does nothing, nor does one of an installation whose data
     is being destroyed or was."""
 
-    async def on_acknowledge(installation_id: int, run_id: UUID) -> None:
-        if (run := await _run(house, installation_id, run_id)) is not None:
-            await acknowledge(house, run)
-
     async def on_work(installation_id: int, run_id: UUID) -> None:
         with suppress(SupersededError):
             await _playing(house, await states.begin(house.store, installation_id, run_id, house.clock))
@@ -178,42 +224,53 @@ def tasks(house: House) -> Mapping[str, Callable[..., Awaitable[None]]]:
         with suppress(SupersededError):
             await turn_away(house, await states.begin(house.store, installation_id, run_id, house.clock))
 
-    async def on_settle(installation_id: int, run_id: UUID) -> None:
-        if (run := await _run(house, installation_id, run_id)) is not None:
-            await settle(house, run)
-
-    async def on_refresh(installation_id: int, run_id: UUID) -> None:
-        if (run := await _run(house, installation_id, run_id)) is not None:
-            await refresh(house, run)
-
-    async def on_follow(installation_id: int, repository_id: int) -> None:
-        await follow(house, installation_id, repository_id)
-
-    async def on_erase(installation_id: int) -> None:
-        await erase(house, installation_id)
-
     async def on_export(installation_id: int, export_id: UUID) -> None:
         with suppress(SupersededError):
             await exporting.make(house, installation_id, export_id)
 
+    async def on_erase(installation_id: int) -> None:
+        await erase(house, installation_id)
+
     jobs: dict[str, Callable[..., Awaitable[None]]] = {
-        Task.ACKNOWLEDGE.value: on_acknowledge,
+        Task.ACKNOWLEDGE.value: _with_run(house, acknowledge),
         Task.WORK.value: on_work,
         Task.BLOCKED.value: on_blocked,
-        Task.SETTLE.value: on_settle,
-        Task.FOLLOW.value: on_follow,
-        Task.REFRESH.value: on_refresh,
+        Task.SETTLE.value: _with_run(house, settle),
+        Task.FOLLOW.value: partial(follow, house),
+        Task.FORGET.value: partial(forget, house),
+        Task.REFRESH.value: _with_run(house, refresh),
         Task.EXPORT.value: on_export,
     }
     return {name: _unless_erased(job) for name, job in jobs.items()} | {Task.ERASE.value: on_erase}
 
 
+def _with_run(house: House, act: Callable[[House, Run], Awaitable[object]]) -> Callable[..., Awaitable[None]]:
+    """A job that needs the run's row, and has nothing to do where that is gone."""
+
+    async def with_run(installation_id: int, run_id: UUID) -> None:
+        if (run := await _run(house, installation_id, run_id)) is not None:
+            await act(house, run)
+
+    return with_run
+
+
 def _unless_erased(job: Callable[P, Awaitable[None]]) -> Callable[P, Awaitable[None]]:
     async def unless_erased(*given: P.args, **named: P.kwargs) -> None:
-        with suppress(ErasedError):
+        with suppress(ErasedError), shortages():
             await job(*given, **named)
 
     return unless_erased
+
+
+@contextmanager
+def shortages() -> Iterator[None]:
+    """What this machine lacks for the moment is no defect of ours: the job is tried again."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in SHORT:
+            raise ShortError(reason="machine_short") from error
+        raise
 
 
 async def sync_installations(house: House) -> None:
@@ -238,31 +295,48 @@ async def sync_installations(house: House) -> None:
 async def catch_up(house: House, since: datetime) -> datetime:
     """Ask GitHub to redeliver what it could not deliver from `since` on; returns from when on to look the next time.
 
-    Any number of workers may do this: what one has just asked for is not due for another, and what comes twice is
-    accepted once.
+    Any number of workers may do this at once: each event is one's to ask for, and what comes twice all the same is accepted
+    once. One that GitHub fails on holds up no other.
     """
     try:
-        now = house.clock()
-        missed = reconcile.missed(await house.github.deliveries(since), now)
+        deliveries = await house.github.deliveries(since)
+        there = reconcile.githubs_now(deliveries, since)
+        now = max(house.clock(), there)
+        missed = reconcile.missed(deliveries, there)
+        failed = 0
         for one in reconcile.due(missed, now):
+            if not await _asks_for(house, one, now):
+                continue
             try:
                 await house.github.redeliver(one.newest.id)
             except (UserError, RefusedError) as error:
                 log.warning("GitHub will not redeliver an event.", extra={"reason": error.reason})
-                continue
-            async with house.store.transaction(NOBODY) as transaction:
-                await house.ledger.append(
-                    transaction,
-                    NOBODY,
-                    Action.WEBHOOK_REDELIVERY_ASKED,
-                    "magicode",
-                    None,
-                    {"delivery": one.newest.guid, "event": one.newest.event, "attempts": one.attempts},
-                )
+            except TransientError as error:
+                failed += 1
+                if error.reason == "rate_limited" or failed >= FAILURES_IN_A_LOOK:
+                    raise
+                log.warning("An event could not be asked for again.", extra={"reason": error.reason})
     except MagicodeError as error:
         log.warning("What was missed could not be asked for again.", extra={"reason": error.reason})
         return since
-    return reconcile.look_from(missed, now)
+    return reconcile.look_from(missed, there)
+
+
+async def _asks_for(house: House, one: reconcile.Missed, now: datetime) -> bool:
+    """Whether it is this worker that asks for the event; written down before it is asked for. Another does after a while where
+    nothing came of it."""
+    async with house.store.transaction(NOBODY) as transaction:
+        if not await transaction.add_delivery(one.claim(now), one.newest.event, None, "redelivery_asked"):
+            return False
+        await house.ledger.append(
+            transaction,
+            NOBODY,
+            Action.WEBHOOK_REDELIVERY_ASKED,
+            "magicode",
+            None,
+            {"delivery": one.newest.guid, "event": one.newest.event, "attempts": one.attempts},
+        )
+        return True
 
 
 async def _keep_caught_up(house: House) -> None:
@@ -278,14 +352,53 @@ async def _keep_installations(house: House) -> None:
         await sync_installations(house)
 
 
+async def _keep_swept(house: House) -> None:
+    """The trees of a process that was killed go while others on this machine live on, and not when the next one starts."""
+    while True:
+        await asyncio.sleep(SWEEP_EVERY_SECONDS)
+        with suppress(OSError):
+            await asyncio.to_thread(sweep, house.workspace_root)
+
+
 async def _keep_no_longer(house: House) -> None:
     """What is older than its installation wants goes; workers that do so at once do it once."""
+    steady = Steady(house)
     for pause in chain([RETAIN_AFTER_SECONDS], repeat(RETAIN_EVERY_SECONDS)):
         await asyncio.sleep(pause)
         try:
-            await sweep_house(house)
+            if steady() and await clocks_agree(house):
+                await sweep_house(house)
         except MagicodeError as error:
             log.warning("What is too old could not be looked for.", extra={"reason": error.reason})
+
+
+async def clocks_agree(house: House) -> bool:
+    """Whether our clock says the same as the database's. Raises TransientError where that is away."""
+    apart = abs(house.clock() - await house.store.now())
+    if apart > CLOCKS_APART:
+        log.critical(
+            "Our clock and the database's differ: nothing is removed for its age.",
+            extra={"seconds": round(apart.total_seconds())},
+        )
+        return False
+    return True
+
+
+class Steady:
+    """Whether the clock has gone on by itself since it was asked the last time, and nobody has set it meanwhile: on a single wild
+    reading nothing is destroyed. A clock that was set is believed the next time."""
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self._last = house.clock(), house.monotonic()
+
+    def __call__(self) -> bool:
+        before, at = self._last
+        self._last = now, here = self._house.clock(), self._house.monotonic()
+        if abs((now - before) - timedelta(seconds=here - at)) <= CLOCKS_APART:
+            return True
+        log.critical("Our clock was set: nothing is removed for its age until the next look.")
+        return False
 
 
 def _say_if_broken(task: asyncio.Task[None]) -> None:

@@ -94,6 +94,56 @@ class Points(Protocol):
         ...
 
 
+class NoPoints:
+    """A store of nothing: what is found without one is found by names and words alone. Implements Points."""
+
+    async def ensure(self, collection: str, dimension: int) -> None: ...
+
+    async def upsert(
+        self, collection: str, ids: Sequence[str], vectors: Vectors, payloads: Sequence[Mapping[str, str]]
+    ) -> None: ...
+
+    async def upsert_sparse(
+        self,
+        collection: str,
+        ids: Sequence[str],
+        weights: Sequence[Mapping[int, float]],
+        payloads: Sequence[Mapping[str, str]],
+    ) -> None: ...
+
+    async def search(self, collection: str, vectors: Vectors, limit: int) -> Sequence[Sequence[Hit]]:  # noqa: ARG002
+        return [() for _ in vectors]
+
+    async def search_sparse(
+        self,
+        collection: str,  # noqa: ARG002
+        weights: Mapping[int, float],  # noqa: ARG002
+        limit: int,  # noqa: ARG002
+    ) -> Sequence[Hit]:
+        return ()
+
+    async def get(
+        self,
+        collection: str,  # noqa: ARG002
+        ids: Sequence[str],  # noqa: ARG002
+        fields: Sequence[str],  # noqa: ARG002
+    ) -> dict[str, Mapping[str, str]]:
+        return {}
+
+    async def scan(self, collection: str, fields: Sequence[str]) -> dict[str, Mapping[str, str]]:  # noqa: ARG002
+        return {}
+
+    async def delete(self, collection: str, ids: Sequence[str]) -> None: ...
+
+    async def names(self, within: str) -> set[str]:  # noqa: ARG002
+        return set()
+
+    async def drop(self, within: str) -> None: ...
+
+    async def count(self, within: str) -> int:  # noqa: ARG002
+        return 0
+
+
 class Entry(Protocol):
     """A readable file of a tree; `sha` is its blob's."""
 

@@ -12,7 +12,7 @@ _LINES = 400  # imports stand at the top, or a function's; more lines of them ar
 _FAN = 40  # of one name
 
 _PYTHON = re.compile(
-    r"^[ \t]{0,40}(?:from[ \t]+(\.{0,6}[\w.]{0,200})[ \t]+import[ \t]+(\([^)]{1,3000}\)|[^\n#]{1,500})|import[ \t]+([\w., \t]{1,500}))",
+    r"^[ \t]{0,40}(?:from[ \t]++(\.{0,6}+[\w.]{0,200}+)[ \t]*+\bimport[ \t]++(\([^)]{1,3000}\)|[^\n#]{1,500})|import[ \t]++([\w., \t]{1,500}))",
     re.MULTILINE,
 )
 _SCRIPT = re.compile(r"(?:\bfrom|\brequire\(|\bimport\(?)\s{0,9}['\"]([^'\"\n]{1,300})['\"]")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from copy import copy
+from dataclasses import replace
+
 from embeddings import forget, index, search
-from embeddings.collection import Points, Shelf, Tree
+from embeddings.collection import NoPoints, Points, Shelf, Tree
 from embeddings.embed import Encoder
 from embeddings.forget import Forgotten
 from embeddings.history import History
@@ -22,6 +25,12 @@ class RepositoryIndex:
         """`key` is the installation's data key, 32 bytes or more. Raises ValueError for a shorter one."""
         self._shelf = Shelf(points, encoder, Protection(key, installation_id), repository_id)
         self._asked = Asked()
+
+    def without_store(self) -> RepositoryIndex:
+        """The same repository where the store cannot be used: places are found by names and words alone."""
+        bare = copy(self)
+        bare._shelf = replace(self._shelf, points=NoPoints())
+        return bare
 
     async def exists(self) -> bool:
         """Whether anything is stored of the repository. Raises the store's own errors."""

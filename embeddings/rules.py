@@ -256,7 +256,7 @@ def _last_word(said: _ByFolder, path: str) -> bool | None:
 
 def _ignore_lines(lines: Iterable[str]) -> Iterator[tuple[str, bool]]:
     for line in lines:
-        pattern = re.sub(r"(?<!\\)[ \t]+$", "", line)
+        pattern = _without_trailing_blanks(line)
         if not pattern or pattern.startswith("#"):
             continue
         ignored = not pattern.startswith("!")
@@ -265,6 +265,12 @@ def _ignore_lines(lines: Iterable[str]) -> Iterator[tuple[str, bool]]:
         expression = _expression(pattern.rstrip("/"))
         if expression:
             yield expression + ("/.*" if folder_only else "(?:/.*)?"), ignored
+
+
+def _without_trailing_blanks(line: str) -> str:
+    """All but one that a backslash keeps."""
+    left = line.rstrip(" \t")
+    return line[: len(left) + 1] if left.endswith("\\") else left
 
 
 def _attribute_lines(lines: Iterable[str], attribute: str) -> Iterator[tuple[str, bool]]:

@@ -7,13 +7,16 @@ sees to it that local mode is used by one thread, and turns the client's errors 
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from app.errors import DefectError, TransientError
@@ -52,13 +55,15 @@ class Layout(Protocol):
     def names(self, within: str) -> set[str]: ...
     def drop(self, within: str) -> None: ...
     def count(self, within: str) -> int: ...
+    def let_go(self) -> None: ...
     def close(self) -> None: ...
 
 
 class QdrantPoints:
     """Implements `embeddings.collection.Points`. Opens nothing before its first call.
 
-    All methods raise TransientError when Qdrant is away or busy (`qdrant_away`, `folder_in_use`) and DefectError when
+    All methods raise TransientError when Qdrant is away or busy (`qdrant_away`, `folder_in_use`) or no longer has the
+    collection that is worked on (`qdrant_lost`), and DefectError when
     it refuses what we sent (`qdrant_refused`).
     """
 
@@ -131,9 +136,20 @@ class QdrantPoints:
         def run() -> T:
             try:
                 return work()
-            except ResponseHandlingException as error:
+            except ResourceExhaustedResponse as error:  # what the client makes of a 429 that names a delay
+                raise TransientError("Qdrant is busy.", reason="qdrant_away") from error
+            except (
+                ResponseHandlingException,
+                JSONDecodeError,
+            ) as error:  # the second for what is no JSON at all
                 raise TransientError("Qdrant does not answer.", reason="qdrant_away") from error
+            except (sqlite3.Error, OSError) as error:
+                # The local folder's: a full disk, damaged or vanished files, no file descriptor left.
+                self._layout.let_go()
+                raise TransientError("The index's files cannot be used.", reason="qdrant_away") from error
             except UnexpectedResponse as error:
+                if error.status_code == 404:
+                    raise TransientError("Qdrant has lost the collection.", reason="qdrant_lost") from error
                 if error.status_code in _REFUSALS:
                     raise TransientError("Qdrant is busy.", reason="qdrant_away") from error
                 raise DefectError(

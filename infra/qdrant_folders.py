@@ -8,7 +8,10 @@ sparse vectors are kept packed in the payload and multiplied here. A folder is o
 from __future__ import annotations
 
 import base64
+import fcntl
+import logging
 import os
+import pickle
 import shutil
 import sqlite3
 import warnings
@@ -28,6 +31,8 @@ Vectors = NDArray[np.float32]
 Payload = Mapping[str, str]
 Hit = tuple[str, float, Payload]
 
+log = logging.getLogger(__name__)
+
 OPEN_AT_ONCE = 4
 _DENSE = "dense"
 _TERMS = "terms"
@@ -35,6 +40,10 @@ _META = "meta.json"  # local mode's own name for its list of a folder's collecti
 _POSITION, _WEIGHT = np.dtype("<u4"), np.dtype("<f2")
 # A vector of 384 numbers and its payload are 2 KB: of SQLite's usual 4 KB half would stay empty.
 _PAGE_BYTES = 16384
+
+
+class DamagedError(Exception):
+    """A collection's file is not what SQLite wrote."""
 
 
 class FolderInUseError(TransientError):
@@ -187,6 +196,8 @@ class Folders:
 
     def _opened(self, folder: str) -> QdrantClient | None:
         """None for a folder that does not exist."""
+        if folder in self._open and self._is_gone(folder):
+            self._forget(folder)
         if folder in self._open:
             self._open.move_to_end(folder)
             return self._open[folder]
@@ -206,17 +217,32 @@ class Folders:
             self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")  # of many points, which is measured and documented
-                    client = QdrantClient(path=str(path))
-            except RuntimeError as error:  # what local mode raises for a held lock, and for nothing else
-                raise FolderInUseError from error
-            for one in client.get_collections().collections:
-                connection = _connection(client, one.name)
-                if connection is not None:
-                    _prepare(connection)
+                client = _client(path)
+            except _DAMAGE as error:
+                if not _is_damage(error):
+                    raise
+                _discard(path)
+                log.error(
+                    "A damaged index was removed; it is built anew.", extra={"error": type(error).__name__}
+                )
+                path.mkdir(mode=0o700)
+                client = _client(path)
         self._open[folder] = client
         return client
+
+    def _is_gone(self, folder: str) -> bool:
+        """Somebody removed its files: what is open would be written into nothing."""
+        return self._root is not None and not (self._root / folder / _META).exists()
+
+    def _forget(self, folder: str) -> None:
+        self._open.pop(folder).close()
+        self._terms = {one: terms for one, terms in self._terms.items() if _split(one)[0] != folder}
+
+    def let_go(self) -> None:
+        """After an error of the files: what is in memory may not be what is in them."""
+        for folder in list(self._open):
+            if self._root is not None:
+                self._forget(folder)
 
     def _folders(self, within: str) -> list[str]:
         """The folder that `within` is in, and all those inside of it."""
@@ -241,8 +267,13 @@ class Folders:
         folder, name = _split(collection)
         if self._root is not None and folder not in self._open:
             file = self._root / folder / "collection" / name / "storage.sqlite"
-            with closing(sqlite3.connect(file)) as connection:
-                return int(connection.execute("SELECT count(*) FROM points").fetchone()[0])
+            try:
+                with closing(sqlite3.connect(file)) as connection:
+                    return int(connection.execute("SELECT count(*) FROM points").fetchone()[0])
+            except sqlite3.DatabaseError as error:
+                if not _is_damage(error):
+                    raise
+                return 1  # nobody can count it, and it is not nothing
         return self._open[folder].count(name).count
 
     # --- files ---
@@ -269,6 +300,64 @@ def _split(collection: str) -> tuple[str, str]:
 
 def _is_within(name: str, within: str) -> bool:
     return name == within or name.startswith(f"{within}/")
+
+
+def _client(path: Path) -> QdrantClient:
+    """Raises FolderInUseError, and what reading damaged files raises."""
+    for file in path.glob("collection/*/storage.sqlite"):
+        _check(file)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of many points, which is measured and documented
+            client = QdrantClient(path=str(path))
+    except RuntimeError as error:  # what local mode raises for a held lock, and for nothing else
+        raise FolderInUseError from error
+    for one in client.get_collections().collections:
+        connection = _connection(client, one.name)
+        if connection is not None:
+            _prepare(connection)
+    return client
+
+
+def _check(file: Path) -> None:
+    """Before its pickled points are read: a page that is damaged might otherwise show only when it is written to. Raises
+    DamagedError, and sqlite3.DatabaseError for what is no database at all. https://www.sqlite.org/pragma.html#pragma_quick_check
+    """
+    with closing(sqlite3.connect(file)) as connection:
+        if connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+            raise DamagedError
+
+
+# What local mode raises for files that are not, or not wholly, what it wrote: its list is JSON, its points are pickled.
+_DAMAGE = (
+    DamagedError,
+    sqlite3.DatabaseError,
+    ImportError,
+    OverflowError,
+    pickle.UnpicklingError,
+    EOFError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    TypeError,
+)
+
+
+def _is_damage(error: BaseException) -> bool:
+    """A disk that is full is no damage: https://www.sqlite.org/rescode.html"""
+    if isinstance(error, sqlite3.Error):
+        return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    return True
+
+
+def _discard(path: Path) -> None:
+    """Raises FolderInUseError where another process has it open: what was read was then half written, and not damaged."""
+    with (path / ".lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise FolderInUseError from error
+        shutil.rmtree(path)
 
 
 def _connection(client: QdrantClient, name: str) -> sqlite3.Connection | None:

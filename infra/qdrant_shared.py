@@ -161,6 +161,9 @@ class Shared:
             client.count(name, count_filter=_inside(within), exact=True).count for name in self._existing()
         )
 
+    def let_go(self) -> None:
+        """Nothing of it is held here."""
+
     def close(self) -> None:
         if self._opened is not None:
             self._opened.close()

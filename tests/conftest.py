@@ -15,8 +15,37 @@ from app.nouns import Installation
 from infra.embedded.postgres import SERVICE_ROLE, SUPERUSER, EmbeddedPostgres
 from infra.postgres.migrate import migrate
 from infra.postgres.store import PostgresStore
+from tests.lengths import Lengths
+from tests.report import Reporter, add_option, said_by
 
+_CLAIMING = tuple(Path(__file__).parent / room for room in ("attacks", "faults"))
 _numbers = itertools.count(1)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--at-length", action="store_true", help="the whole proof, as `make prove` runs it")
+    add_option(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    path = None if hasattr(config, "workerinput") else config.getoption("--claims")
+    config.pluginmanager.register(Reporter(Path(path) if path else None), "claims")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whoever proves something says what."""
+    silent = [
+        item.nodeid
+        for item in items
+        if said_by(item) is None and any(room in item.path.parents for room in _CLAIMING)
+    ]
+    if silent:
+        raise pytest.UsageError(f"these tests claim nothing (tests/claims.py): {', '.join(silent)}")
+
+
+@pytest.fixture(scope="session")
+def lengths(request: pytest.FixtureRequest) -> Lengths:
+    return Lengths(bool(request.config.getoption("--at-length")))
 
 
 @dataclass(frozen=True)

@@ -42,9 +42,15 @@ class BadBodyError(WebhookError):
 
 
 class WrongContentTypeError(BadBodyError):
-    """The webhook's content type is to be set to application/json."""
+    """The webhook's content type is to be set to application/json, and bodies are sent as they are, not compressed."""
 
     status = 415
+
+
+class AnotherAppError(WebhookError):
+    """This delivery was made for another App's webhook, under the secret of this one. Give each App a secret of its own."""
+
+    status = 403
 
 
 class MissingSecretError(ValueError):

@@ -12,9 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Id = Annotated[int, Field(gt=0, lt=2**63)]
 Sha = Annotated[str, Field(pattern=r"\A(?:[0-9a-f]{40}|[0-9a-f]{64})\z")]
-Login = Annotated[str, Field(min_length=1, max_length=255)]
-Timestamp = Annotated[str, Field(min_length=1, max_length=64)]
-Ref = Annotated[str, Field(min_length=1, max_length=4096)]
+Name = Annotated[str, Field(max_length=255, pattern=r"\A[^\x00-\x1f\x7f]*\z")]
+"""A word of GitHub's own or of an account: short, on one line, and without the NUL that PostgreSQL does not store."""
+Login = Annotated[Name, Field(min_length=1)]
+Timestamp = Annotated[Name, Field(min_length=1, max_length=64)]
+Ref = Annotated[str, Field(min_length=1, max_length=4096, pattern=r"\A[^\x00-\x1f\x7f]*\z")]
 
 
 class Payload(BaseModel):
@@ -24,7 +26,7 @@ class Payload(BaseModel):
 class Account(Payload):
     id: Id
     login: Login
-    type: str = "User"
+    type: Name = "User"
 
 
 class App(Payload):
@@ -38,13 +40,13 @@ class InstallationRef(Payload):
 
 class Repository(Payload):
     id: Id
-    full_name: Annotated[str, Field(min_length=3, max_length=512)]
+    full_name: Annotated[str, Field(min_length=3, max_length=512, pattern=r"\A[^\x00-\x1f\x7f]*\z")]
 
 
 class Envelope(Payload):
     """What every event may carry beside its own subject."""
 
-    action: str | None = None
+    action: Name | None = None
     installation: InstallationRef | None = None
     repository: Repository | None = None
     sender: Account | None = None
@@ -82,7 +84,7 @@ class Review(Payload):
     id: Id
     body: str | None
     user: Account | None
-    state: str
+    state: Name
     performed_via_github_app: App | None = None
 
 
@@ -114,7 +116,7 @@ class Base(Payload):
 
 class PullRequest(Payload):
     number: Id
-    state: str
+    state: Name
     draft: bool = False
     merged: bool = False
     head: Head
@@ -132,7 +134,7 @@ class Changes(Payload):
 class RepositoryEvent(Envelope):
     """An event about something inside a repository, set off by somebody."""
 
-    action: str
+    action: Name
     repository: Repository
     sender: Account
 
@@ -168,8 +170,8 @@ class PullRequestEvent(RepositoryEvent):
 class CheckSuite(Payload):
     id: Id
     head_sha: Sha
-    head_branch: str | None
-    conclusion: str | None
+    head_branch: Ref | None
+    conclusion: Name | None
 
 
 class CheckSuiteEvent(RepositoryEvent):
@@ -177,7 +179,7 @@ class CheckSuiteEvent(RepositoryEvent):
 
 
 class PushedRepository(Repository):
-    default_branch: str
+    default_branch: Ref
 
 
 class PushEvent(Envelope):
@@ -196,18 +198,18 @@ class RepositoryRef(Payload):
 
 class Installation(InstallationRef):
     account: Account
-    repository_selection: str
-    suspended_at: str | None = None
+    repository_selection: Name
+    suspended_at: Name | None = None
 
 
 class InstallationEvent(Envelope):
-    action: str
+    action: Name
     installation: Installation
     repositories: list[RepositoryRef] | None = None
 
 
 class InstallationRepositoriesEvent(Envelope):
-    action: str
+    action: Name
     installation: Installation
     repositories_added: list[RepositoryRef]
     repositories_removed: list[RepositoryRef]
@@ -220,7 +222,7 @@ class Purchase(Payload):
 class MarketplacePurchaseEvent(Envelope):
     """https://docs.github.com/en/apps/github-marketplace/using-the-github-marketplace-api-in-your-app/webhook-events-for-the-github-marketplace-api"""
 
-    action: str
+    action: Name
     effective_date: Annotated[datetime, Field(strict=False)]
     marketplace_purchase: Purchase
     sender: Account

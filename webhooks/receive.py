@@ -16,7 +16,13 @@ from pydantic import ValidationError
 
 from webhooks import comment, events, notices
 from webhooks.command import Actor, Ask, Command, Verb
-from webhooks.errors import BadBodyError, TooLargeError, WrongContentTypeError
+from webhooks.errors import (
+    AnotherAppError,
+    BadBodyError,
+    BadSignatureError,
+    TooLargeError,
+    WrongContentTypeError,
+)
 from webhooks.notices import Ignored, Outcome, Received
 from webhooks.signature import HEADER, Secrets
 
@@ -31,6 +37,19 @@ _DEEPEST = 100  # levels; GitHub's own payloads have fewer than twenty
 _ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _GUID = re.compile(r"[0-9A-Za-z-]{1,64}", re.ASCII)
 _EVENT = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
+
+_READ = frozenset(
+    {
+        HEADER,
+        "content-encoding",
+        "content-type",
+        "x-github-delivery",
+        "x-github-event",
+        "x-github-hook-installation-target-id",
+        "x-github-hook-installation-target-type",
+    }
+)
+"""Headers, in lower case."""
 
 _E = TypeVar("_E", bound=events.Envelope)
 
@@ -52,14 +71,17 @@ def receive(
 ) -> Received:
     """Read one delivery. Headers are found whatever their case; `slug` is the App's name in its mention and login.
 
-    Raises TooLargeError (413), BadSignatureError (401), WrongContentTypeError (415) and BadBodyError (400), in this
-    order; none of them holds a word of the body.
+    Raises TooLargeError (413), BadSignatureError (401), AnotherAppError (403), WrongContentTypeError (415) and BadBodyError
+    (400), in this order; none of them holds a word of the body.
     """
     if len(body) > LARGEST_BODY:
         raise TooLargeError(reason="too_large")
-    named = {name.lower(): value for name, value in headers.items()}
+    named, twice = _read_once(headers)
+    if HEADER in twice:
+        raise BadSignatureError(reason="signature_malformed")
     secrets.verify(body, named.get(HEADER))
-    guid, event = _names(named)
+    _require_ours(named, app_id)
+    guid, event = _names(named, twice)
     payload = _parse(body)
     envelope = _model(events.Envelope, payload)
     outcome = _outcome(event, payload, envelope, _Us(slug, app_id))
@@ -77,11 +99,37 @@ def receive(
 # --- bytes -----------------------------------------------------------------------------------------------------------
 
 
-def _names(headers: Mapping[str, str]) -> tuple[str, str]:
+def _read_once(headers: Mapping[str, str]) -> tuple[dict[str, str], frozenset[str]]:
+    """The headers that are read, and those of them that stand there twice: of two, a proxy may have looked at the other."""
+    named: dict[str, str] = {}
+    twice: set[str] = set()
+    for name, value in headers.items():
+        if (lower := name.lower()) in _READ:
+            twice |= {lower} & named.keys()
+            named[lower] = value
+    return named, frozenset(twice)
+
+
+def _require_ours(headers: Mapping[str, str], app_id: int | None) -> None:
+    """Raises AnotherAppError. GitHub does not sign headers: this finds a secret that two Apps share, not a forger.
+
+    https://docs.github.com/en/webhooks/webhook-events-and-payloads#delivery-headers
+    """
+    of_an_app = headers.get("x-github-hook-installation-target-type", "") == "integration"
+    target = headers.get("x-github-hook-installation-target-id")
+    if of_an_app and app_id is not None and target is not None and target != str(app_id):
+        raise AnotherAppError(reason="another_app")
+
+
+def _names(headers: Mapping[str, str], twice: frozenset[str]) -> tuple[str, str]:
     """The delivery's GUID and its event.
 
     https://docs.github.com/en/webhooks/webhook-events-and-payloads#delivery-headers
     """
+    if twice:
+        raise BadBodyError("A header stands there twice.", reason="header_twice")
+    if headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise WrongContentTypeError(reason="content_encoding")
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise WrongContentTypeError(reason="content_type")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -19,7 +19,7 @@ from app.actionlog.entry import (
     timestamp,
 )
 from app.errors import DefectError
-from app.nouns import Action, Entry, Facts
+from app.nouns import Action, Entry, Facts, Job
 from app.ports import Clock, Keys, Store, Transaction
 
 
@@ -62,11 +62,13 @@ class Ledger:
         actor: str,
         run_id: UUID | None,
         facts: Facts,
+        jobs: Sequence[Job] = (),
     ) -> Entry:
-        """Add an entry within an open transaction of this installation; it is there if and only if that commits.
+        """Add an entry within an open transaction of this installation; it is there if and only if that commits, and so are the
+        jobs that come of it.
 
-        The chain stays locked until the transaction ends. A clock that went back is held at the last entry's time, so
-        that the times never run backwards.
+        The chain stays locked until the transaction ends, so no two such jobs take the same place in the queue. A clock that
+        went back is held at the last entry's time, so that the times never run backwards.
         """
         details = canonical(facts)
         key = await self._keys.data_key(transaction)
@@ -101,7 +103,8 @@ class Ledger:
             ),
         )
         # The salt is sealed too: left in clear it would outlive the key, and short details could be guessed from it.
-        await transaction.add_entry(entry, self._keys.seal(self._keys.derive(key, SALT_PURPOSE), salt, bound))
+        sealed_salt = self._keys.seal(self._keys.derive(key, SALT_PURPOSE), salt, bound)
+        await transaction.add_entry(entry, sealed_salt, jobs)
         return entry
 
     async def record(

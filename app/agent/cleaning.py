@@ -1,4 +1,5 @@
-"""Removes what a person reading GitHub's page would not have seen: HTML comments and invisible characters.
+"""Removes what a person reading GitHub's page would not have seen: comments, invisible characters, and what Markdown and HTML
+keep to themselves.
 
 Applied to people's text and to instruction files, until nothing changes any more. File contents are never cleaned,
 since an edit has to match them exactly; `invisible` names what they hide.
@@ -6,8 +7,14 @@ since an edit has to match them exactly; `invisible` names what they hide.
 
 from __future__ import annotations
 
+import html
+import re
 import unicodedata
 from bisect import bisect_right
+from collections.abc import Iterator
+from functools import cache
+
+from markdown_it import MarkdownIt
 
 UNCLOSED = "[what followed here was an unclosed HTML comment, which GitHub does not show, and was left out]"
 
@@ -28,6 +35,19 @@ def clean(text: str) -> str:
     while text != before:
         before = text
         text = _without_comments(visible(text))
+    return text
+
+
+def seen(markdown: str) -> str:
+    """`markdown` as GitHub's page shows it to a person: cleaned, and without link definitions (whose labels and titles nobody
+    sees, https://spec.commonmark.org/0.31.2/#link-reference-definitions), processing instructions, declarations, and the
+    attributes of HTML tags. What is code there stays. Text that is shown in pictures alone is not told from other text."""
+    text, before = clean(markdown), None
+    for _ in range(_PASSES):
+        if text == before:
+            break
+        before = text
+        text = clean(_without_entities(_without_markup(text)))
     return text
 
 
@@ -66,3 +86,67 @@ def _without_comments(text: str) -> str:
         text = text[:start] + text[min(ends) :]
         at = max(0, start - 3)  # what stood before and behind may now be the opening of another
     return text
+
+
+# --- what Markdown and HTML do not show ------------------------------------------------------------------------------
+
+_PASSES = 8
+_ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
+# What an HTML parser takes for a comment besides comments: https://html.spec.whatwg.org/#parse-error-incorrectly-opened-comment
+_BOGUS = re.compile(r"<(?:[?!]|/(?![A-Za-z]))[^>]*+>?")
+_TAG = re.compile(r"<([A-Za-z][A-Za-z0-9-]*+)[\s/](?:[^\"'<>]|\"[^\"]*\"|'[^']*')*+>")
+
+
+@cache
+def _parser() -> MarkdownIt:
+    """What is code, what is HTML, what is a definition. Nothing else is asked for, and what takes long is left out."""
+    whole = MarkdownIt("commonmark", {"html": True, "maxNesting": 100})
+    return whole.disable(["link", "image", "emphasis", "balance_pairs", "fragments_join"])
+
+
+def _without_entities(text: str) -> str:
+    """Without characters that are invisible although their spelling is not."""
+
+    def shown(entity: re.Match[str]) -> str:
+        character = html.unescape(entity[0])
+        return "" if character != entity[0] and all(map(is_invisible, character)) else entity[0]
+
+    return _ENTITY.sub(shown, text)
+
+
+def _without_markup(text: str) -> str:
+    if "]:" not in text and "<" not in text:
+        return text
+    env: dict[str, object] = {}
+    lines: list[str | None] = list(text.split("\n"))
+    for token in _parser().parse(text, env):
+        hidden = [one.content for one in token.children or () if one.type == "html_inline"]
+        if token.map is None or not (hidden or token.type == "html_block"):
+            continue
+        first, behind = token.map
+        source = "\n".join(one for one in lines[first:behind] if one is not None)
+        if all(tag in source for tag in hidden) and token.type == "inline":
+            for tag in hidden:
+                source = source.replace(tag, _bare(tag))
+        else:  # a block, or a tag over several lines of a quotation
+            source = _bare(source)
+        lines[first:behind] = [source, *[None] * (behind - first - 1)]
+    for first, behind in _definitions(env):
+        lines[first:behind] = [None] * (behind - first)
+    return "\n".join(one for one in lines if one is not None)
+
+
+def _bare(markup: str) -> str:
+    """HTML without what none of it shows."""
+    return _TAG.sub(r"<\1>", _BOGUS.sub("", markup))
+
+
+def _definitions(env: dict[str, object]) -> Iterator[tuple[int, int]]:
+    """The lines of each, as the parser notes them."""
+    references, again = env.get("references"), env.get("duplicate_refs")
+    for one in [
+        *(references.values() if isinstance(references, dict) else ()),
+        *(again if isinstance(again, list) else ()),
+    ]:
+        first, behind = one["map"]
+        yield first, behind

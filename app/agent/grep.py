@@ -6,10 +6,11 @@ import json
 from collections.abc import Sequence
 
 import re2
-from pathspec import GitIgnoreSpec
 
 from app.agent.draft import Draft
 from app.agent.edits import ToolError, decode, is_binary
+from app.agent.prompt import one_line
+from app.patterns import PathPatterns
 
 MAX_FILE_BYTES = 2_000_000
 MAX_MATCHES = 200
@@ -21,10 +22,10 @@ MAX_CUT = 5
 def select(paths: Sequence[str], glob: str) -> list[str]:
     """The paths that match `glob`, which reads as a line of .gitignore does. Raises ToolError."""
     try:
-        spec = GitIgnoreSpec.from_lines([glob])
+        patterns = PathPatterns([glob])
     except ValueError as error:
         raise ToolError(f"`{glob}` is not a pattern; write it like `src/**/*.py` or `*.md`.") from error
-    return list(spec.match_files(paths))
+    return [path for path in paths if patterns.match(path) is not None]
 
 
 def grep(draft: Draft, pattern: str, glob: str | None, skip: int = 0) -> str:
@@ -46,9 +47,10 @@ def grep(draft: Draft, pattern: str, glob: str | None, skip: int = 0) -> str:
         total, files = total + len(hits), files + bool(hits)
         if per_file is not None and len(hits) > per_file:
             cut.append(
-                f"{len(hits) - per_file:,} more in {path}: glob={json.dumps(_only(path))}, skip={per_file}."
+                f"{len(hits) - per_file:,} more in {one_line(path)}: glob={json.dumps(_only(path))}, skip={per_file}."
             )
-        found += [f"{path}:{number}: {text[:MAX_LINE]}" for number, text in hits[:per_file]]
+        name = one_line(path)
+        found += [f"{name}:{number}: {text[:MAX_LINE]}" for number, text in hits[:per_file]]
     if not found:
         return f"No line of {len(paths):,} files matches." + _skipped(skipped)
     shown = found[skip : skip + MAX_MATCHES]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from app.agent.cleaning import clean
+from app.agent.cleaning import seen
 from app.agent.edits import decode, is_binary
 from app.ports import Workspace
 
 MAX_FILES = 8
 MAX_CHARACTERS = 16_000
 MAX_ALL_CHARACTERS = 40_000
+_MAX_BYTES = (
+    16 * MAX_CHARACTERS
+)  # cleaning takes its time, and most of a huge file would be thrown away after it
 
 _ANYWHERE = ("AGENTS.md", "CLAUDE.md")
 _ROOT = (
@@ -27,10 +30,10 @@ def collect(workspace: Workspace) -> tuple[tuple[str, str], ...]:
     found: list[tuple[str, str]] = []
     room = MAX_ALL_CHARACTERS
     for path in _candidates(workspace):
-        data = workspace.read(path)
+        data = _beginning(workspace.read(path))
         if is_binary(data):
             continue
-        text = clean(decode(data).body).strip()
+        text = seen(decode(data).body).strip()
         most = min(MAX_CHARACTERS, room)
         if not text or most < 200:
             continue
@@ -41,6 +44,14 @@ def collect(workspace: Workspace) -> tuple[tuple[str, str], ...]:
         if len(found) == MAX_FILES:
             break
     return tuple(found)
+
+
+def _beginning(data: bytes) -> bytes:
+    """Whole lines of it, where there are lines."""
+    if len(data) <= _MAX_BYTES:
+        return data
+    lines, newline, _ = data[:_MAX_BYTES].rpartition(b"\n")
+    return lines + newline or data[:_MAX_BYTES]
 
 
 def _candidates(workspace: Workspace) -> list[str]:

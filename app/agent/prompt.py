@@ -14,7 +14,7 @@ from functools import cache
 from hashlib import sha256
 from importlib.resources import files
 
-from app.agent.cleaning import clean, invisible, visible
+from app.agent.cleaning import clean, invisible, seen, visible
 from app.agent.edits import decode, is_binary
 from app.nouns import CheckRun, Request, ReviewThread, Snippet
 from app.ports import Workspace
@@ -161,7 +161,7 @@ def _thread(thread: ReviewThread) -> str:
     )
 
 
-def _texts(kind: str, texts: Sequence[str], cleaned: Callable[[str], str] = clean) -> list[str]:
+def _texts(kind: str, texts: Sequence[str], cleaned: Callable[[str], str] = seen) -> list[str]:
     """A block for each text, oldest first. Where they are too many for the prompt, the newest stay."""
     room = MAX_TEXTS_CHARACTERS
     kept: list[str] = []
@@ -176,7 +176,7 @@ def _texts(kind: str, texts: Sequence[str], cleaned: Callable[[str], str] = clea
 
 
 def _said(text: str) -> str:
-    return trim(clean(text), MAX_TEXT_CHARACTERS)
+    return trim(seen(text), MAX_TEXT_CHARACTERS)
 
 
 def snippet_blocks(snippets: Sequence[Snippet], workspace: Workspace) -> tuple[list[str], list[str]]:
@@ -245,6 +245,11 @@ def check_told(run: CheckRun) -> str:
         else f"{how} after {run.seconds:.1f} s{before[run.failed_before]}"
     )
     return f"{json.dumps(clean(run.command)[:300], ensure_ascii=False)}: {told}"
+
+
+def one_line(path: str) -> str:
+    """A path on one line, whatever it holds: a name with a newline in it would else begin a line of its own."""
+    return path if path.isprintable() else json.dumps(path)
 
 
 def hidden_note(text: str) -> str:

@@ -17,7 +17,7 @@ from app.agent.asking import Asking
 from app.agent.budget import Budget, Limits
 from app.agent.cleaning import clean
 from app.agent.differences import blocks
-from app.agent.weakened import weakened_tests
+from app.agent.remarks import remarks
 from app.nouns import (
     AssistantTurn,
     ChecksReport,
@@ -96,7 +96,7 @@ async def look_again(
     """
     budget = Budget(replace(limits, output_tokens=min(limits.output_tokens, MAX_OUTPUT_TOKENS)), monotonic)
     asking = Asking(model, budget, fence, on_call)
-    found = weakened_tests(edits)
+    found = remarks(edits)
     verdict_tool = ToolSpec("verdict", prompt.load("tool_verdict"), schema(_Verdict))
     turns: list[Turn] = [UserTurn(_opening(request, edits, report))]
     for _ in range(_TRIES):

@@ -283,7 +283,7 @@ class Toolbox:
         more = (
             f"\n[{len(lines):,} in all; for more, the same with skip={behind}]" if behind < len(lines) else ""
         )
-        return "\n".join(shown) + more
+        return "\n".join(map(prompt.one_line, shown)) + more
 
     async def _run_read(self, wanted: ReadLines) -> str:
         data = self._draft.read(wanted.path)

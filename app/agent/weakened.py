@@ -230,7 +230,7 @@ _ROWS: Mapping[str, Row] = {
         ),
     ),
     "swift": Row(
-        _pattern(r"^[ \t]*(?:@\w+\s+)*func\s+(test\w+)\s*\(", _below(r"@Test\b", r"\bfunc (\w+)")),
+        _pattern(r"^[ \t]*(?:@\w+[^\S\n]+){0,9}func\s+(test\w+)\s*\(", _below(r"@Test\b", r"\bfunc (\w+)")),
         _pattern(r"\bXCTSkip\w*\b", r"\bXCTExpectFailure\b", r"\.disabled\(", r"\bwithKnownIssue\b"),
     ),
     "c": Row(

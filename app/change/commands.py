@@ -24,6 +24,10 @@ _NO_TEST = "no test specified"  # https://docs.npmjs.com/cli/commands/npm-init: 
 _REQUIREMENTS = re.compile(r"(?:(?:dev|test|tests)[-_.])?requirements(?:[-_.](?:dev|test|tests|ci))?\.txt")
 _EXTRAS = ("dev", "test", "tests", "testing")
 _TARGET = re.compile(r"^(check|test|tests)\s*:(?!=)", re.MULTILINE)
+_CONTINUED = re.compile(
+    r"(?<!\s)\s*+\\\n\s*"
+)  # from the first space on, or a long run of them is read once for each
+_RUNS = re.compile(r"(?<=\S)[^\S\n]{2,}")
 _TEST_FILE = re.compile(r"(?:.*/)?(?:test_[^/]*|[^/]*_test)\.py")
 
 
@@ -95,7 +99,9 @@ class _Files:
     def ini(self, path: str) -> configparser.RawConfigParser:
         parser = configparser.RawConfigParser(strict=False)
         try:
-            parser.read_string(self.text(path))
+            parser.read_string(
+                _RUNS.sub(" ", self.text(path))
+            )  # configparser reads a run once for each space
         except configparser.Error:
             return configparser.RawConfigParser()
         return parser
@@ -151,7 +157,7 @@ def _tox(files: _Files) -> list[Found]:
     https://tox.wiki/en/latest/config.html#commands
     """
     lines = files.ini("tox.ini").get("testenv", "commands", fallback="") if "tox.ini" in files else ""
-    joined = re.sub(r"\s*\\\n\s*", " ", lines)
+    joined = _CONTINUED.sub(" ", lines)
     found = []
     for line in joined.splitlines():
         command = re.sub(r"\{posargs(?::[^{}]*)?\}", "", line).strip().lstrip("-@! ")

@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import re2
-from pathspec import GitIgnoreSpec
 
 from app.change import secretscan
 from app.change.diff import added_lines, count, is_binary
 from app.change.policy import Policy
 from app.errors import RefusedError
 from app.nouns import FileEdit, Rule
+from app.patterns import PathPatterns
 from app.ports import Workspace
 from app.repofile import PATH as REPOFILE_PATH
 from app.repofile import RepoFile
@@ -225,15 +225,14 @@ def wipe_out(edits: Sequence[FileEdit], workspace: Workspace) -> None:
 
 
 def secrets(edit: FileEdit) -> None:
-    """Refuses added lines with what looks like a key. A secret that the file held already is not news."""
+    """Refuses added lines with what looks like a key, whole or in pieces. A secret that the file held already is not news."""
     if edit.after is None:
         return
     lines = added_lines(edit)
     known = edit.before or b""
     # All added lines at once, so that each form is looked for once, and line by line only where one was found.
-    if not secretscan.find("\n".join(_text(line) for _, line in lines)):
-        return
-    for number, line in lines:
+    added = "\n".join(_text(line) for _, line in lines)
+    for number, line in lines if secretscan.find(added) else ():
         for what, secret in secretscan.find(_text(line)):
             if secret.encode("utf-8") not in known:
                 raise refuse(
@@ -241,6 +240,14 @@ def secrets(edit: FileEdit) -> None:
                     f"`{edit.path}`, line {number}, would hold what looks like {what}. "
                     "Keep it out of the code (an environment variable, a secret store), and revoke it if it is real.",
                 )
+    hidden = secretscan.disguised(added)
+    held = {secret for _, secret in secretscan.disguised(_text(known))} if hidden else set()
+    for what, secret in hidden:
+        if secret not in held and secret.encode("utf-8") not in known:
+            raise refuse(
+                "secret",
+                f"`{edit.path}` would hold what becomes {what} when its pieces are put together. Keep it out of the code.",
+            )
 
 
 def deceptive_characters(edit: FileEdit) -> None:
@@ -357,10 +364,10 @@ def _restricted_path(edit: FileEdit, parameters: Any) -> str | None:
     # GitHub reads these as fnmatch patterns; .gitignore's reading of them restricts no less.
     paths = [str(one) for one in parameters.get("restricted_file_paths", ())]
     try:
-        found = GitIgnoreSpec.from_lines(paths).check_file(edit.path)
+        restricted = PathPatterns(paths)
     except ValueError:
         return "its restricted paths cannot be read"
-    return "its path is restricted" if found.include else None
+    return None if restricted.match(edit.path) is None else "its path is restricted"
 
 
 def _restricted_extension(edit: FileEdit, parameters: Any) -> str | None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import math
+import re
 from collections import Counter
+from contextlib import suppress
 from functools import cache
 
 import re2
@@ -23,6 +26,21 @@ _FORMS: tuple[tuple[str, str], ...] = (
     ("a Stripe key", r"\b((?:sk|rk)_(?:live|test)_[A-Za-z0-9]{16,}|whsec_[A-Za-z0-9+/=]{24,})"),
     ("an Anthropic key", r"\b(sk-ant-[A-Za-z0-9_-]{20,})"),
     ("an OpenAI key", r"\b(sk-(?:proj|svcacct|admin)-[A-Za-z0-9_-]{20,}|sk-[A-Za-z0-9]{40,})"),
+    ("a Google access token", r"\b(ya29\.[A-Za-z0-9_-]{30,})"),
+    ("a Hugging Face token", r"\b(hf_[A-Za-z0-9]{34,})"),
+    ("a Groq key", r"\b(gsk_[A-Za-z0-9]{40,})"),
+    ("an xAI key", r"\b(xai-[A-Za-z0-9]{60,})"),
+    ("a DigitalOcean token", r"\b(do[opr]_v1_[a-f0-9]{64})\b"),
+    ("a Databricks token", r"\b(dapi[a-f0-9]{32})\b"),
+    ("a Shopify token", r"\b(shp(?:at|ca|pa|ss)_[a-fA-F0-9]{32})\b"),
+    ("a Vault token", r"\b(hv[sb]\.[A-Za-z0-9_-]{24,})"),
+    ("a Docker token", r"\b(dckr_(?:pat|oat)_[A-Za-z0-9_-]{27,})"),
+    ("a Linear key", r"\b(lin_api_[A-Za-z0-9]{40})\b"),
+    ("an Atlassian token", r"\b(ATATT3[A-Za-z0-9_=-]{50,})"),
+    ("a RubyGems key", r"\b(rubygems_[a-f0-9]{48})\b"),
+    ("a Telegram token", r"\b([0-9]{8,10}:AA[A-Za-z0-9_-]{33})\b"),
+    ("an Azure storage key", r"AccountKey=([A-Za-z0-9+/]{86}==)"),
+    ("an age key", r"\b(AGE-SECRET-KEY-1[0-9A-Z]{58})\b"),
     ("an npm token", r"\b(npm_[A-Za-z0-9]{36})\b"),
     ("a PyPI token", r"\b(pypi-AgE[A-Za-z0-9_-]{50,})"),
     ("a SendGrid key", r"\b(SG\.[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43})"),
@@ -35,6 +53,13 @@ _ASSIGNED = (
     r"(?i)(?:secret|token|passw(?:or)?d|passphrase|api[_-]?key|private[_-]?key|access[_-]?key|auth[_-]?key|credential)"
     r"[a-z0-9_-]{0,24}[\"'\]]{0,2}\s*(?::|=>?|:=)\s*[\"'`]([A-Za-z0-9+/=_.~-]{20,200})[\"'`]"
 )
+# Two strings that a program puts together: `"a" + "b"`, `"a" "b"` over two lines, `["a", "b"]`, `'a' . 'b'`.
+_SEAM = re.compile(r"""["'`]\s{0,80}(?:[+.,&\\]|\.\.|\|\|)?\s{0,80}["'`]""")
+_CONTINUED = re.compile(r"\\?\r?\n[ \t]{0,80}")
+_ESCAPE = re.compile(r"\\x([0-9a-fA-F]{2})|\\u00([0-9a-fA-F]{2})")
+_INVISIBLE = re.compile("[\u00ad\u034f\u200b-\u200f\u2060-\u2064\ufe00-\ufe0f\ufeff]")
+_ENCODED = re.compile(r"[A-Za-z0-9+/_-]{24,20000}={0,2}")
+_HEXADECIMAL = re.compile(r"[0-9a-fA-F]+")
 _PLACEHOLDERS = (
     "example", "dummy", "placeholder", "changeme", "change-me", "redacted", "your", "fake", "sample", "xxxx",
 )  # fmt: skip
@@ -43,6 +68,28 @@ _LONGEST_PLACEHOLDER = 64
 _LEAST_ENTROPY = 3.5
 _LEAST_HEXADECIMAL_ENTROPY = 3.0
 _LEAST_URL_ENTROPY = 2.8
+
+
+def disguised(text: str) -> list[tuple[str, str]]:
+    """As `find`, of keys whose form a provider has published and that are cut into several strings, written as escapes, spread
+    with invisible characters, or encoded once in base64 or hexadecimal. The second is the key as it would be used."""
+    whole = _ESCAPE.sub(lambda found: chr(int(found[1] or found[2], 16)), _INVISIBLE.sub("", text))
+    views = [_SEAM.sub("", whole), _SEAM.sub("", _CONTINUED.sub("", whole))]
+    views.append("\n".join(one for encoded in _ENCODED.findall(views[0]) for one in _decoded(encoded)))
+    return [
+        (name, match.group(1))
+        for view in dict.fromkeys(views)
+        for name, form in _FORMS
+        for match in _form(form).finditer(view)
+        if not _is_placeholder(match.group(1))
+    ]
+
+
+def redacted(text: str) -> str:
+    """The text with a note in the place of each thing that `find` takes for a key."""
+    for what, secret in find(text):
+        text = text.replace(secret, f"({what.removeprefix('a ').removeprefix('an ')} removed)")
+    return text
 
 
 def find(text: str) -> list[tuple[str, str]]:
@@ -54,6 +101,16 @@ def find(text: str) -> list[tuple[str, str]]:
             found.append(("a password in a URL", match.group(1)))
     assigned = (match.group(1) for match in _form(_ASSIGNED).finditer(text))
     return found + [("a password or key", secret) for secret in assigned if _looks_random(secret)]
+
+
+def _decoded(encoded: str) -> list[str]:
+    found = []
+    if len(encoded) % 2 == 0 and _HEXADECIMAL.fullmatch(encoded):
+        found.append(bytes.fromhex(encoded))
+    padded = encoded.rstrip("=").replace("-", "+").replace("_", "/")
+    with suppress(ValueError):
+        found.append(base64.b64decode(padded + "=" * (-len(padded) % 4)))
+    return [one.decode("latin-1") for one in found]
 
 
 def _is_placeholder(secret: str) -> bool:

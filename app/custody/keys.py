@@ -141,7 +141,7 @@ class Keys:
         try:
             return await self._unwrap(*stored)
         except WrongMasterKeyError:
-            again = await transaction.wrapped_key()
+            again = await transaction.wrapped_key(anew=True)
             if again == stored:
                 raise
             return await self._unwrap(*again) if again else None

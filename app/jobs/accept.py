@@ -18,7 +18,7 @@ from app.errors import ErasedError
 from app.jobs.freeze import input_hash, keyed_hash
 from app.jobs.presence import bought, changed, tenant_of
 from app.jobs.tasks import Task, follow_lock, lock_of, refresh_lock
-from app.nouns import Action, Installation, Run, RunState
+from app.nouns import Action, Installation, Job, Run, RunState
 from app.ports import Appends, Clock, Keys, Store, Transaction
 from webhooks.command import Command
 from webhooks.notices import (
@@ -53,7 +53,11 @@ REDELIVERY_WINDOW = timedelta(days=3)
 """GitHub redelivers for three days: https://docs.github.com/en/webhooks/testing-and-troubleshooting-webhooks/redelivering-webhooks"""
 
 
-_NEWS = (InstallationChanged, RepositoriesChanged)
+HEARD_IN_VAIN = 5
+"""Requests of one person within an hour that were refused because that person may not ask. Anybody may write where a repository
+is public, and each refusal is a comment of ours in other people's inboxes: whoever goes on is not heard."""
+IN_VAIN_FOR = timedelta(hours=1)
+_IN_VAIN = frozenset({"no_write_permission", "not_an_administrator"})
 
 
 class Kind(StrEnum):
@@ -70,6 +74,7 @@ class Kind(StrEnum):
 
 
 _TURNED_AWAY = frozenset({Kind.UNKNOWN_INSTALLATION, Kind.ERASED})
+_TO_WORK = frozenset({Kind.QUEUED, Kind.BLOCKED, Kind.AGAIN})
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,15 +99,30 @@ class _Acceptance:
             return await self._plan(received, received.outcome)
         if received.installation_id is None:
             return Accepted(Kind.IGNORED, reason=_outcome_name(received))
-        news = received.outcome if isinstance(received.outcome, _NEWS) else None
-        tenant = await tenant_of(self.store, received.installation_id, news.account_id if news else None)
         with suppress(ErasedError):
-            async with self.store.transaction(tenant) as transaction:
-                known = await transaction.installation()
-                if known is not None or (news is not None and news.action != "deleted"):
-                    return await self._take(transaction, _of(received, tenant), known)
-            return await self._turn_away(received, Kind.UNKNOWN_INSTALLATION)
+            if isinstance(received.outcome, InstallationChanged | RepositoriesChanged):
+                accepted = await self._news(received, received.outcome, received.installation_id)
+            else:
+                accepted = await self._on_known(received, received.installation_id)
+            return accepted or await self._turn_away(received, Kind.UNKNOWN_INSTALLATION)
         return await self._turn_away(received, Kind.ERASED)
+
+    async def _on_known(self, received: Received, github_id: int) -> Accepted | None:
+        async with self.store.arrival(github_id) as (transaction, known):
+            if known is None:
+                return None
+            return await self._take(transaction, _of(received, known.id), known)
+
+    async def _news(
+        self, received: Received, news: InstallationChanged | RepositoriesChanged, github_id: int
+    ) -> Accepted | None:
+        """Of an installation, which may be a new one on an account that is known."""
+        tenant = await tenant_of(self.store, github_id, news.account_id)
+        async with self.store.transaction(tenant) as transaction:
+            known = await transaction.installation()
+            if known is None and news.action == "deleted":
+                return None
+            return await self._take(transaction, _of(received, tenant), known)
 
     async def _plan(self, received: Received, plan: PlanChanged) -> Accepted:
         """The Marketplace names an account alone. A plan that ended pauses its installation, one that is bought wakes it."""
@@ -136,6 +156,8 @@ class _Acceptance:
         elif isinstance(outcome, InstallationChanged | RepositoriesChanged):
             assert received.installation_id is not None
             done = await changed(transaction, received.installation_id, outcome, installation, self.clock)
+            if isinstance(outcome, RepositoriesChanged):
+                await _forget(transaction, received.installation_id, outcome)
             accepted = Accepted(Kind.NOTED, reason=done)
         elif isinstance(outcome, PlanChanged) and installation is not None:
             plan = await bought(transaction, outcome, installation)
@@ -159,17 +181,24 @@ class _Acceptance:
     # --- a command ---------------------------------------------------------------------------------------------------
 
     async def _command(self, transaction: Transaction, command: Command) -> Accepted:
+        if await self._in_vain(transaction, command.actor.id):
+            return Accepted(Kind.IGNORED, reason="asked_in_vain")
         run = self._run(command, await self.keys.data_key(transaction))
         if run.is_pull_request:
             run = replace(run, subject=await transaction.opened_for(run.repository_id, run.number))
         stored = await transaction.add_run(run)
         if stored.id == run.id:
-            await _put_on_queue(transaction, stored)
             return Accepted(Kind.QUEUED if stored.blocked_by is None else Kind.BLOCKED, stored)
         if stored.state is not RunState.FAILED or self.clock() - stored.created_at > REDELIVERY_WINDOW:
             return Accepted(Kind.REPEATED, stored)
         again = await _queue_again(transaction, stored)
         return Accepted(Kind.REPEATED, stored) if again is None else Accepted(Kind.AGAIN, again)
+
+    async def _in_vain(self, transaction: Transaction, asker_id: int) -> bool:
+        """Whether this person was told often enough just now, and of nothing else: who was given a right since is heard once the
+        hour is over."""
+        lately = await transaction.refusals(asker_id, self.clock() - IN_VAIN_FOR, _IN_VAIN)
+        return lately >= HEARD_IN_VAIN
 
     def _run(self, command: Command, data_key: bytes) -> Run:
         occasion = command.group or command.occasion
@@ -210,7 +239,7 @@ class _Acceptance:
     # --- the log -----------------------------------------------------------------------------------------------------
 
     async def _write_down(self, transaction: Transaction, received: Received, accepted: Accepted) -> None:
-        """Last in its transaction, because the chain is locked from here to the commit.
+        """Late in its transaction, because the chain is locked from here to the commit.
 
         What is ignored has its delivery's row and no entry: nothing was done, and a busy account's pushes would bury
         what was.
@@ -233,6 +262,7 @@ class _Acceptance:
                 "verb": accepted.run.verb if accepted.run else None,
                 "number": accepted.run.number if accepted.run else None,
             },
+            _jobs(accepted.run) if accepted.run is not None and accepted.kind in _TO_WORK else (),
         )
 
 
@@ -261,14 +291,11 @@ def _outcome_name(received: Received) -> str:
             return "installation"
 
 
-async def _put_on_queue(transaction: Transaction, run: Run) -> None:
+def _jobs(run: Run) -> tuple[Job, Job]:
     """The reaction has a job of its own, since the work may wait for its turn."""
-    tenant = run.installation_id
-    await transaction.defer(Task.ACKNOWLEDGE, installation_id=tenant, run_id=run.id)
-    if run.blocked_by is not None:
-        await transaction.defer(Task.BLOCKED, installation_id=tenant, run_id=run.id)
-    else:
-        await transaction.defer(Task.WORK, lock=lock_of(run), installation_id=tenant, run_id=run.id)
+    ids = {"installation_id": run.installation_id, "run_id": run.id}
+    work = Job(Task.BLOCKED, ids) if run.blocked_by is not None else Job(Task.WORK, ids, lock_of(run))
+    return Job(Task.ACKNOWLEDGE, ids), work
 
 
 async def _queue_again(transaction: Transaction, stored: Run) -> Run | None:
@@ -278,11 +305,9 @@ async def _queue_again(transaction: Transaction, stored: Run) -> Run | None:
         return None
     if await transaction.active_run(run.repository_id, run.about) is not None and lock_of(run) is not None:
         return None
-    run = await transaction.update_run(
+    return await transaction.update_run(
         run.id, state=RunState.QUEUED, reason=None, ended_at=None, blocked_by=None, cancel_requested=False
     )
-    await _put_on_queue(transaction, run)
-    return run
 
 
 def _of(received: Received, tenant: int) -> Received:
@@ -343,6 +368,18 @@ async def _follow(transaction: Transaction, notice: Pushed) -> Accepted:
         )
     await _refresh(transaction, notice)
     return Accepted(Kind.IGNORED, reason="pushed")
+
+
+async def _forget(transaction: Transaction, tenant: int, notice: RepositoriesChanged) -> None:
+    """A job for each repository that was taken out, behind whoever follows a push there: what is stored of it goes."""
+    for repository_id in notice.removed:
+        await transaction.defer(
+            Task.FORGET,
+            lock=follow_lock(tenant, repository_id),
+            behind=True,
+            installation_id=tenant,
+            repository_id=repository_id,
+        )
 
 
 async def _refresh(transaction: Transaction, notice: Pushed) -> None:

@@ -6,7 +6,7 @@ GitHub does not retry: https://docs.github.com/en/webhooks/using-webhooks/handli
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -36,6 +36,8 @@ FIRST_PAUSE = timedelta(seconds=15)
 GROWTH = 4
 """Each pause is so many times the last one: eight attempts reach over a day and a half of being out of reach."""
 
+CLAIMED = timedelta(minutes=5)
+
 OVERLAP = timedelta(minutes=10)
 """The list is read again so far back: for attempts that ended after it was read, and clocks that differ."""
 
@@ -51,6 +53,11 @@ class Missed:
     @property
     def due_at(self) -> datetime:
         return self.newest.delivered_at + FIRST_PAUSE * int(GROWTH ** (self.attempts - 1))
+
+    def claim(self, now: datetime) -> str:
+        """What whoever asks for it writes down first, so that no other does: until the next attempt is in the list, or for
+        `CLAIMED` where none comes of it."""
+        return f"{self.newest.guid}:{self.attempts}:{int(now.timestamp() // CLAIMED.total_seconds())}"
 
 
 def missed(deliveries: Iterable[Delivery], now: datetime) -> list[Missed]:
@@ -84,3 +91,12 @@ def due(events: Iterable[Missed], now: datetime) -> list[Missed]:
 def look_from(events: Iterable[Missed], now: datetime) -> datetime:
     """From when on the list must be read the next time: whatever is older is settled."""
     return min((one.first_at for one in events), default=now) - OVERLAP
+
+
+def githubs_now(deliveries: Sequence[Delivery], since: datetime) -> datetime:
+    """GitHub's time when it last delivered anything, which is never after its present one; `since` where it did not.
+
+    What was lost, and from when on to look again, is judged by this: a clock of ours that was days ahead for a moment would
+    else pass over all that comes until it is that day.
+    """
+    return max((one.delivered_at for one in deliveries), default=since + OVERLAP)

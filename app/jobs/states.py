@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
 from uuid import UUID
 
 from app.errors import DefectError, SupersededError
@@ -32,15 +33,24 @@ def require_allowed(old: RunState, new: RunState) -> None:
 async def begin(store: Store, installation_id: int, run_id: UUID, clock: Clock) -> Run:
     """Take a run up: its attempt grows by one, and whoever held it before is fenced off from here on.
 
-    Raises SupersededError for a run that has ended or is no longer there.
+    A request on a pull request that came before its opener had written down that it was its learns here what it is about.
+    Raises SupersededError for a run that has ended or is no longer there, and TransientError while another is at work there.
     """
     async with store.transaction(installation_id) as transaction:
         run = await transaction.run(run_id, lock=True)
         if run is None or run.state.ended:
             raise SupersededError(reason="run_ended")
         require_allowed(run.state, RunState.RUNNING)
+        subject = run.subject
+        if run.is_pull_request and subject is None:
+            found = await transaction.opened_for(run.repository_id, run.number)
+            subject = None if found == run.number else found
         return await transaction.update_run(
-            run_id, state=RunState.RUNNING, attempt=run.attempt + 1, started_at=run.started_at or clock()
+            run_id,
+            state=RunState.RUNNING,
+            attempt=run.attempt + 1,
+            started_at=run.started_at or clock(),
+            subject=subject,
         )
 
 
@@ -84,19 +94,43 @@ async def charge(store: Store, run: Run, spending: Spending) -> Run:
         return await transaction.update_run(run.id, **_added(current, spending))
 
 
-async def request_cancel(store: Store, installation_id: int, repository_id: int, number: int) -> Run | None:
-    """Ask the run at work on this issue or pull request to stop; None when there is none.
+async def request_cancel(
+    store: Store,
+    installation_id: int,
+    repository_id: int,
+    number: int,
+    *,
+    made_before: datetime | None = None,
+) -> Run | None:
+    """Ask the run at work on this issue or pull request to stop; None when there is none, or none that was `made_before`.
 
     One that waits to be tried again is taken up at once, so that it says that it was stopped.
     """
     async with store.transaction(installation_id) as transaction:
-        subject = await transaction.opened_for(repository_id, number)
-        active = await transaction.active_run(repository_id, number if subject is None else subject)
-        if active is None:
+        active = await transaction.active_run(repository_id, await _about(transaction, repository_id, number))
+        if active is None or (made_before is not None and active.created_at > made_before):
             return None
         if (lock := lock_of(active)) is not None:
             await transaction.hasten(lock)
         return await transaction.update_run(active.id, cancel_requested=True)
+
+
+async def was_told_to_stop(store: Store, run: Run) -> bool:
+    """Whether what was at work on the same issue or pull request when this run was asked for has been told to stop since."""
+    async with store.transaction(run.installation_id) as transaction:
+        about = await _about(transaction, run.repository_id, run.number)
+        others = await transaction.runs(repository_id=run.repository_id, about=about)
+    return any(
+        one.cancel_requested
+        and one.created_at <= run.created_at
+        and (one.ended_at is None or one.ended_at >= run.created_at)
+        for one in others
+    )
+
+
+async def _about(transaction: Transaction, repository_id: int, number: int) -> int:
+    subject = await transaction.opened_for(repository_id, number)
+    return number if subject is None else subject
 
 
 async def unblock(store: Store, run: Run) -> bool:

@@ -1,5 +1,9 @@
 """The names of the jobs that acceptance puts on the queue. Each carries `installation_id` and `run_id` alone, and
-what belongs to no run `repository_id` in its place."""
+what belongs to no run `repository_id` in its place.
+
+A name stands for what the job carries: other arguments are another task. Workers of two programs take jobs from one queue while
+a new one is rolled out, and the older leaves alone what it does not know by its name.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,8 @@ from app.nouns import BESIDE_VERBS, Run
 class Task(StrEnum):
     """ACKNOWLEDGE reacts with 👀 at once. WORK is the run itself. BLOCKED answers a request that came while another
     was at work. SETTLE looks again at a pull request of ours whose checks ended or that somebody changed. FOLLOW
-    brings the index of a repository up to its default branch after a push; REFRESH brings a pull request's branch up to
+    brings the index of a repository up to its default branch after a push, FORGET removes that of one that was taken out of the
+    installation; REFRESH brings a pull request's branch up to
     it, where that is needed. ERASE destroys an installation's data; EXPORT hands it over (its third id is `export_id`)."""
 
     ACKNOWLEDGE = "acknowledge"
@@ -19,6 +24,7 @@ class Task(StrEnum):
     BLOCKED = "blocked"
     SETTLE = "settle"
     FOLLOW = "follow"
+    FORGET = "forget"
     REFRESH = "refresh"
     ERASE = "erase"
     EXPORT = "export"

@@ -169,14 +169,17 @@ def _asks(
     return play
 
 
-async def _play_cancelled(stage: Stage, words: Words) -> Sequence[Run]:
-    asked = words("comment: cancelled")
-    number = await stage.ask("A note is missing", words("issue body"), f"@magicode fix {asked}")
-    await stage.until(
-        lambda: stage.asked_about(words.one("model: before it is cancelled")), "the model to be asked"
-    )
-    await stage.comment(number, "@magicode cancel")
-    return await stage.ended(number, 2)
+def _cancelled(name: str, once: str) -> Callable[[Stage, Words], Awaitable[Sequence[Run]]]:
+    """It is cancelled when the model has been asked about what `once` says."""
+
+    async def play(stage: Stage, words: Words) -> Sequence[Run]:
+        comment = f"@magicode fix {words(f'comment: {name}')}"
+        number = await stage.ask("A note is missing", words("issue body"), comment)
+        await stage.until(lambda: stage.asked_about(words.one(once)), "the model to be asked")
+        await stage.comment(number, "@magicode cancel")
+        return await stage.ended(number, 2)
+
+    return play
 
 
 async def _play_github_refuses(stage: Stage, words: Words) -> Sequence[Run]:
@@ -222,6 +225,8 @@ def _silent(turn: Turn) -> Turn:
 def _busy(status: int, message: str, times: int) -> Turn:
     return {"overload": {"status": status, "times": times, "retry_after_seconds": 0, "message": message}}
 
+
+_CANCELLED: tuple[End, ...] = (("fix", "cancelled", "cancelled"), ("cancel", "answered", "cancel"))
 
 SCENARIOS: tuple[Scenario, ...] = (
     Scenario(
@@ -343,8 +348,8 @@ SCENARIOS: tuple[Scenario, ...] = (
             {**call("read", path=code_path(words)), "say": words("model: before it is cancelled")},
             _silent(finish()),
         ],
-        _play_cancelled,
-        (("fix", "cancelled", "cancelled"), ("cancel", "answered", "cancel")),
+        _cancelled("cancelled", "model: before it is cancelled"),
+        _CANCELLED,
         plants=("model: before it is cancelled",),
     ),
     Scenario(
@@ -361,10 +366,13 @@ SCENARIOS: tuple[Scenario, ...] = (
         plants=("provider's error: overloaded",),
     ),
     Scenario(
-        "the provider fails",
+        "the provider fails until nobody wants to wait",
         lambda words: [{**finish(), **_busy(500, words("provider's error: fails"), 10_000)}],
-        _asks("the provider fails"),
-        (("fix", "failed", "model_unavailable"),),
+        _cancelled(
+            "the provider fails until nobody wants to wait",
+            "comment: the provider fails until nobody wants to wait",
+        ),
+        _CANCELLED,
         plants=("provider's error: fails",),
     ),
     Scenario(

@@ -12,7 +12,7 @@ from typing import Final
 from uuid import UUID
 
 from app.nouns import Change, CheckRun, ChecksReport, Spending
-from app.pulls.neutralise import BODY_LIMIT, code, cut, first_of, length, neutralise, one_line
+from app.pulls.neutralise import BODY_LIMIT, code, cut, first_of, length, neutralise, one_line, prose
 from app.pulls.template import fill
 from app.pulls.wording import commit_name, footer, marker, opened_marker, trailer
 
@@ -81,7 +81,7 @@ def pull_request_body(
     commit_sha: str | None = None,
 ) -> str:
     """The body of a new pull request. With a template of the repository's own, its headings are filled first."""
-    sections = {"summary": neutralise(change.summary), "checked": checked(change)}
+    sections = {"summary": prose(change.summary), "checked": checked(change)}
     filled, placed = fill(template, sections) if template else ("", frozenset[str]())
     closing = f"Fixes #{number}" if closes else ""
     parts = _told({k: v for k, v in sections.items() if k not in placed}, "What was changed, and why")
@@ -97,7 +97,7 @@ def revised_body(
     body: str, run_id: UUID, change: Change, *, ledger_head: str, commit_sha: str | None = None
 ) -> str:
     """The body of an open pull request with our part about its newest commit, and every other word as people left it."""
-    sections = {"summary": neutralise(change.summary), "checked": checked(change)}
+    sections = {"summary": prose(change.summary), "checked": checked(change)}
     parts = _told(sections, "What the newest commit changed, and why")
     parts += _about(change) + _commits(body, commit_sha, change.title)
     return _with_block(body, _block(run_id, parts, change.spending, ledger_head))
@@ -171,7 +171,7 @@ def checked(change: Change) -> str:
             f"\n\nA second look, by a model that saw the request and the diff alone, found no {other}problem."
         )
     if change.checked_how.strip():
-        quoted = "\n".join(f"> {line}" for line in neutralise(change.checked_how).split("\n"))
+        quoted = "\n".join(f"> {line}" for line in prose(change.checked_how).split("\n"))
         said += f"\n\nThe model's own words about it, which nobody has verified:\n\n{quoted}"
     return said
 

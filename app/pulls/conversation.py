@@ -10,13 +10,19 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from app.errors import DeniedError, GoneError, MissingError
+from app.errors import DeniedError, GoneError, MissingError, TransientError
 from app.nouns import Action, Comment, Run
 from app.ports import Clock, Fence, Recorder, RepositoryReader, RepositoryWriter
 from app.pulls.wording import marker
 
 EDIT_EVERY: Final = timedelta(seconds=15)
 """Between two edits of the status comment, for GitHub's limits on creating content."""
+
+LATE: Final = timedelta(seconds=60)
+"""For so long a comment that GitHub does not find may have been made a moment ago, and not have come to where it is looked for;
+then somebody has deleted it."""
+
+LOOK_AGAIN: Final = timedelta(seconds=20)
 
 
 class Conversation:
@@ -50,36 +56,46 @@ class Conversation:
         self._edit_every = edit_every
         self._status: Comment | None = None
         self._said_at: datetime | None = None
+        self._made_at: datetime | None = None
 
     async def say(self, body: str, *, final: bool = False) -> int | None:
         """Makes the status comment say this, and returns its id; None where commenting is impossible.
 
         An update less than 15 s after the last one is dropped (the next one says more); the final one never is.
         """
-        if not final and self._said_at is not None and self._clock() - self._said_at < self._edit_every:
+        # A clock that was set back says nothing about how long ago that was.
+        since = None if self._said_at is None else self._clock() - self._said_at
+        if not final and since is not None and timedelta(0) <= since < self._edit_every:
             return self._status.id if self._status else None
         try:
-            self._status = await self._put(marker(self.key), body, self._status, self._run.status_comment_id)
-        except (DeniedError, GoneError, MissingError):
+            self._status = await self._put(body, final=final)
+        except MissingError as error:
+            # Not so where the App or the repository is gone: that is known, and nobody has to wait for it.
+            if error.reason == "missing" and self._clock() - self._run.created_at < LATE:
+                raise TransientError(reason="not_there_yet") from None
+            return None
+        except (DeniedError, GoneError):
             return None
         self._said_at = self._clock()
         return self._status.id
 
-    async def _put(self, mark: str, body: str, known: Comment | None, known_id: int | None) -> Comment:
-        found = known or await self._find(mark, known_id)
-        if found is not None and found.body == body:
+    async def _put(self, body: str, *, final: bool) -> Comment:
+        found = self._status or await self._find(marker(self.key), self._run.status_comment_id)
+        if found is not None and (found.body == body or not (final or self._status or self._is_due(found))):
             return found
         await self._fence()
         if found is not None:
             try:
                 written = await self._writer.update_comment(found.id, body)
             except MissingError:
+                self._require_old()
                 found = None
             else:
                 await self._record(Action.COMMENT_UPDATED, number=self._run.number, comment_id=written.id)
                 return written
             await self._fence()
         written = await self._writer.create_comment(self._run.number, body)
+        self._made_at = self._clock()
         await self._record(Action.COMMENT_CREATED, number=self._run.number, comment_id=written.id)
         return written
 
@@ -92,7 +108,22 @@ class Conversation:
             if known is not None and self._is_ours(known, mark):
                 return known
         comments = await self._reader.issue_comments(self._run.number)
-        return next((one for one in comments if self._is_ours(one, mark)), None)
+        found = next((one for one in comments if self._is_ours(one, mark)), None)
+        if found is None and known_id is not None:
+            self._require_old()
+        return found
+
+    def _is_due(self, found: Comment) -> bool:
+        """An earlier try may have said something a moment ago, as GitHub's clock has it."""
+        return abs(self._clock() - found.updated_at) >= self._edit_every
+
+    def _require_old(self) -> None:
+        """Raises TransientError (`not_there_yet`) where our comment may be too new to be found: a second one would stay."""
+        made_at = self._made_at or self._run.started_at
+        if made_at is not None and self._clock() - made_at < LATE:
+            raise TransientError(
+                "What was just written is not to be seen yet.", reason="not_there_yet", retry_after=LOOK_AGAIN
+            )
 
     def _is_ours(self, comment: Comment, mark: str) -> bool:
         return comment.author.login == self._bot_login and comment.body.startswith(mark)

@@ -132,7 +132,7 @@ _SECRETS: Final = tuple(
         r"\bxox[abeoprs]-[\w-]{10,}",
         r"\bnpm_[A-Za-z0-9]{30,}",
         r"\bpypi-[\w-]{30,}",
-        r"\beyJ[\w-]{10,}\.[\w-]{10,}(?:\.[\w-]*)?",
+        r"\beyJ[\w-]{10,500}+\.[\w-]{10,}(?:\.[\w-]*)?",
         r"-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
         r"(?<=://)[^\s/@:]+:[^\s/@]+(?=@)",
         r"(?i)(?<=\bbearer )[\w.~+/=-]{12,}",

@@ -66,7 +66,11 @@ async def publish(
         run, request, change, reader, writer, fence, record, guard, ledger_head, settings or PublishSettings(),
         sleep,
     )  # fmt: skip
-    return await publisher.publish()
+    try:
+        return await publisher.publish()
+    except MissingError as error:
+        # What was written a moment ago is not everywhere at once; a repository that is gone is told by the next look at it.
+        raise TransientError(error.message, reason="not_there_yet") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,10 +161,10 @@ class _Publisher:
         return None
 
     async def _make_commit(self, message: str) -> Commit:
-        base = await self.reader.commit(self.request.base_sha)
+        base_tree = await self.reader.tree_sha(self.request.base_sha)
         changes = [await self._tree_change(edit.path, edit.mode, edit.after) for edit in self.change.edits]
         await self.fence()
-        tree = await self.writer.create_tree(base.tree_sha, changes)
+        tree = await self.writer.create_tree(base_tree, changes)
         await self.fence()
         commit = await self.writer.create_commit(message, tree, [self.request.base_sha])
         await self.record(

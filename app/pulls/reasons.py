@@ -90,15 +90,45 @@ WHY: Final[dict[str, tuple[str, str]]] = {
         "GitHub's rate limit for this installation was reached, and waiting for it took too long.",
         "ask again in an hour.",
     ),
+    "paced": (
+        "This installation's share of what GitHub lets an App write in an hour was used up for too long.",
+        "ask again in an hour.",
+    ),
+    "conflict": (
+        "GitHub was at work on the same thing for too long, and did not take mine.",
+        "ask again with `retry`.",
+    ),
+    "github_answer_unreadable": (
+        "GitHub's answers could not be read for too long.",
+        "ask again later; https://www.githubstatus.com says more.",
+    ),
+    "not_there_yet": (
+        "What I had written did not appear on GitHub for too long.",
+        "ask again later; https://www.githubstatus.com says more.",
+    ),
     "github_unavailable": (
         "GitHub did not answer as it should for too long.",
         "ask again later; https://www.githubstatus.com says more.",
     ),
     "network": ("GitHub could not be reached for too long.", "ask again later."),
+    "workspace_full": (
+        "There was no room for this repository's files beside those of others at work; I waited, and nothing was published.",
+        f"ask again later with `retry`; if it stays so, {CONTACT}.",
+    ),
+    "machine_short": (
+        "The machine that I run on had no room, no memory or no open files left for too long; nothing was published.",
+        f"ask again later with `retry`; if it stays so, {CONTACT}.",
+    ),
     "repository_too_large": ("The repository is larger than this service takes.", CONTACT + "."),
 }
 
+MODEL_DOWN: Final = (
+    "The model's provider did not answer as it should; nothing was published.",
+    "ask again with `retry` when it is back; if it stays so, " + CONTACT + ".",
+)
+
 OURS_TO_MEND: Final[dict[str, tuple[str, str]]] = {
+    "model_unavailable": MODEL_DOWN,
     "model_key_refused": (
         "The model's provider refused this service's key, or the key may not use this model; nothing was published.",
         f"{CONTACT}; then ask again with `retry`.",
@@ -121,12 +151,6 @@ OURS_TO_MEND: Final[dict[str, tuple[str, str]]] = {
     ),
 }
 """What is no fault of the request: such a run failed, and a redelivery may start it again."""
-
-MODEL_DOWN: Final = (
-    "The model's provider did not answer as it should; nothing was published.",
-    "ask again later; if it stays so, " + CONTACT + ".",
-)
-
 
 NEXT: Final = (
     ("setting_", "write `settings` behind the mention to see all of them."),

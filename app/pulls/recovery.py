@@ -11,7 +11,8 @@ from app.lines import changed
 from app.nouns import Change, Commit, FileEdit, Run, Spending, TreeEntry
 from app.ports import RepositoryReader
 from app.pulls import wording
-from app.pulls.branch import Choice
+from app.pulls.branch import Choice, is_ours
+from app.pulls.ours import by_us
 
 
 async def left_by_this_run(run: Run, choice: Choice, reader: RepositoryReader) -> Change | None:
@@ -46,6 +47,17 @@ async def was_published(run: Run, reader: RepositoryReader) -> bool:
         return True
     opened = wording.opened_marker(run.id)
     return any(opened in pull.body for pull in await reader.pull_requests(head_branch=run.branch))
+
+
+async def left_alone(run: Run, reader: RepositoryReader) -> str | None:
+    """The branch that this run made and pushed its commit to, where it is no pull request's, open or closed; None where there is
+    none, or more than this run's commit on it."""
+    if run.branch is None or run.is_pull_request or not is_ours(run.branch):
+        return None
+    head = await _head(run, run.branch, reader)
+    if head is None or len(head.parents) != 1 or not by_us(head):
+        return None
+    return None if await reader.pull_requests(head_branch=run.branch) else run.branch
 
 
 async def _head(run: Run, branch: str, reader: RepositoryReader) -> Commit | None:

@@ -21,9 +21,9 @@ _FOLDERS: Final = (".github/", "", "docs/")
 _NAMES: Final = re.compile(r"pull_request_template(?:\.(?:md|txt|markdown))?", re.IGNORECASE)
 _MANY: Final = re.compile(r"pull_request_template/[^/]+\.(?:md|txt|markdown)", re.IGNORECASE)
 
-_HEADING: Final = re.compile(r"^ {0,3}#{1,6}\s+(.*?)\s*#*$")
+_HEADING: Final = re.compile(r"^ {0,3}#{1,6}\s++(.*?)\s*#*$")
 _UNFILLED: Final = re.compile(
-    r"^\W*(?:fix(?:e[sd])?|close[sd]?|resolve[sd]?|issue)\W*(?:#\W*)?(?:\(issue\)|<?issue[ _-]?(?:number|id)>?)?\W*$",
+    r"^\W*+(?:fix(?:e[sd])?|close[sd]?|resolve[sd]?|issue)\W*+(?:issue[ _-]?(?:number|id)?\W*+)?$",
     re.IGNORECASE,
 )
 _TOPICS: Final[tuple[tuple[str, re.Pattern[str]], ...]] = (
@@ -38,8 +38,11 @@ _TOPICS: Final[tuple[tuple[str, re.Pattern[str]], ...]] = (
 )
 
 
+_TRIED = 5  # a folder can hold thousands of empty ones, and each is a request
+
+
 async def find(tree: Tree, reader: RepositoryReader) -> str | None:
-    """The template's text: a single file first, then the first of the folder's; None when there is none."""
+    """The template's text: a single file first, then the first of the folder's; None when there is none, or the first few are empty."""
     files = [entry for entry in tree.entries if entry.mode in _READABLE and (entry.size or 0) <= LARGEST]
     for pattern in (_NAMES, _MANY):
         for folder in _FOLDERS:
@@ -48,7 +51,7 @@ async def find(tree: Tree, reader: RepositoryReader) -> str | None:
                 for entry in files
                 if entry.path.lower().startswith(folder) and pattern.fullmatch(entry.path[len(folder) :])
             ]
-            for entry in sorted(found, key=lambda one: one.path):
+            for entry in sorted(found, key=lambda one: one.path)[:_TRIED]:
                 content = await reader.blob(entry.sha)
                 if len(content) <= LARGEST and content.strip():
                     return content.decode("utf-8", "replace")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import Final
@@ -22,7 +23,7 @@ from app.errors import (
 )
 from app.nouns import MEND, Change, Checks, Outcome, Plan, Publication, PullRequest, RunState, Spending
 from app.pulls.ci import Diagnosis, Found
-from app.pulls.neutralise import BODY_LIMIT, code, cut, first_of, neutralise, one_line
+from app.pulls.neutralise import BODY_LIMIT, code, cut, first_of, neutralise, one_line, prose
 from app.pulls.reasons import CONTACT, MODEL_DOWN, NEXT, OURS_TO_MEND, WHY
 
 TRAILER: Final = "MagiCode-Run"
@@ -92,6 +93,25 @@ def working(run_id: UUID | str, stage: Stage, *, verb: str = "fix", cost_usd: De
     return _body(run_id, "**Working on it.**\n\n" + "\n".join(lines) + spent)
 
 
+def waiting(run_id: UUID | str, until: datetime) -> str:
+    """That nothing is wrong, and when it goes on."""
+    return _body(
+        run_id,
+        "**Waiting.** GitHub limits what an App may write in an hour, and this hour's share is used up here. "
+        f"This goes on by itself at about {until:%H:%M} UTC; nobody has to ask again.",
+    )
+
+
+def away(run_id: UUID | str) -> str:
+    """That the model's provider does not answer, and that nobody has to do anything about it."""
+    return _body(
+        run_id,
+        "**Waiting.** The model's provider does not answer as it should. It is asked again by itself, after longer and longer "
+        "pauses, for about two hours; waiting costs nothing.\n\n"
+        "**Next:** nothing has to be done; `cancel` in a comment that mentions me stops it.",
+    )
+
+
 _READS: Final = (Stage.READING, Stage.FETCHING, Stage.SEARCHING, Stage.WRITING)
 _STAGES: Final = {"plan": _READS, "explain": _READS, "undo": (Stage.READING, Stage.PUBLISHING)}
 _AT: Final = {
@@ -147,7 +167,7 @@ def ended(run_id: UUID | str, outcome: Outcome, spending: Spending | None, ledge
     parts = [f"**{heading}**{link}."]
     if outcome.message:
         message = outcome.message
-        parts.append(message if isinstance(message, Ours) else neutralise(message))
+        parts.append(message if isinstance(message, Ours) else prose(message))
     if outcome.next_step:
         parts.append(f"**Next:** {neutralise(outcome.next_step)}")
     parts.append(footer(spending, ledger_head, broken_off=outcome.state is RunState.CANCELLED))
@@ -158,7 +178,7 @@ def with_remarks(message: str, remarks: Sequence[Ours]) -> str:
     """The message, and below it what people are told beside it."""
     if not remarks:
         return message
-    first = message if isinstance(message, Ours) else neutralise(message)
+    first = message if isinstance(message, Ours) else prose(message)
     return Ours("\n\n".join(part for part in (first, *remarks) if part))
 
 
@@ -254,7 +274,7 @@ def plan_text(plan: Plan, estimate: Estimate, mention: str = "magicode", *, run_
     risks = _list(one_line(risk, 1_000) for risk in plan.risks)
     parts = [
         PLAN_BEGIN.format(run_id),
-        cut(neutralise(plan.summary), 12_000, "(Cut here.)"),
+        cut(prose(plan.summary), 12_000, "(Cut here.)"),
         f"**Files**\n\n{files or '- none named'}",
         f"**Steps**\n\n{steps or '1. none named'}",
         f"**Risks**\n\n{risks or '- none that I see'}",
@@ -461,11 +481,11 @@ def undo_over_merge(paths: Sequence[str]) -> Ours:
 
 def thread_reply(key: str, words: str, commit_sha: str | None, reason: str) -> str:
     """One reply in a review thread. `words` are the model's about this thread, `reason` says why nothing was changed."""
-    said = cut(neutralise(words), 10_000, "(Cut here.)")
+    said = cut(prose(words), 10_000, "(Cut here.)")
     if commit_sha is not None:
         said = f"{said}\n\nCommit: {commit_name(commit_sha)}" if said else f"See {commit_name(commit_sha)}."
     else:
-        why_not = reason if isinstance(reason, Ours) else cut(neutralise(reason), 10_000, "(Cut here.)")
+        why_not = reason if isinstance(reason, Ours) else cut(prose(reason), 10_000, "(Cut here.)")
         nothing = "Nothing was changed for this."
         said = said or (f"{nothing} {why_not}" if why_not else nothing)
     return _body(key, said)
@@ -557,6 +577,20 @@ def stopped_late(branch: str, pull_request: int | None) -> Ours:
     return Ours(
         f"Stopped, as asked; my commit was on the branch {code(branch)} by then, and nothing came after it. "
         "Revert it there, or delete the branch if nothing else needs it."
+    )
+
+
+def branch_removed(branch: str) -> Ours:
+    """Of a run that ended before it opened its pull request."""
+    return Ours(
+        f"My commit was on the branch {code(branch)} by then, and there is no pull request for it, so I removed it."
+    )
+
+
+def branch_left(branch: str) -> Ours:
+    return Ours(
+        f"My commit is on the branch {code(branch)}, there is no pull request for it, and GitHub did not let me remove it. "
+        "You can delete it."
     )
 
 

@@ -202,7 +202,7 @@ class Access:
         reading = self._house.github.reader(tenant, repository_id)
         record = self._house.ledger.recorder(tenant, None)
         async with written_down(reading, record, "read", "read") as reader:
-            return await reader.permission(person.login) in ("admin", "write")
+            return await reader.permission(person.login, person.id) in ("admin", "write")
 
     async def _by_login(self) -> Mapping[str, Sequence[int]]:
         """GitHub's present ids of the installations by their accounts' logins, in one list for everybody who asks."""

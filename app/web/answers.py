@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -12,7 +12,10 @@ from urllib.parse import quote
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, Response
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.custody.erase import LegalHoldError
 from app.errors import (
@@ -108,16 +111,37 @@ def install(web: FastAPI, pages: Pages, *, github: str, secure: bool = False) ->
             answer.headers[name] = value
         return answer
 
-    @web.middleware("http")
-    async def guarded(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        too_large = _too_large(request)
-        response = too_large or await call_next(request)
-        for name, value in HEADERS.items():
-            response.headers.setdefault(name, value)
-        response.headers.setdefault("Content-Security-Policy", POLICY.format(github=github))
-        if secure:
-            response.headers.setdefault("Strict-Transport-Security", HSTS)
-        return response
+    @web.exception_handler(ClientDisconnect)
+    async def gone(request: Request, error: ClientDisconnect) -> Response:  # noqa: ARG001 (as handlers are called)
+        """Who sent it does not wait for an answer."""
+        return problem(400, "incomplete", "The request ended before its end.")
+
+    always = {**HEADERS, "Content-Security-Policy": POLICY.format(github=github)}
+    web.add_middleware(_Guard, headers=always | ({"Strict-Transport-Security": HSTS} if secure else {}))
+
+
+class _Guard:
+    """Turns away what is not to be read, and gives each answer the headers that it does not have of its own."""
+
+    def __init__(self, app: ASGIApp, headers: Mapping[str, str]) -> None:
+        self._app = app
+        self._headers = headers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def answered(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in self._headers.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        request = Request(scope)
+        refused = _smuggled(request) or _too_large(request)
+        await (refused or self._app)(scope, receive, answered)
 
 
 def problem(status: int, reason: str, detail: str) -> JSONResponse:
@@ -150,6 +174,16 @@ def _with_hints(answer: Response, status: int, error: MagicodeError) -> Response
     if isinstance(error, TransientError) and error.retry_after is not None:
         answer.headers["Retry-After"] = str(math.ceil(error.retry_after.total_seconds()))
     return answer
+
+
+def _smuggled(request: Request) -> Response | None:
+    """Two lengths of one body: a proxy before us may have believed the other one, and what is left over is a request that it
+    never saw. https://www.rfc-editor.org/rfc/rfc9112#section-6.3"""
+    if "content-length" in request.headers and "transfer-encoding" in request.headers:
+        answer = problem(400, "two_lengths", "The length of a body is said once.")
+        answer.headers["Connection"] = "close"
+        return answer
+    return None
 
 
 def _too_large(request: Request) -> Response | None:

@@ -8,6 +8,7 @@ from fastapi.responses import HTMLResponse, Response
 from app.house import House
 from app.web import actions, answers, api, choices, deletion, exports, overview, signin, tokens
 from app.web.access import Access
+from app.web.attempts import Attempts
 from app.web.desk import Desk
 from app.web.looks import Looks
 from app.web.pages import Pages, style
@@ -16,7 +17,8 @@ from app.web.signin import Gate
 
 
 def mount(web: FastAPI, house: House) -> None:
-    gate = Gate(Cookies(house.store, house.keys, house.clock), house.sign_in, house.public_url)
+    cookies = Cookies(house.store, house.keys, house.clock)
+    gate = Gate(cookies, house.sign_in, house.public_url, Attempts(house.clock))
     pages = Pages(slug=house.slug, github_web_url=house.github_web_url)
     desk = Desk(house, gate, Access(house), Looks(house), pages)
     answers.install(web, pages, github=house.github_web_url, secure=gate.secure)

@@ -1,9 +1,11 @@
-"""Who a browser is, in a sealed cookie: an id, a login and a time. No token of GitHub's is in it, and nothing is stored here."""
+"""Who a browser is, in a sealed cookie: an id, a login and a time. No token of GitHub's is in it, and nothing is stored but the
+hash of a session that was signed out."""
 
 from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import json
 import secrets
 from collections.abc import Callable, Mapping
@@ -46,7 +48,7 @@ class SigningIn:
 class Cookies:
     """Seals and opens what our cookies hold, under a key derived from the service's own data key.
 
-    What is changed, too old, or of another service opens as None.
+    What is changed, too old, signed out, or of another service opens as None.
     """
 
     def __init__(
@@ -73,8 +75,14 @@ class Cookies:
         held = await self._open(COOKIE, cookie)
         if held is None:
             return None
+        if await self._store.session_ended(_hash(str(held["form"]))):
+            return None
         person = Account(id=int(held["id"]), login=str(held["login"]), type=str(held["type"]))
         return Session(person, str(held["form"]), datetime.fromtimestamp(float(held["ends"]), UTC))
+
+    async def end(self, session: Session) -> None:
+        """Whoever has copied its cookie has nothing from now on."""
+        await self._store.end_session(_hash(session.form_key), session.ends_at)
 
     async def begin_sign_in(self, then: str) -> tuple[str, SigningIn]:
         begun = SigningIn(self._random(24), self._random(48), then, self._clock() + SIGN_IN_LASTS)
@@ -116,3 +124,8 @@ class Cookies:
     async def _key(self) -> bytes:
         async with self._store.transaction(NOBODY) as transaction:
             return self._keys.derive(await self._keys.data_key(transaction), _PURPOSE)
+
+
+def _hash(form_key: str) -> str:
+    """What is stored of a session: nothing that would open it."""
+    return hashlib.sha256(form_key.encode()).hexdigest()

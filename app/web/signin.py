@@ -15,6 +15,7 @@ from fastapi.responses import RedirectResponse, Response
 
 from app.errors import UserError
 from app.ports import SignIn
+from app.web.attempts import Attempts
 from app.web.session import COOKIE, LASTS, SIGN_IN_LASTS, SIGNING_IN, Cookies, Session
 
 RETURN = "/signin/github"
@@ -48,6 +49,7 @@ class Gate:
     cookies: Cookies
     sign_in: SignIn | None
     public_url: str | None
+    attempts: Attempts
 
     @property
     def secure(self) -> bool:
@@ -81,8 +83,9 @@ def routes(gate: Gate) -> APIRouter:
     router = APIRouter(include_in_schema=False)
 
     @router.get("/signin")
-    async def begin(then: str = "/") -> Response:
+    async def begin(request: Request, then: str = "/") -> Response:
         sign_in, public_url = _ready(gate)
+        gate.attempts.count(_address(request))
         cookie, begun = await gate.cookies.begin_sign_in(then if _HERE.fullmatch(then) else "/")
         challenge = base64.urlsafe_b64encode(hashlib.sha256(begun.verifier.encode()).digest())
         response = RedirectResponse(
@@ -94,6 +97,7 @@ def routes(gate: Gate) -> APIRouter:
     @router.get(RETURN)
     async def come_back(request: Request, code: str = "", state: str = "") -> Response:
         sign_in, public_url = _ready(gate)
+        gate.attempts.count(_address(request))
         begun = await gate.cookies.signing_in(request.cookies.get(SIGNING_IN))
         if begun is None or not code or not hmac.compare_digest(begun.state.encode(), state.encode()):
             raise StaleSignInError
@@ -107,12 +111,19 @@ def routes(gate: Gate) -> APIRouter:
 
     @router.post("/signout")
     async def leave(request: Request, form_key: str = Form("")) -> Response:
-        gate.require_form(await gate.session(request), form_key)
+        session = await gate.session(request)
+        gate.require_form(session, form_key)
+        await gate.cookies.end(session)
         response = RedirectResponse("/", 303)
         response.delete_cookie(COOKIE, path="/")
         return response
 
     return router
+
+
+def _address(request: Request) -> str | None:
+    """As the server tells it: `X-Forwarded-For` counts there where it comes from MAGICODE_TRUSTED_PROXIES, and nowhere else."""
+    return request.client.host if request.client else None
 
 
 def _ready(gate: Gate) -> tuple[SignIn, str]:

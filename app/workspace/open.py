@@ -13,9 +13,9 @@ import threading
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO, Protocol, TypeVar
 
-from app.errors import MissingError, RefusedError, TransientError
+from app.errors import SHORT, MissingError, RefusedError, ShortError, TransientError
 from app.nouns import TreeEntry
 from app.ports import RepositoryReader
 from app.workspace.storage import run_directory
@@ -37,17 +37,17 @@ async def open_workspace(
 ) -> AsyncIterator[SnapshotWorkspace]:
     """The tree of commit `sha` in a directory of its own below `root`, gone when the block ends, however it ends.
 
-    Raises RefusedError (`repository_too_large`, `repository_too_many_files`, and what `unpack` refuses),
-    TransientError (`archive_incomplete`, `workspace_full`), DefectError, and the reader's own errors.
+    Raises RefusedError (`repository_too_large`, `repository_too_large_here`, `repository_too_many_files`, and what `unpack` refuses),
+    LimitedError (`workspace_in_use`), TransientError (`archive_incomplete`, `workspace_full`), DefectError, and the reader's own errors.
     """
     caps = limits or Limits()
-    with run_directory(root, run_id) as directory, _room():
+    with _room(), run_directory(root, run_id) as directory:
         entries = (await reader.tree(sha)).entries
         left_out = _refuse_or_leave_out(entries, caps)
         skip = {left.path for left in left_out}
         sizes = {entry.sha: entry.size or 0 for entry in entries if entry.path not in skip}
         shelf = _Shelf(directory, set(sizes))
-        _refuse_without_room(sum(sizes.values()), shutil.disk_usage(directory).free)
+        _refuse_without_room(sum(sizes.values()), shutil.disk_usage(directory))
         if shelf.wanted:
             await _fill_from_archive(reader, sha, shelf, caps, unpacked_cap=_expected(entries, caps))
         left_out += await _fill_by_blob(
@@ -109,9 +109,23 @@ def _refuse_or_leave_out(entries: Sequence[TreeEntry], limits: Limits) -> list[L
     return left_out
 
 
-def _refuse_without_room(needed: int, free: int) -> None:
-    """The files and their archive lie side by side for a moment. Containers often have 64 MB of shared memory."""
-    if needed + needed // 2 > free:
+class _Usage(Protocol):
+    @property
+    def total(self) -> int: ...
+    @property
+    def free(self) -> int: ...
+
+
+def _refuse_without_room(needed: int, usage: _Usage) -> None:
+    """The files and their archive lie side by side for a moment. Containers often have 64 MB of shared memory: what would not
+    fit there were it empty is not waited for."""
+    if needed + needed // 2 > usage.total:
+        raise RefusedError(
+            f"The files of this commit hold {needed} bytes, and this service has {usage.total} bytes of memory for a "
+            "repository and its archive; whoever runs it can give it more.",
+            reason="repository_too_large_here",
+        )
+    if needed + needed // 2 > usage.free:
         raise TransientError(_NO_ROOM, reason="workspace_full")
 
 
@@ -213,4 +227,6 @@ def _room() -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise TransientError(_NO_ROOM, reason="workspace_full") from error
+        if error.errno in SHORT:
+            raise ShortError(reason="machine_short") from error
         raise

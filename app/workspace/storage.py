@@ -5,9 +5,11 @@ Files in them are named by content hash, so no name of a repository ever becomes
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
+import secrets
 import shutil
 import stat
 import tempfile
@@ -15,14 +17,17 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
-from app.errors import DefectError
+from app.errors import DefectError, LimitedError
 
 _MEMORY = frozenset({"tmpfs", "ramfs"})
-_NAME = re.compile(r"magicode-(?P<run>[A-Za-z0-9_-]{1,64})-(?P<pid>[0-9]{1,10})")
+_NAME = re.compile(r"magicode-(?P<run>[A-Za-z0-9_-]{1,64})-(?P<pid>[0-9]{1,10})(?P<making>\.[0-9a-f]{16})?")
 _LOCK = "lock"
 _MAKING_SECONDS = 60
+LOOK_AGAIN = timedelta(seconds=10)
+"""After so long it is looked whether an earlier try has left."""
 _UNUSABLE = "The workspace directory cannot be made or written: see MAGICODE_WORKSPACE_DIR."
 _MOUNTS = Path("/proc/mounts")
 _SHARED = Path("/dev/shm")  # noqa: S108 - each run's directory below it is made 0700 by mkdir, which follows no link
@@ -88,39 +93,61 @@ def memory_backed(path: Path, *, mounts: Path = _MOUNTS) -> bool:
 def run_directory(root: Path, run_id: str) -> Iterator[Path]:
     """A directory of this run and process, 0700, locked while it is in use and removed whatever happens.
 
-    Raises DefectError (`workspace_name`, `workspace_in_use`).
+    Raises LimitedError (`workspace_in_use`) where this process has not heard yet that a try of its own was taken over, by itself
+    as by anybody: after an outage of the database. Raises DefectError (`workspace_name`).
     """
     name = f"magicode-{run_id}-{os.getpid()}"
     if not _NAME.fullmatch(name):
         raise DefectError("A run's id holds letters, digits and hyphens only.", reason="workspace_name")
-    path = root / name
-    try:
-        path.mkdir(mode=0o700)
-    except FileExistsError as error:
-        raise DefectError(
-            "This run already has a workspace in this process.", reason="workspace_in_use"
-        ) from error
+    path, making = root / name, root / f"{name}.{secrets.token_hex(8)}"
+    making.mkdir(mode=0o700)
     lock = -1
     try:
-        lock = os.open(path / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        # Locked before it has its name: what has one and is not locked is a leftover, whosever process number that is now.
+        lock = os.open(making / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX)
-        yield path
+        _take_name(making, path)
+        try:
+            yield path
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
     finally:
-        shutil.rmtree(path, ignore_errors=True)
+        shutil.rmtree(making, ignore_errors=True)
         if lock >= 0:
             os.close(lock)
+
+
+def _take_name(making: Path, path: Path) -> None:
+    """In a container every process has the same number as the one before it that was killed at the same run."""
+    for last in (False, True):
+        try:
+            making.rename(path)
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
+            if last or _in_use(path, os.getpid()):
+                raise LimitedError(
+                    "An earlier try of this run has not left its workspace yet.",
+                    reason="workspace_in_use",
+                    retry_after=LOOK_AGAIN,
+                ) from error
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            return
 
 
 def sweep(root: Path) -> int:
     """Remove what dead processes left below `root`; return how many workspaces that were.
 
-    A workspace is in use while its lock is held, whichever process or container holds it. In the moment before the lock
-    is taken the process's life decides. Others' directories and links are left alone.
+    A workspace is in use while its lock is held, whichever process or container holds it. One that has no name of its own yet
+    is in the making for a moment. Others' directories and links are left alone.
     """
     removed = 0
     for path in sorted(root.iterdir()):
         match = _NAME.fullmatch(path.name)
-        if match is None or not _ours(path) or _in_use(path, int(match["pid"])):
+        if match is None or not _ours(path):
+            continue
+        if _age(path) < _MAKING_SECONDS if match["making"] else _in_use(path, int(match["pid"])):
             continue
         shutil.rmtree(path, ignore_errors=True)
         removed += not path.exists()
@@ -139,15 +166,15 @@ def _in_use(path: Path, pid: int) -> bool:
     try:
         lock = os.open(path / _LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
-        return _alive(pid)
+        # It is being removed, or was made by an older program.
+        return _alive(pid) and _age(path) < _MAKING_SECONDS
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     finally:
         os.close(lock)
-    # Nobody holds it: a leftover, unless its process is between making the directory and locking it.
-    return _alive(pid) and _age(path) < _MAKING_SECONDS
+    return False
 
 
 def _age(path: Path) -> float:

@@ -106,6 +106,16 @@ class EmbeddedPostgres:
             self._user = user
         return self
 
+    def revive(self) -> bool:
+        """Start the server again where it has died under us; whether it had. Raises EmbeddedPostgresError."""
+        if self._user is None or self._lives():
+            return False
+        with self._starting():
+            if self._lives() or self._answers():
+                return False
+            self._run_server()
+        return True
+
     def stop(self) -> None:
         """Leave; the last one to leave shuts the server down."""
         if self._user is None:
@@ -201,6 +211,15 @@ class EmbeddedPostgres:
             if time.monotonic() > deadline:
                 raise EmbeddedPostgresError(reason="postgres_silent")
             time.sleep(0.05)
+
+    def _lives(self) -> bool:
+        """Whether there is a server process, which may be starting, stopping or silent; asked often, it connects to nothing."""
+        try:
+            pid = int((self._cluster / "postmaster.pid").read_text().split("\n", 1)[0])
+            server = psutil.Process(pid)
+            return bool(server.status() != psutil.STATUS_ZOMBIE and server.cwd() == str(self._cluster))
+        except (OSError, ValueError, psutil.Error):
+            return False
 
     def _answers(self) -> bool:
         if not (self._socket_folder() / _SOCKET).exists():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any, Final, TypeVar, cast
 from urllib.parse import parse_qs, quote, urlsplit
@@ -14,27 +14,28 @@ import httpx
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from githubkit import AppAuthStrategy, GitHub
+from githubkit import GitHub
 from githubkit.auth import BaseAuthStrategy
 from githubkit.throttling import LocalThrottler
 from githubkit_schemas.v2026_03_10 import models
 
 from app.errors import MagicodeError, MissingError, UserError
-from app.nouns import Account, Delivery, Installation, Repository
-from app.ports import RepositoryReader, RepositoryWriter, Witness
+from app.nouns import Account, Delivery, GitHubShare, Installation, Repository
+from app.ports import Paces, RepositoryReader, RepositoryWriter, Witness
 from infra.github import shapes
-from infra.github.auth import InstallationToken
+from infra.github.auth import AppToken, InstallationToken
 from infra.github.calls import Calls, OnRequest, json_of, parsed
-from infra.github.client import Shared, client
-from infra.github.pace import Pace
+from infra.github.client import Pooled, client
+from infra.github.pace import Pace, Shared, Spaced
 from infra.github.permissions import READER_PERMISSIONS
 from infra.github.reader import API_VERSION, GitHubReader
 from infra.github.writer import GitHubWriter
 
 A = TypeVar("A", bound=BaseAuthStrategy)
 
-CONCURRENT: Final = 100
-"""https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api#about-secondary-rate-limits"""
+CONCURRENT: Final = 12
+"""In one process, so that eight that work for one installation stay below 100 at once:
+https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api#about-secondary-rate-limits"""
 
 REVOKE_SECONDS: Final = 10.0
 
@@ -44,6 +45,10 @@ ASKED_AT_ONCE: Final = 8
 _METADATA: Final = MappingProxyType({"metadata": "read"})
 
 
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
 class PrivateKeyError(UserError):
     """The App's private key cannot be read: it is the PEM file that GitHub gave when the key was made, whole."""
 
@@ -51,7 +56,8 @@ class PrivateKeyError(UserError):
 class GitHubApp:
     """Implements app.ports.GitHub. Close it with `aclose` when the process ends.
 
-    `write_interval_seconds` keeps the writes of one installation apart. `api_url` is GitHub's, an Enterprise Server's
+    `write_interval_seconds` keeps the writes of one installation apart, among all who share `paces`; 0 is for a server that has
+    no limits. `api_url` is GitHub's, an Enterprise Server's
     (`https://HOST/api/v3`) or the simulator's. Nothing that GitHub sends is cached.
     """
 
@@ -67,19 +73,26 @@ class GitHubApp:
         on_request: OnRequest | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        now: Callable[[], datetime] = _now,
+        paces: Paces | None = None,
     ) -> None:
         """Raises PrivateKeyError."""
-        _require_rsa(private_key)
+        require_rsa(private_key)
         self._api_url = api_url
         self._interval = write_interval_seconds
         self._read_attempts = read_attempts
         self._retry_base = retry_base_seconds
         self._on_request = on_request
         self._sleep = sleep
-        self._transport = Shared(transport or httpx.AsyncHTTPTransport())
+        self._transport = Pooled(transport or httpx.AsyncHTTPTransport())
         self._throttler = LocalThrottler(CONCURRENT)
-        self._paces: dict[int, Pace] = {}
-        self._github = self._client(AppAuthStrategy(str(app_id), private_key))
+        self._paces = paces
+        self._share = GitHubShare(spacing=timedelta(seconds=write_interval_seconds))
+        self._known_paces: dict[tuple[int, bool], Pace] = {}
+        # Without the throttler: a token is minted anew in the middle of a request that has a place there, and would wait for one.
+        self._github = client(
+            AppToken(str(app_id), private_key, now=now), api_url=api_url, transport=self._transport
+        )
         self._rest = self._github.rest(API_VERSION)
 
     async def app_slug(self, *, witness: Witness | None = None) -> str:
@@ -193,7 +206,12 @@ class GitHubApp:
         permissions: Mapping[str, str],
         witness: Witness | None,
     ) -> AsyncIterator[RepositoryWriter]:
-        async with self._token(installation_id, repository_id, permissions, witness) as (github, calls):
+        # Who can write no code speaks: what becomes of a run is told even where the rest has to wait.
+        speaks = permissions.get("contents") != "write"
+        async with self._token(installation_id, repository_id, permissions, witness, urgent=speaks) as (
+            github,
+            calls,
+        ):
             yield GitHubWriter(github, calls, repository_id)
 
     @asynccontextmanager
@@ -203,6 +221,8 @@ class GitHubApp:
         repository_id: int | None,
         permissions: Mapping[str, str],
         witness: Witness | None,
+        *,
+        urgent: bool = False,
     ) -> AsyncIterator[tuple[GitHub[InstallationToken], Calls]]:
         async def mint() -> str:
             return await self._mint(installation_id, repository_id, permissions, witness)
@@ -210,13 +230,25 @@ class GitHubApp:
         token = InstallationToken(mint)
         await token.current()
         github = self._client(token)
-        calls = self._new_calls(
-            self._paces.setdefault(installation_id, Pace(self._interval, sleep=self._sleep)), witness
-        )
+        calls = self._new_calls(self._pace(installation_id, urgent=urgent), witness)
         try:
             yield github, calls
         finally:
-            await asyncio.shield(asyncio.ensure_future(self._revoke(github, token, witness)))
+            await asyncio.shield(asyncio.ensure_future(self._revoke(github, token, calls)))
+
+    def _pace(self, installation_id: int, *, urgent: bool) -> Pace:
+        """One for each installation, and another one for what is urgent there."""
+        shared = self._paces is not None and self._interval > 0
+        found = self._known_paces.get((installation_id, urgent and shared))
+        if found is None:
+            found = Spaced(self._interval, sleep=self._sleep)
+            if self._paces is not None and self._interval > 0:
+                found = Shared(self._paces, installation_id, self._share, urgent=urgent, sleep=self._sleep)
+            self._known_paces[installation_id, urgent and shared] = found
+        return found
+
+    async def room(self, installation_id: int) -> None:
+        await self._pace(installation_id, urgent=False).begin()
 
     async def _mint(
         self,
@@ -242,16 +274,15 @@ class GitHubApp:
             raise _installation_missing() from None
 
     async def _revoke(
-        self, github: GitHub[InstallationToken], token: InstallationToken, witness: Witness | None
+        self, github: GitHub[InstallationToken], token: InstallationToken, calls: Calls
     ) -> None:
         """A token that cannot be revoked dies within the hour by itself; the work that is done is not failed for it."""
         if not token.minted:
             return
         rest = github.rest(API_VERSION)
-        calls = self._new_calls(Pace(0), witness, read_attempts=1)
         try:
             async with asyncio.timeout(REVOKE_SECONDS):
-                await calls.read(rest.apps.async_revoke_installation_access_token)
+                await calls.revoke(rest.apps.async_revoke_installation_access_token)
         except (MagicodeError, TimeoutError):
             pass
         finally:
@@ -259,14 +290,14 @@ class GitHubApp:
 
     def _own(self, witness: Witness | None) -> Calls:
         """By the App's JWT."""
-        return self._new_calls(Pace(0), witness)
+        return self._new_calls(Spaced(0), witness)
 
-    def _new_calls(self, pace: Pace, witness: Witness | None, *, read_attempts: int | None = None) -> Calls:
+    def _new_calls(self, pace: Pace, witness: Witness | None) -> Calls:
         return Calls(
             pace=pace,
             on_request=self._on_request,
             witness=witness,
-            read_attempts=read_attempts or self._read_attempts,
+            read_attempts=self._read_attempts,
             retry_base_seconds=self._retry_base,
             sleep=self._sleep,
         )
@@ -275,8 +306,8 @@ class GitHubApp:
         return client(auth, api_url=self._api_url, transport=self._transport, throttler=self._throttler)
 
 
-def _require_rsa(private_key: str) -> None:
-    """https://docs.github.com/en/apps/creating-github-apps/authenticating-with-a-github-app/managing-private-keys-for-github-apps"""
+def require_rsa(private_key: str) -> None:
+    """Raises PrivateKeyError. https://docs.github.com/en/apps/creating-github-apps/authenticating-with-a-github-app/managing-private-keys-for-github-apps"""
     try:
         key = load_pem_private_key(private_key.encode(), None)
     except (ValueError, TypeError, UnsupportedAlgorithm):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import timedelta
+from functools import partial
 from types import MethodType
 from typing import Any, Final, ParamSpec, TypeVar, cast
 
@@ -15,13 +16,13 @@ from githubkit import GitHub, Response
 from githubkit.exception import GitHubException, GraphQLFailed, RequestFailed
 from pydantic import ValidationError
 
-from app.errors import DefectError, MagicodeError, TransientError
+from app.errors import LimitedError, MagicodeError, TransientError
 from app.ports import Witness
 from infra.github.announce import announced
 from infra.github.auth import InstallationToken
 from infra.github.pace import Pace
 from infra.github.permissions import ROUTES, Route
-from infra.github.translate import translated
+from infra.github.translate import translated, unreadable
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -59,14 +60,34 @@ class Calls:
         self, method: Callable[P, Awaitable[Response[T, J]]], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """The answer, validated. Tried again on TransientError, a bounded number of times."""
-        response = await self.read_response(method, *args, **kwargs)
-        return parsed(response)
+        send = partial(method, *args, **kwargs)
+
+        async def whole() -> T:
+            await self._pace.read()
+            return parsed(await self._send(ROUTES[_name(method)], send))
+
+        return await self._again(whole)
 
     async def read_response(
         self, method: Callable[P, Awaitable[Response[T, J]]], *args: P.args, **kwargs: P.kwargs
     ) -> Response[T, J]:
         """The answer as it came, for lists whose vocabulary GitHub extends and for streams."""
-        return await self._again(lambda: self._send(ROUTES[_name(method)], lambda: method(*args, **kwargs)))
+        send = partial(method, *args, **kwargs)
+
+        async def sent() -> Response[T, J]:
+            await self._pace.read()
+            return await self._send(ROUTES[_name(method)], send)
+
+        return await self._again(sent)
+
+    async def revoke(
+        self, method: Callable[P, Awaitable[Response[T, J]]], *args: P.args, **kwargs: P.kwargs
+    ) -> None:
+        """Once, and without waiting for a turn."""
+        try:
+            await self._send(ROUTES[_name(method)], partial(method, *args, **kwargs))
+        finally:
+            await self._pace.revoke()
 
     async def _again(self, send: Callable[[], Awaitable[R]]) -> R:
         attempt = 1
@@ -74,10 +95,16 @@ class Calls:
             try:
                 return await send()
             except TransientError as error:
+                if isinstance(error, LimitedError) and error.retry_after is None:
+                    raise
                 wait = self._retry_base * 2 ** (attempt - 1)
                 if error.retry_after is not None:
                     wait = max(wait, error.retry_after.total_seconds())
-                if attempt >= self._read_attempts or wait > LONGEST_WAIT.total_seconds():
+                if (
+                    error.reason == "token_refused"
+                    or attempt >= self._read_attempts
+                    or wait > LONGEST_WAIT.total_seconds()
+                ):
                     raise
             attempt += 1
             await self._sleep(wait)
@@ -112,20 +139,25 @@ class Calls:
         self, name: str, send: Callable[[], Awaitable[Response[T, J]]]
     ) -> Response[T, J]:
         """As `write`, with the answer as it came: where an answer may be empty, or says more than is documented."""
-        await self._pace()
+        await self._pace.write()
         return await self._send(ROUTES[name], send)
 
     async def query(
         self, github: GitHub[InstallationToken], name: str, query: str, variables: Mapping[str, object]
     ) -> dict[str, Any]:
         """One GraphQL query's data, tried again as reads are. `name` is the operation's, and `graphql.<name>` its key in ROUTES."""
-        return await self._again(lambda: self._ask(github, name, query, variables))
+
+        async def whole() -> dict[str, Any]:
+            await self._pace.read()
+            return await self._ask(github, name, query, variables)
+
+        return await self._again(whole)
 
     async def mutate(
         self, github: GitHub[InstallationToken], mutation: str, query: str, variables: Mapping[str, object]
     ) -> None:
         """One GraphQL mutation, once, in its turn; `mutation` is its name in GitHub's schema."""
-        await self._pace()
+        await self._pace.write()
         await self._ask(github, mutation, query, variables)
 
     async def _ask(
@@ -139,7 +171,7 @@ class Calls:
         except GitHubException as error:
             _raise_ours(error)
             self._tell(route, _status(error))
-            raise translated(error) from None
+            raise await self._heeded(translated(error)) from None
         except ValidationError as error:
             raise translated(error) from None
         self._tell(route, 200)
@@ -152,11 +184,17 @@ class Calls:
         except GitHubException as error:
             _raise_ours(error)
             self._tell(route, _status(error))
-            raise translated(error) from None
+            raise await self._heeded(translated(error)) from None
         except ValidationError as error:
             raise translated(error) from None
         self._tell(route, response.status_code)
+        await self._pace.seen(response.headers)
         return response
+
+    async def _heeded(self, error: MagicodeError) -> MagicodeError:
+        if isinstance(error, LimitedError):
+            await self._pace.limited(error)
+        return error
 
     def _tell(self, route: Route, status: int) -> None:
         if self._on_request is not None:
@@ -164,7 +202,7 @@ class Calls:
 
 
 def parsed(response: Response[T, J]) -> T:
-    """The answer, validated. Raises DefectError for one that has not the documented form."""
+    """The answer, validated. Raises TransientError for one that has not the documented form."""
     try:
         return response.parsed_data
     except ValidationError as error:
@@ -180,13 +218,11 @@ def json_of(response: Response[T, J]) -> Any:
 
 
 def objects(response: Response[T, J], key: str | None = None) -> list[dict[str, Any]]:
-    """The objects of a list (below `key`) as they came, for kinds that GitHub adds to. Raises DefectError for no list."""
+    """The objects of a list (below `key`) as they came, for kinds that GitHub adds to. Raises TransientError for no list."""
     body = json_of(response)
     found = body.get(key) if key is not None and isinstance(body, dict) else body
     if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
-        raise DefectError(
-            "GitHub's answer did not have the documented form.", reason="github_answer_unreadable"
-        )
+        raise unreadable()
     return found
 
 

@@ -13,9 +13,10 @@ import httpx
 from githubkit.exception import RequestError
 from githubkit_schemas.v2026_03_10.rest import RestNamespace
 
-from app.errors import DefectError, GoneError, InvalidError, MissingError, TransientError
+from app.errors import GoneError, InvalidError, MissingError, TransientError
 from app.nouns import FailedCheck
 from infra.github.calls import Calls, objects
+from infra.github.translate import unreadable
 
 BAD: Final = frozenset({"failure", "timed_out", "cancelled", "startup_failure", "action_required", "stale"})
 """https://docs.github.com/rest/checks/runs: the conclusions that are no success. `startup_failure` is a suite's."""
@@ -55,14 +56,12 @@ class FailedChecks:
         """Check runs, oldest first; workflow runs that ended badly without one; statuses.
 
         Of a workflow that ran more than once for one event (a re-run stays in its suite) the newest run counts.
-        Raises DefectError for answers that are not of the documented form.
+        Raises TransientError for answers that are not of the documented form.
         """
         try:
             return await self._found()
         except (AttributeError, KeyError, TypeError, ValueError):
-            raise DefectError(
-                "GitHub's answer did not have the documented form.", reason="github_answer_unreadable"
-            ) from None
+            raise unreadable() from None
 
     async def _found(self) -> Sequence[FailedCheck]:
         found = await self._workflow_runs()

@@ -2,29 +2,42 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from datetime import timedelta
+from typing import Any, Final, TypeVar
 
 import httpx
-from githubkit import GitHub
+from githubkit import GitHub, Response
 from githubkit.auth import BaseAuthStrategy
 from githubkit.cache import MemCacheStrategy
 from githubkit.throttling import BaseThrottler
 
 from app.errors import TransientError
-from infra.github.announce import announce
+from infra.github.announce import send
 
 A = TypeVar("A", bound=BaseAuthStrategy)
+
+TIMEOUT: Final = httpx.Timeout(30.0, connect=10.0)
+
+
+class _GitHub(GitHub[A]):
+    """githubkit's own reading of rate limits raises ValueError for a `Retry-After` that is a date; `translate` reads them."""
+
+    def _check_rate_limit(self, response: Response[Any]) -> None:  # noqa: ARG002
+        return None
+
+    def _extract_retry_after(self, response: Response[Any]) -> timedelta:  # noqa: ARG002
+        return timedelta(0)
 
 
 def client(
     auth: A, *, api_url: str, transport: httpx.AsyncBaseTransport, throttler: BaseThrottler | None = None
 ) -> GitHub[A]:
     """githubkit's own retry is off: it repeats writes that may have had their effect. So is its cache of answers."""
-    return GitHub(
+    return _GitHub(
         auth,
         base_url=api_url,
         user_agent="MagiCode",
-        timeout=httpx.Timeout(30.0, connect=10.0),
+        timeout=TIMEOUT,
         follow_redirects=True,
         http_cache=False,
         auto_retry=False,
@@ -35,16 +48,15 @@ def client(
     )
 
 
-class Shared(httpx.AsyncBaseTransport):
+class Pooled(httpx.AsyncBaseTransport):
     """One pool of connections for all of githubkit's clients, which it opens and closes around each request. Nothing leaves
-    through it unannounced."""
+    through it unannounced, and no write that was held up."""
 
     def __init__(self, pool: httpx.AsyncBaseTransport) -> None:
         self._pool = pool
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        await announce(request)
-        return await self._pool.handle_async_request(request)
+        return await send(request, self._pool.handle_async_request)
 
     async def close(self) -> None:
         await self._pool.aclose()

@@ -21,8 +21,8 @@ from app.errors import DefectError, InvalidError, MagicodeError, TransientError,
 from app.nouns import Account
 from infra.github import shapes
 from infra.github.calls import Calls, OnRequest, json_of
-from infra.github.client import Shared, client
-from infra.github.pace import Pace
+from infra.github.client import Pooled, client
+from infra.github.pace import Spaced
 from infra.github.reader import API_VERSION
 
 SECONDS: Final = 15.0
@@ -62,7 +62,7 @@ class GitHubSignIn:
         self._client_secret = client_secret
         self._on_request = on_request
         self._trust = httpx2.create_ssl_context()
-        self._transport = Shared(httpx.AsyncHTTPTransport())
+        self._transport = Pooled(httpx.AsyncHTTPTransport())
 
     def authorize_url(self, state: str, challenge: str, redirect_uri: str) -> str:
         """Where the person's browser goes. `challenge` is the S256 challenge of a verifier that stays here."""
@@ -142,7 +142,7 @@ class GitHubSignIn:
             pass
 
     def _calls(self) -> Calls:
-        return Calls(pace=Pace(0), on_request=self._on_request, read_attempts=2)
+        return Calls(pace=Spaced(0), on_request=self._on_request, read_attempts=2)
 
 
 def _with_success(response: httpx2.Response) -> httpx2.Response:

@@ -116,6 +116,9 @@ ROUTES: Final[Mapping[str, Route]] = MappingProxyType(
             "read",
             "repos/contents#download-a-repository-archive-tar",
         ),
+        "git.async_get_commit": _route(
+            f"GET {_REPO}/git/commits/{{commit_sha}}", "contents", "read", "git/commits#get-a-commit-object"
+        ),
         "git.async_get_tree": _route(
             f"GET {_REPO}/git/trees/{{tree_sha}}", "contents", "read", "git/trees#get-a-tree"
         ),
@@ -227,6 +230,9 @@ ROUTES: Final[Mapping[str, Route]] = MappingProxyType(
         ),
         "git.async_update_ref": _route(
             f"PATCH {_REPO}/git/refs/{{ref}}", "contents", "write", "git/refs#update-a-reference"
+        ),
+        "git.async_delete_ref": _route(
+            f"DELETE {_REPO}/git/refs/{{ref}}", "contents", "write", "git/refs#delete-a-reference"
         ),
         "repos.async_merge": _route(
             f"POST {_REPO}/merges", "contents", "write", "branches/branches#merge-a-branch"

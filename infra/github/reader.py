@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, Literal, cast
 from urllib.parse import quote
 
@@ -13,7 +14,7 @@ from githubkit.exception import RequestError
 from githubkit_schemas.v2026_03_10 import models
 from githubkit_schemas.v2026_03_10.rest import RestNamespace
 
-from app.errors import DefectError, InvalidError, MissingError, TransientError
+from app.errors import InvalidError, MissingError, TransientError
 from app.nouns import (
     Branch,
     Checks,
@@ -33,6 +34,7 @@ from infra.github import shapes
 from infra.github.auth import InstallationToken
 from infra.github.calls import Calls, json_of, objects, parsed
 from infra.github.checks import FailedChecks, JobLog
+from infra.github.translate import unreadable
 
 API_VERSION: Final = "2026-03-10"
 """Sent as X-GitHub-Api-Version: https://docs.github.com/en/rest/about-the-rest-api/api-versions"""
@@ -68,6 +70,12 @@ query ClosingPullRequests($owner: String!, $name: String!, $number: Int!, $after
 }
 """.strip()
 """REST does not tell which pull requests an issue is linked to."""
+
+MOST_ENTRIES: Final = 150_000
+"""Files of one commit; beyond that it is not even listed to its end."""
+
+MOST_LISTINGS: Final = 500
+"""Requests for one commit's tree."""
 
 _PASSED: Final = frozenset({"success", "neutral", "skipped"})
 
@@ -191,9 +199,7 @@ class GitHubReader:
                     return rows
                 after = page["pageInfo"]["endCursor"]
             except (KeyError, TypeError):
-                raise DefectError(
-                    "GitHub's answer did not have the documented form.", reason="github_answer_unreadable"
-                ) from None
+                raise unreadable() from None
 
     async def compare(self, base: str, head: str) -> Comparison:
         """One commit is asked for, since GitHub sends no fewer; the counts are of all."""
@@ -209,14 +215,17 @@ class GitHubReader:
             await self._calls.read(self._rest.pulls.async_get_review, owner, name, number, review_id)
         )
 
-    async def permission(self, login: str) -> str:
-        """GitHub's answer; `none` for a login that it does not know (any more)."""
+    async def permission(self, login: str, account_id: int | None = None) -> str:
+        """GitHub's answer; `none` for a login that it does not know (any more), or that is another account's now."""
         owner, name = await self._home()
         ask = self._rest.repos.async_get_collaborator_permission_level
         try:
-            return (await self._calls.read(ask, owner, name, quote(login, safe=""))).permission
+            found = await self._calls.read(ask, owner, name, quote(login, safe=""))
         except MissingError:
             return "none"
+        if account_id is not None and (found.user is None or found.user.id != account_id):
+            return "none"
+        return found.permission
 
     async def branch(self, name: str) -> Branch:
         owner, repository = await self._home()
@@ -242,20 +251,31 @@ class GitHubReader:
         found = await self._calls.read(self._rest.repos.async_get_commit, owner, name, sha, per_page=1)
         return shapes.commit(found)
 
-    async def tree(self, sha: str) -> Tree:
-        tree_sha = (await self.commit(sha)).tree_sha
-        return Tree(tree_sha, tuple([entry async for entry in self._walk(tree_sha, "")]))
+    async def tree_sha(self, sha: str) -> str:
+        owner, name = await self._home()
+        return (await self._calls.read(self._rest.git.async_get_commit, owner, name, sha)).tree.sha
 
-    async def _walk(self, tree_sha: str, prefix: str) -> AsyncIterator[TreeEntry]:
+    async def tree(self, sha: str) -> Tree:
+        tree_sha = await self.tree_sha(sha)
+        entries: list[TreeEntry] = []
+        async for entry in self._walk(tree_sha, "", _Patience()):
+            entries.append(entry)
+            if len(entries) > MOST_ENTRIES:
+                raise _too_large()
+        return Tree(tree_sha, tuple(entries))
+
+    async def _walk(self, tree_sha: str, prefix: str, patience: _Patience) -> AsyncIterator[TreeEntry]:
         """Folder by folder where the recursive answer is cut off (100,000 entries or 7 MB).
 
         https://docs.github.com/rest/git/trees#get-a-tree
         """
         owner, name = await self._home()
         get = self._rest.git.async_get_tree
+        patience.asks()
         found = await self._calls.read(get, owner, name, tree_sha, recursive="1")
         whole = not found.truncated
         if not whole:
+            patience.asks()
             found = await self._calls.read(get, owner, name, tree_sha)
             if found.truncated:
                 raise InvalidError("A folder has more files than GitHub lists.", reason="tree_too_large")
@@ -264,7 +284,7 @@ class GitHubReader:
                 size = entry.size if isinstance(entry.size, int) else None
                 yield TreeEntry(prefix + entry.path, entry.mode, entry.sha, size)
             elif not whole:
-                async for below in self._walk(entry.sha, f"{prefix}{entry.path}/"):
+                async for below in self._walk(entry.sha, f"{prefix}{entry.path}/", patience):
                     yield below
 
     async def blob(self, sha: str) -> bytes:
@@ -330,6 +350,23 @@ class GitHubReader:
         return Checks(**counts)
 
 
+@dataclass(slots=True)
+class _Patience:
+    """How much is asked for one tree. A few folders that hold each other's hashes unfold into billions of files."""
+
+    left: int = MOST_LISTINGS
+
+    def asks(self) -> None:
+        """Raises InvalidError (`tree_too_large`)."""
+        self.left -= 1
+        if self.left < 0:
+            raise _too_large()
+
+
+def _too_large() -> InvalidError:
+    return InvalidError("This commit has more files than can be worked on.", reason="tree_too_large")
+
+
 def _thread(row: Mapping[str, Any], said: Mapping[int, Sequence[Comment]]) -> ReviewThread | None:
     """None for a thread whose comments were deleted between the two questions."""
     try:
@@ -338,9 +375,7 @@ def _thread(row: Mapping[str, Any], said: Mapping[int, Sequence[Comment]]) -> Re
         node_id, path, line = str(row["id"]), str(row["path"]), row["line"]
         resolved, outdated = bool(row["isResolved"]), bool(row["isOutdated"])
     except (KeyError, TypeError, ValueError):
-        raise DefectError(
-            "GitHub's answer did not have the documented form.", reason="github_answer_unreadable"
-        ) from None
+        raise unreadable() from None
     except IndexError:
         return None
     comments = sorted(said.get(begun, ()), key=lambda one: one.id)

@@ -76,7 +76,7 @@ class _Held(BaseModel):
 
 
 def person(found: object) -> Account:
-    """Who somebody is, and no more of what GitHub tells about people. Raises DefectError for what is nobody."""
+    """Who somebody is, and no more of what GitHub tells about people. Raises TransientError for what is nobody."""
     try:
         read = _Account.model_validate(found)
     except ValidationError as error:
@@ -85,7 +85,7 @@ def person(found: object) -> Account:
 
 
 def permission_of(found: object) -> tuple[str, int | None]:
-    """A permission in a repository, and the id of who holds it. Raises DefectError for what is none."""
+    """A permission in a repository, and the id of who holds it. Raises TransientError for what is none."""
     try:
         read = _Held.model_validate(found)
     except ValidationError as error:
@@ -112,7 +112,7 @@ class _OnCode(BaseModel):
 
 
 def comment_on_code(found: object) -> Comment:
-    """Raises DefectError for what is no comment on a line."""
+    """Raises TransientError for what is no comment on a line."""
     try:
         read = _OnCode.model_validate(found)
     except ValidationError as error:
@@ -175,7 +175,7 @@ class _Pull(BaseModel):
 
 
 def pull_request(found: object) -> PullRequest:
-    """Raises DefectError for what is no pull request. https://docs.github.com/rest/pulls/pulls#get-a-pull-request"""
+    """Raises TransientError for what is no pull request. https://docs.github.com/rest/pulls/pulls#get-a-pull-request"""
     try:
         read = _Pull.model_validate(found)
     except ValidationError as error:

@@ -5,8 +5,9 @@ The errors raised here carry GitHub's own sentence as their message, never a URL
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 from githubkit.exception import GitHubException, GraphQLFailed, RateLimitExceeded, RequestError, RequestFailed
@@ -18,15 +19,19 @@ from app.errors import (
     DeniedError,
     GoneError,
     InvalidError,
+    LimitedError,
     MagicodeError,
     MissingError,
-    RefusedError,
     TransientError,
 )
 
-RATE_LIMIT_WAIT: Final = timedelta(seconds=60)
-"""What to wait when GitHub names no time: "at least one minute".
-https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api#exceeding-the-rate-limit"""
+SHORTEST_WAIT: Final = timedelta(seconds=1)
+LONGEST_WAIT: Final = timedelta(hours=2)
+"""An hour's requests come back within the hour: what says more is not believed."""
+
+_LIMITED: Final = ("secondary rate", "rate limit exceeded", "abuse detection")
+"""What GitHub says of its limits where no header does.
+https://docs.github.com/en/rest/using-the-rest-api/troubleshooting-the-rest-api#rate-limit-errors"""
 
 _TIMED_OUT: Final = "something went wrong while executing your query"
 """What GraphQL says of its own mistakes and timeouts, with the status of success and without a type.
@@ -60,6 +65,10 @@ _ABSENT: Final[_Reasons] = (
     ("repository is empty", "repository_empty"),
     ("reference does not exist", "missing"),
     ("no commit found", "missing"),
+    ("object does not exist", "missing"),
+    ("sha does not exist", "missing"),
+    ("is not a valid blob", "missing"),
+    ("badobjectstate", "missing"),
     ("does not exist or is not accessible", "repository_missing"),
 )
 
@@ -67,17 +76,13 @@ _ABSENT: Final[_Reasons] = (
 def translated(error: GitHubException | ValidationError) -> MagicodeError:
     """The app's error for anything that githubkit raises.
 
-    The answer's own form (pydantic's ValidationError) is a DefectError without pydantic's text, which would quote it.
+    The answer's own form (pydantic's ValidationError) is told without pydantic's text, which would quote it.
     """
     match error:
         case ValidationError():
-            found: MagicodeError = DefectError(
-                "GitHub's answer did not have the documented form.", reason="github_answer_unreadable"
-            )
-        case RateLimitExceeded():
-            found = TransientError(
-                "GitHub's rate limit was reached.", reason="rate_limited", retry_after=error.retry_after
-            )
+            found: MagicodeError = unreadable()
+        case RateLimitExceeded():  # a query's, which comes with the status of success
+            found = limited(wait_told(error.response.headers))
         case RequestFailed():
             found = _from_answer(error)
         case RequestError(exc=MagicodeError() as ours):
@@ -91,19 +96,72 @@ def translated(error: GitHubException | ValidationError) -> MagicodeError:
     return found
 
 
+def unreadable() -> TransientError:
+    """An answer that has not the documented form: cut off, another's page, or changed. What it would have told is looked up anew."""
+    return TransientError(
+        "GitHub's answer did not have the documented form.", reason="github_answer_unreadable"
+    )
+
+
+def limited(retry_after: timedelta | None) -> LimitedError:
+    """None: GitHub names no time."""
+    return LimitedError("GitHub's rate limit was reached.", reason="rate_limited", retry_after=retry_after)
+
+
+def wait_told(headers: Mapping[str, str]) -> timedelta | None:
+    """How long the headers of a refusal for a limit say to wait, None where they do not. Times are held against the server's
+    own clock, which ours may not agree with.
+
+    https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api#exceeding-the-rate-limit
+    """
+    told = headers.get("retry-after", "").strip()
+    if told.isascii() and told.isdecimal() and len(told) < 10:
+        return _within(timedelta(seconds=int(told)))
+    now = date_told(headers.get("date", "")) or datetime.now(UTC)
+    at = date_told(told)
+    if at is None and headers.get("x-ratelimit-remaining", "").strip() == "0":
+        reset = headers.get("x-ratelimit-reset", "").strip()
+        if reset.isascii() and reset.isdecimal() and len(reset) < 12:
+            at = datetime.fromtimestamp(int(reset), UTC)
+    return None if at is None else _within(at - now)
+
+
+def _within(wait: timedelta) -> timedelta:
+    return min(max(wait, SHORTEST_WAIT), LONGEST_WAIT)
+
+
+def date_told(told: str) -> datetime | None:
+    """A date as HTTP writes it: https://www.rfc-editor.org/rfc/rfc9110#section-5.6.7"""
+    try:
+        at = parsedate_to_datetime(told)
+    except (ValueError, TypeError):
+        return None
+    return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+
+
+def _limit(status: int, headers: Mapping[str, str], lowered: str) -> LimitedError | None:
+    if status not in (403, 429):
+        return None
+    wait = wait_told(headers)
+    if wait is None and status == 403 and not any(words in lowered for words in _LIMITED):
+        return None
+    return limited(wait)
+
+
 def _from_answer(error: RequestFailed) -> MagicodeError:
     status = error.response.status_code
     said, codes = _said(error)
     lowered = said.lower()
-    if status == 429 or (status == 403 and "secondary rate" in lowered):
-        return TransientError(said, reason="rate_limited", retry_after=RATE_LIMIT_WAIT)
+    if limit := _limit(status, error.response.headers, lowered):
+        return limit
     if status >= 500:
         return TransientError("GitHub answered with an error of its own.", reason="github_unavailable")
     if status in (409, 422):
         return _unprocessed(status, said, codes)
     match status:
         case 401:
-            found: MagicodeError = RefusedError(
+            # Also of a token that is so new that not all of GitHub's machines know it yet.
+            found: MagicodeError = TransientError(
                 "GitHub did not accept the App's credentials.", reason="token_refused"
             )
         case 403:
@@ -123,13 +181,18 @@ def _unprocessed(status: int, said: str, codes: Sequence[str]) -> MagicodeError:
     lowered = said.lower()
     if reason := _reason(lowered, _ABSENT):
         return MissingError(said, reason=reason)
+    if "head:invalid" in codes:  # a pull request's branch that is not there (yet)
+        return MissingError(said, reason="missing")
     if "already exists" in lowered or "already_exists" in codes:
         return AlreadyExistsError(said)
     if "not granted to this installation" in lowered:
         return DeniedError(said, reason="permission_not_granted")
-    return InvalidError(
-        said, reason=_reason(lowered, _INVALID) or ("conflict" if status == 409 else "invalid")
-    )
+    reason = _reason(lowered, _INVALID)
+    if status == 409 and reason is None:
+        # "The repository is empty or unavailable", or somebody else is at the same thing at this moment: it passes.
+        # https://docs.github.com/en/rest/git?apiVersion=2022-11-28
+        return TransientError(said, reason="conflict")
+    return InvalidError(said, reason=reason or "invalid")
 
 
 def _from_graphql(error: GraphQLFailed) -> MagicodeError:
@@ -137,6 +200,8 @@ def _from_graphql(error: GraphQLFailed) -> MagicodeError:
     errors = error.response.errors or []
     said = "; ".join(one.message for one in errors) or "GitHub refused this."
     kinds = {one.type for one in errors}
+    if kinds & {"RATE_LIMIT", "RATE_LIMITED"} or any(words in said.lower() for words in _LIMITED):
+        return limited(None)
     if "NOT_FOUND" in kinds:
         return MissingError(said, reason="missing")
     if "FORBIDDEN" in kinds:
@@ -161,7 +226,9 @@ def _said(error: RequestFailed) -> tuple[str, Sequence[str]]:
     errors = listed if isinstance(listed, list) else [listed] if isinstance(listed, str) else []
     texts = [str(body.get("message") or "")]
     texts += [one if isinstance(one, str) else str(one.get("message") or "") for one in errors if one]
-    codes = [str(one.get("code") or "") for one in errors if isinstance(one, dict)]
+    named = [one for one in errors if isinstance(one, dict)]
+    codes = [str(one.get("code") or "") for one in named]
+    codes += [f"{one.get('field')}:{one.get('code')}" for one in named]
     return " ".join(filter(None, texts)) or f"GitHub answered {error.response.status_code}.", codes
 
 

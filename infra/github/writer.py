@@ -90,6 +90,14 @@ class GitHubWriter:
             lambda: self._rest.git.async_update_ref(owner, name, ref, sha=sha, force=False),
         )
 
+    async def delete_ref(self, branch: str) -> None:
+        """https://docs.github.com/rest/git/refs#delete-a-reference: 422 says that there is none, too."""
+        owner, name = await self._home()
+        ref = quote(f"heads/{branch}", safe="/")
+        await self._calls.write_response(
+            "git.async_delete_ref", lambda: self._rest.git.async_delete_ref(owner, name, ref)
+        )
+
     async def create_pull_request(
         self, *, title: str, body: str, head: str, base: str, draft: bool
     ) -> PullRequest:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,9 +34,13 @@ from app.nouns import (
 from infra.models.prices import PRICES, Prices, cost
 from infra.models.retry import PATIENCE, Patience, Sleep, network_error, status_error, with_retries
 from infra.models.wire import (
+    UNREADABLE,
+    counted,
+    dearer,
     encodable,
     keep_prompts_out_of_the_log,
     parse_object,
+    unreadable,
     without_headers_of_the_environment,
 )
 
@@ -156,13 +159,14 @@ class AnthropicModel:
         # The SDK wraps what fails before the stream begins, and lets what breaks inside it through as it is.
         except (anthropic.APIConnectionError, httpx2.HTTPError, TimeoutError) as error:
             raise network_error(error) from None
-        except (anthropic.APIResponseValidationError, json.JSONDecodeError):
-            raise TransientError(
-                "The model's answer was not readable.", reason="model_stream_broken"
-            ) from None
+        except (anthropic.APIResponseValidationError, *UNREADABLE):
+            raise unreadable() from None
         if not reading.finished:
             raise TransientError("The model's answer broke off.", reason="model_stream_broken")
-        return self._answer(reading)
+        try:
+            return self._answer(reading, body)
+        except UNREADABLE:
+            raise unreadable() from None
 
     def _refusal(self, error: anthropic.APIStatusError) -> MagicodeError:
         kind = error.type or ""
@@ -176,7 +180,7 @@ class AnthropicModel:
             now=self._clock(),
         )
 
-    def _answer(self, reading: _Reading) -> ModelAnswer:
+    def _answer(self, reading: _Reading, body: Mapping[str, Any]) -> ModelAnswer:
         blocks = [reading.blocks[index] for index in sorted(reading.blocks)]
         called = any(block["type"] == "tool_use" for block in blocks)
         stop = _STOPS.get(reading.stop_reason or "", Stop.TOOLS if called else Stop.END)
@@ -186,9 +190,10 @@ class AnthropicModel:
             for index, block in sorted(reading.blocks.items())
             if block["type"] == "tool_use"
         )
+        if len({call.id for call in calls}) < len(calls):
+            raise unreadable()  # results could not be told apart, and the provider itself would refuse them
         text = "".join(block["text"] for block in blocks if block["type"] == "text")
-        usage = reading.usage()
-        price = cost(reading.model, usage, self._prices)
+        usage = counted(reading.usage(), body, text + "".join(reading.raw.values()))
         return ModelAnswer(
             turn=AssistantTurn(
                 text,
@@ -199,7 +204,7 @@ class AnthropicModel:
             stop=stop,
             usage=usage,
             model=reading.model or self._name,
-            cost_usd=price if price is not None else cost(self._name, usage, self._prices),
+            cost_usd=dearer(cost(reading.model, usage, self._prices), cost(self._name, usage, self._prices)),
         )
 
 
@@ -261,7 +266,7 @@ class _Reading:
         for source in (self.ended, self.started):
             value = getattr(source, name, None)
             if isinstance(value, int):
-                return value
+                return max(value, 0)
         return 0
 
 

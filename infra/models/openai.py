@@ -35,9 +35,13 @@ from app.nouns import (
 from infra.models.prices import PRICES, Prices, cost
 from infra.models.retry import PATIENCE, Patience, Sleep, network_error, status_error, with_retries
 from infra.models.wire import (
+    UNREADABLE,
+    counted,
+    dearer,
     encodable,
     keep_prompts_out_of_the_log,
     parse_object,
+    unreadable,
     without_headers_of_the_environment,
 )
 
@@ -163,17 +167,18 @@ class OpenAIModel:
             raise network_error(TimeoutError()) from None
         except (openai.APIConnectionError, httpx2.HTTPError, TimeoutError) as error:
             raise network_error(error) from None
-        except (openai.APIResponseValidationError, json.JSONDecodeError):
-            raise TransientError(
-                "The model's answer was not readable.", reason="model_stream_broken"
-            ) from None
+        except (openai.APIResponseValidationError, *UNREADABLE):
+            raise unreadable() from None
         except openai.APIError as error:  # an error told inside the stream
             raise self._told(error.code or error.type or "", error.message) from None
         if reading.error is not None:
             raise self._told(*reading.error)
         if reading.response is None:
             raise TransientError("The model's answer broke off.", reason="model_stream_broken")
-        return self._answer(reading, reading.response)
+        try:
+            return self._answer(reading, reading.response, body)
+        except UNREADABLE:
+            raise unreadable() from None
 
     def _told(self, code: str, message: str) -> MagicodeError:
         if code == "invalid_prompt":
@@ -183,26 +188,29 @@ class OpenAIModel:
     def _refusal(self, status: int, headers: Mapping[str, str], code: str, message: str) -> MagicodeError:
         return status_error(status, headers, code=code, detail=message, secret=self._key, now=self._clock())
 
-    def _answer(self, reading: _Reading, response: Response) -> ModelAnswer:
+    def _answer(self, reading: _Reading, response: Response, body: Mapping[str, Any]) -> ModelAnswer:
         items = reading.output()
         last = items[-1] if items and response.status == "incomplete" else None
         calls = tuple(_call(item, cut=item is last) for item in items if item["type"] == "function_call")
+        if len({call.id for call in calls}) < len(calls):
+            raise unreadable()  # results could not be told apart, and the provider itself would refuse them
         texts, refusals = _texts(items)
         if response.status == "failed":
             failure = response.error
             code = failure.code if failure is not None else ""
             if code not in _POLICY_CODES:
                 raise self._told(code, failure.message if failure is not None else "")
-        usage = _usage(response)
-        price = cost(str(response.model), usage, self._prices)
+        said = texts + refusals + "".join(json.dumps(call.arguments) + call.raw for call in calls)
+        usage = counted(_usage(response), body, said)
+        named = str(response.model or "") or self._name
         return ModelAnswer(
             turn=AssistantTurn(
                 texts or refusals, calls, OpenAIItems(tuple(items)), maker=f"{self.provider}:{self._name}"
             ),
             stop=_stop(response, bool(calls), bool(refusals)),
             usage=usage,
-            model=str(response.model) or self._name,
-            cost_usd=price if price is not None else cost(self._name, usage, self._prices),
+            model=named,
+            cost_usd=dearer(cost(named, usage, self._prices), cost(self._name, usage, self._prices)),
         )
 
 
@@ -265,10 +273,10 @@ def _usage(response: Response) -> Usage:
         return Usage(0, 0, 0, 0)
     details = usage.input_tokens_details
     return Usage(
-        input_tokens=usage.input_tokens,
+        input_tokens=usage.input_tokens or 0,
         cached_tokens=getattr(details, "cached_tokens", None) or 0,
         cache_write_tokens=getattr(details, "cache_write_tokens", None) or 0,
-        output_tokens=usage.output_tokens,
+        output_tokens=usage.output_tokens or 0,
     )
 
 

@@ -36,9 +36,11 @@ _INVALID = {
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How often and how long. `total_seconds` bounds all tries and waits together; the rest bounds one try."""
+    """How often and how long. `total_seconds` bounds all tries and waits together; the rest bounds one try. Who falls silent
+    so many times (`silences`) is not waited for in place any longer: others may need the worker meanwhile."""
 
     tries: int = 6
+    silences: int = 2
     total_seconds: float = 900.0
     first_wait_seconds: float = 1.0
     longest_wait_seconds: float = 60.0
@@ -69,6 +71,7 @@ async def with_retries(
     Raises the last TransientError when tries or time run out; its `retry_after` is the server's own delay, if it gave one.
     """
     began = monotonic()
+    silences = 0
     for number in range(1, patience.tries + 1):
         if attempted is not None:
             await attempted()
@@ -76,6 +79,9 @@ async def with_retries(
             return await attempt()
         except TransientError as error:
             wait = _wait(error, number, patience, chance)
+            silences += error.reason == "model_timeout"
+            if silences >= patience.silences:
+                raise
             if number == patience.tries or monotonic() - began + wait > patience.total_seconds:
                 raise
             await sleep(wait)

@@ -14,9 +14,19 @@ from app.errors import MagicodeError
 from infra.postgres.tables import JOBS_SCHEMA, SCHEMA
 
 _OPTIONS = (
-    f"-c search_path={SCHEMA},{JOBS_SCHEMA} -c lock_timeout=10s -c idle_in_transaction_session_timeout=60s"
+    f"-c search_path={SCHEMA},{JOBS_SCHEMA} -c lock_timeout=10s -c idle_in_transaction_session_timeout=15s"
     " -c timezone=UTC"
 )
+"""A process that is stopped in the middle of a transaction holds up its tenant's log, and with it whoever brings a request."""
+
+
+_HEARD = {
+    "keepalives_idle": 20,
+    "keepalives_interval": 5,
+    "keepalives_count": 4,
+    "tcp_user_timeout": 40_000,  # milliseconds
+}
+"""https://www.postgresql.org/docs/18/libpq-connect.html; a Unix socket has no need of them."""
 
 
 class BadAddressError(MagicodeError):
@@ -39,4 +49,9 @@ def parameters(url: str) -> dict[str, Any]:
     found["options"] = f"{_OPTIONS} {given}" if given else _OPTIONS
     found.setdefault("application_name", "magicode")
     found.setdefault("connect_timeout", 10)
+    # A standby that a name leads to for a moment takes no writes: another address is tried, or the same one later.
+    found.setdefault("target_session_attrs", "read-write")
+    # Over TCP a machine that vanished says nothing: without these a query waits for it for two hours.
+    for name, value in _HEARD.items():
+        found.setdefault(name, value)
     return dict(found)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any, LiteralString
 from uuid import UUID
 
 from sqlalchemy import (
@@ -54,7 +55,9 @@ from infra.postgres.tables import (
 _ADD_KEY = upsert(data_keys).on_conflict_do_nothing().returning(data_keys.c.installation_id)
 _TENANT: BindParameter[int] = bindparam("tenant")
 _INSTALLATION = select(installations).where(installations.c.installation_id == _TENANT)
-_KEY = select(data_keys.c.master_key_id, data_keys.c.wrapped).where(data_keys.c.installation_id == _TENANT)
+_KEY: LiteralString = (
+    "SELECT master_key_id, wrapped FROM magicode_keys.data_keys WHERE installation_id = %(tenant)s"
+)
 _SETTINGS = settings
 """The table, by a name that a parameter does not hide."""
 _ERASE_ENTRIES = text(f"SELECT {SCHEMA}.erase_entries()")
@@ -108,13 +111,13 @@ class CustodyRows(TenantRows):
         row = found.mappings().first()
         if row is None:
             return None
-        names = [field.name for field in fields(Installation) if field.name != "id"]
-        return Installation(id=row["installation_id"], **{name: row[name] for name in names})
+        return installation_of(row)
 
-    async def wrapped_key(self) -> tuple[str, bytes] | None:
-        found = await self._connection.execute(_KEY, {"tenant": self._tenant})
-        row = found.first()
-        return None if row is None else (row.master_key_id, bytes(row.wrapped))
+    async def wrapped_key(self, *, anew: bool = False) -> tuple[str, bytes] | None:
+        if self._wrapped_key is None or anew:
+            row = await self._row(_KEY, {"tenant": self._tenant})
+            self._wrapped_key = None if row is None else (row["master_key_id"], bytes(row["wrapped"]))
+        return self._wrapped_key
 
     async def add_wrapped_key(self, master_key_id: str, wrapped: bytes) -> tuple[str, bytes]:
         added = await self._connection.execute(
@@ -122,7 +125,7 @@ class CustodyRows(TenantRows):
         )
         if added.first() is not None:
             return master_key_id, wrapped
-        found = await self.wrapped_key()
+        found = await self.wrapped_key(anew=True)
         if found is None:
             raise KeyError("the data key was removed while one was added")
         return found
@@ -137,12 +140,14 @@ class CustodyRows(TenantRows):
             )
             .values(master_key_id=new[0], wrapped=new[1])
         )
+        self._wrapped_key = None
         return changed.rowcount == 1
 
     async def destroy_key(self) -> bool:
         gone = await self._connection.execute(
             delete(data_keys).where(data_keys.c.installation_id == self._tenant)
         )
+        self._wrapped_key = None
         return gone.rowcount == 1
 
     # --- settings, keys of the customer's own, exports ---------------------------------------------------------------
@@ -298,3 +303,8 @@ class CustodyRows(TenantRows):
         """Every table that holds rows of tenants, but the tombstones': asked of the catalogue, so that no new one is forgotten."""
         found = await self._connection.execute(_TABLES)
         return [(row.schema, row.name) for row in found]
+
+
+def installation_of(row: Mapping[Any, Any]) -> Installation:
+    names = [field.name for field in fields(Installation) if field.name != "id"]
+    return Installation(id=row["installation_id"], **{name: row[name] for name in names})

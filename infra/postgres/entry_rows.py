@@ -5,20 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
-from typing import Any
+from typing import Any, LiteralString
 from uuid import UUID
 
-from sqlalchemy import BindParameter, RowMapping, bindparam, func, insert, or_, select, text
+from psycopg.rows import dict_row
+from sqlalchemy import func, or_, select
 
-from app.nouns import Entry
+from app.nouns import Entry, Job
 from infra.postgres.rows import TenantRows, plain
 from infra.postgres.tables import entries, runs
+from infra.postgres.turns import DEFER, placed
 
-_LOCK_CHAIN = text("SELECT pg_advisory_xact_lock(hashtextextended('magicode.chain', :tenant))")
-_ADD_ENTRY = insert(entries)
-_TENANT: BindParameter[int] = bindparam("tenant")
-_LAST_ENTRY = (
-    select(entries).where(entries.c.installation_id == _TENANT).order_by(entries.c.seq.desc()).limit(1)
+_LOCK_CHAIN: LiteralString = "SELECT pg_advisory_xact_lock(hashtextextended('magicode.chain', %(tenant)s))"
+_ADD_ENTRY: LiteralString = (
+    f"INSERT INTO {entries.fullname} ({', '.join(entries.c.keys())})"  # noqa: S608 names of ours
+    f" VALUES ({', '.join(f'%({column.name})s' for column in entries.c)})"
+)
+_LAST_ENTRY: LiteralString = (
+    f"SELECT {', '.join(entries.c.keys())} FROM {entries.fullname}"  # noqa: S608 names of ours
+    " WHERE installation_id = %(tenant)s ORDER BY seq DESC LIMIT 1"
 )
 
 
@@ -26,14 +31,20 @@ class EntryRows(TenantRows):
     """The part of `app.ports.Transaction` that is the action log."""
 
     async def last_entry(self) -> Entry | None:
-        await self._connection.execute(_LOCK_CHAIN, {"tenant": self._tenant})
-        found = await self._connection.execute(_LAST_ENTRY, {"tenant": self._tenant})
-        row = found.mappings().first()
+        # Two statements, sent at once: the second sees what was committed while the first waited.
+        async with self._driver.pipeline(), self._driver.cursor(row_factory=dict_row) as cursor:
+            await self._driver.execute(_LOCK_CHAIN, {"tenant": self._tenant})
+            await cursor.execute(_LAST_ENTRY, {"tenant": self._tenant})
+            row = await cursor.fetchone()
         return None if row is None else entry_of(row)
 
-    async def add_entry(self, entry: Entry, salt: bytes) -> None:
+    async def add_entry(self, entry: Entry, salt: bytes, jobs: Sequence[Job] = ()) -> None:
         values = {field.name: getattr(entry, field.name) for field in fields(Entry)}
-        await self._connection.execute(_ADD_ENTRY, values | {"salt": salt})
+        # Sent at once: others wait for the chain.
+        async with self._driver.pipeline():
+            await self._driver.execute(_ADD_ENTRY, values | {"salt": salt})
+            for job in jobs:
+                await self._driver.execute(DEFER, placed(job))
 
     async def entries(
         self,
@@ -76,6 +87,6 @@ class EntryRows(TenantRows):
         return [(entry_of(row), bytes(row["salt"])) for row in found.mappings()]
 
 
-def entry_of(row: RowMapping) -> Entry:
+def entry_of(row: Mapping[Any, Any]) -> Entry:
     values: Mapping[str, Any] = {field.name: row[field.name] for field in fields(Entry)}
     return Entry(**{**values, "at": plain(values["at"]), "sealed": bytes(values["sealed"])})

@@ -18,8 +18,18 @@ class DatabaseAwayError(TransientError):
     """PostgreSQL cannot be reached or gave up on a transaction; the step is tried again."""
 
 
+# A server that was demoted to a standby takes no writes, and so does one whose disk is full or that an operator has set so:
+# https://www.postgresql.org/docs/18/errcodes-appendix.html. The others end a transaction that was held up for too long.
+_PASSING = (
+    psycopg.errors.ReadOnlySqlTransaction,
+    psycopg.errors.IdleInTransactionSessionTimeout,
+    psycopg.errors.TransactionTimeout,
+)
+
+
 def is_transient(error: BaseException | None) -> bool:
-    """A lost or refused connection, a full pool, a deadlock, a lost race for the one place at work on a subject."""
+    """A lost or refused connection, a full pool, a deadlock, a server that does not write now, a lost race for the one place
+    at work on a subject."""
     if isinstance(error, sqlalchemy.exc.TimeoutError):
         return True
     if isinstance(error, sqlalchemy.exc.DBAPIError):
@@ -28,7 +38,16 @@ def is_transient(error: BaseException | None) -> bool:
         return is_transient(error.__cause__)
     if isinstance(error, psycopg.errors.UniqueViolation):
         return error.diag.constraint_name == AT_WORK
-    return isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError, ConnectionError))
+    return isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError, ConnectionError, *_PASSING))
+
+
+def is_read_only(error: BaseException | None) -> bool:
+    """The connection leads to a server that does not write: another connection may lead to one that does."""
+    if isinstance(error, sqlalchemy.exc.DBAPIError):
+        return is_read_only(error.orig)
+    if isinstance(error, ConnectorException):
+        return is_read_only(error.__cause__)
+    return isinstance(error, psycopg.errors.ReadOnlySqlTransaction)
 
 
 @contextmanager

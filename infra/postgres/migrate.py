@@ -1,8 +1,17 @@
-"""Brings a database's schema up to date, or says that it is behind. Never runs as the service's own role."""
+"""Brings a database's schema up to date, or says that it is behind. Never runs as the service's own role.
+
+Programs of two ages work on one database while a new one is rolled out, so a step only adds: what an older program does not
+know, it does not miss. A step that takes something away waits until no program needs that any more, and says since which
+one that is, in the schema's comment (`needs 0007`). See `tests/faults/test_upgrade.py`, which holds each step to this.
+"""
 
 from __future__ import annotations
 
+import logging
+import re
+import time
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import sqlalchemy
@@ -16,6 +25,13 @@ from infra.postgres.connect import parameters
 from infra.postgres.tables import JOBS_SCHEMA, KEYS_SCHEMA, OWNER_ROLE, SCHEMA, SERVICE_ROLE
 
 _LOCK = 0x6D6167_69636F  # "magico": one migration at a time in a database
+
+_LOCK_TIMEOUT = "2s"
+_LOCK_TRIES = 60
+_LOCK_PAUSE_SECONDS = 1.0
+"""A step that waits for a table keeps everybody waiting who comes behind it: so it waits in short turns, and lets others by."""
+
+_NEEDS = re.compile(r"\bneeds (\d{4})\b")
 
 _ROLES = f"""
 DO $$
@@ -34,8 +50,15 @@ $$
 """  # noqa: S608 names of ours
 
 
+log = logging.getLogger(__name__)
+
+
 class SchemaBehindError(MagicodeError):
     """The database's schema is not the one this program needs; start once with MAGICODE_DATABASE_OWNER_URL set."""
+
+
+class SchemaAheadError(MagicodeError):
+    """The database's schema is newer than this program can work with; use a newer program."""
 
 
 class UnsafeRoleError(MagicodeError):
@@ -46,24 +69,48 @@ def migrate(owner_url: str) -> None:
     """Create the roles and schemas that are missing and apply every step, in one transaction.
 
     The role behind `owner_url` is a superuser, or may create roles and schemas in this database. Two processes may
-    start at once: the second waits, then finds nothing to do. Raises psycopg.Error or sqlalchemy.exc.DBAPIError.
+    start at once: the second waits, then finds nothing to do. A schema that a newer program has brought further is left as it
+    is. Raises SchemaAheadError where this program is too old for it, and psycopg.Error or sqlalchemy.exc.DBAPIError.
     """
+    if _is_ahead(owner_url):
+        return
     known = parameters(owner_url)
     known["options"] += " -c lock_timeout=0"
     engine = sqlalchemy.create_engine(
         "postgresql+psycopg://", creator=lambda: psycopg.connect(**known), poolclass=sqlalchemy.NullPool
     )
+    try:
+        for turn in range(_LOCK_TRIES):
+            try:
+                _migrate(engine)
+            except sqlalchemy.exc.OperationalError as error:
+                waited = isinstance(
+                    error.orig, psycopg.errors.LockNotAvailable | psycopg.errors.DeadlockDetected
+                )
+                if not waited or turn == _LOCK_TRIES - 1:
+                    raise
+                log.warning("A table is in use; the schema is brought up to date a moment later.")
+                time.sleep(_LOCK_PAUSE_SECONDS)
+            else:
+                return
+    finally:
+        engine.dispose()
+
+
+def _migrate(engine: sqlalchemy.Engine) -> None:
     with engine.connect() as connection, connection.begin():
         connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
         connection.exec_driver_sql(_ROLES)
         for schema in (SCHEMA, JOBS_SCHEMA, KEYS_SCHEMA):
             if not connection.exec_driver_sql("SELECT to_regnamespace(%s)", (schema,)).scalar():
                 connection.exec_driver_sql(f"CREATE SCHEMA {schema} AUTHORIZATION {OWNER_ROLE}")
+        if _ahead(*_looked_at(connection.connection.driver_connection)):
+            return  # by another program, while this one waited for its turn
         connection.exec_driver_sql(f"SET LOCAL ROLE {OWNER_ROLE}")
         config = _config()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
-    engine.dispose()
 
 
 def versions(url: str) -> tuple[str | None, str]:
@@ -71,29 +118,69 @@ def versions(url: str) -> tuple[str | None, str]:
 
     Raises psycopg.OperationalError when the database cannot be reached.
     """
-    needed = ScriptDirectory.from_config(_config()).get_current_head()
-    if needed is None:
-        raise AssertionError("the migrations have a head")
     with psycopg.connect(**parameters(url)) as connection:
-        try:
-            row = connection.execute(f"SELECT version_num FROM {SCHEMA}.schema_version").fetchone()  # noqa: S608
-        except (
-            psycopg.errors.UndefinedTable,
-            psycopg.errors.InsufficientPrivilege,
-            psycopg.errors.InvalidSchemaName,
-        ):
-            row = None
-    return (row[0] if row else None), needed
+        return _looked_at(connection)[0], _revisions()[0]
 
 
 def require_current(url: str) -> None:
-    """Raise SchemaBehindError, naming both versions, unless the schema is the one this program needs."""
+    """Raise SchemaBehindError, naming both versions, unless the schema is the one this program needs, or a newer one with which
+    it can work; SchemaAheadError for a newer one with which it cannot."""
+    if _is_ahead(url):
+        return
     found, needed = versions(url)
     if found != needed:
         raise SchemaBehindError(
             f"The database's schema is at {found or 'nothing'} and this program needs {needed}: start it once with "
             "MAGICODE_DATABASE_OWNER_URL set to a role that may change the schema."
         )
+
+
+def _is_ahead(url: str) -> bool:
+    with psycopg.connect(**parameters(url)) as connection:
+        ahead = _ahead(*_looked_at(connection))
+    if ahead:
+        log.info("The database's schema is newer than this program, which works with what it knows of it.")
+    return ahead
+
+
+def _ahead(found: str | None, comment: str) -> bool:
+    """Whether a newer program has brought the schema further than this one knows. Raises SchemaAheadError."""
+    needed, known = _revisions()
+    if found is None or found in known or found < needed:
+        return False
+    floor = _NEEDS.search(comment)
+    if floor is not None and floor[1] > needed:
+        raise SchemaAheadError(
+            f"The database's schema is at {found}, and this program, which was made for {needed}, is too old for it: use one that "
+            f"was made for {floor[1]} or later."
+        )
+    return True
+
+
+def _looked_at(connection: Any) -> tuple[str | None, str]:
+    """The schema's version and its comment."""
+    try:
+        with connection.transaction():
+            row = connection.execute(
+                f"SELECT version_num, coalesce(obj_description(to_regnamespace('{SCHEMA}'), 'pg_namespace'), '')"  # noqa: S608
+                f" FROM {SCHEMA}.schema_version"
+            ).fetchone()
+    except (
+        psycopg.errors.UndefinedTable,
+        psycopg.errors.InsufficientPrivilege,
+        psycopg.errors.InvalidSchemaName,
+    ):
+        row = None
+    return (row[0], row[1]) if row else (None, "")
+
+
+def _revisions() -> tuple[str, frozenset[str]]:
+    """The one that this program needs, and all that it knows."""
+    script = ScriptDirectory.from_config(_config())
+    needed = script.get_current_head()
+    if needed is None:
+        raise AssertionError("the migrations have a head")
+    return needed, frozenset(one.revision for one in script.walk_revisions())
 
 
 def require_service_role(url: str) -> None:

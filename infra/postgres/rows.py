@@ -4,10 +4,13 @@ names the tenant as well.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, LiteralString, TypeVar
 
+import psycopg
+from psycopg.rows import dict_row
 from sqlalchemy import ColumnElement, RowMapping, Table
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -16,11 +19,34 @@ N = TypeVar("N")
 
 
 class TenantRows:
-    """An open transaction of one tenant."""
+    """An open transaction of one tenant.
 
-    def __init__(self, connection: AsyncConnection, installation_id: int) -> None:
+    What acceptance and every entry of the log run goes straight to the driver: a statement that is known beforehand takes
+    it a third of the time.
+    """
+
+    def __init__(
+        self,
+        connection: AsyncConnection,
+        driver: psycopg.AsyncConnection[Any],
+        installation_id: int,
+        wrapped_key: tuple[str, bytes] | None = None,
+    ) -> None:
+        """`wrapped_key` as it was read when the tenant was entered."""
         self._connection = connection
+        self._driver = driver
         self._tenant = installation_id
+        self._wrapped_key = wrapped_key
+
+    async def _rows(self, statement: LiteralString, values: Mapping[str, object]) -> Sequence[dict[str, Any]]:
+        async with self._driver.cursor(row_factory=dict_row) as cursor:
+            await cursor.execute(statement, values)
+            return await cursor.fetchall()
+
+    async def _row(self, statement: LiteralString, values: Mapping[str, object]) -> dict[str, Any] | None:
+        async with self._driver.cursor(row_factory=dict_row) as cursor:
+            await cursor.execute(statement, values)
+            return await cursor.fetchone()
 
     def _ours(self, table: Table) -> ColumnElement[bool]:
         return table.c.installation_id == self._tenant

@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, LiteralString
 from uuid import UUID
 
-from sqlalchemy import RowMapping, func, select, update
-from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy import func, select, update
 
 from app.nouns import BESIDE_VERBS, Run, RunState
 from infra.postgres.rows import TenantRows
-from infra.postgres.tables import deliveries, runs
+from infra.postgres.tables import runs
 
 AT_WORK = (
     runs.c.state.in_([RunState.QUEUED.value, RunState.RUNNING.value])
     & runs.c.blocked_by.is_(None)
     & runs.c.verb.not_in(sorted(BESIDE_VERBS))
 )
-# Built once: acceptance is quick, and building and keying a statement of thirty columns takes longer than running it.
-_ADD_DELIVERY = (
-    upsert(deliveries).values(received_at=func.now()).on_conflict_do_nothing().returning(deliveries.c.guid)
+_ADD_DELIVERY: LiteralString = (
+    "INSERT INTO magicode.deliveries (installation_id, guid, event, action, outcome, received_at)"
+    " VALUES (%(installation_id)s, %(guid)s, %(event)s, %(action)s, %(outcome)s, now())"
+    " ON CONFLICT DO NOTHING RETURNING guid"
 )
 _ABOUT = func.coalesce(runs.c.subject, runs.c.number)
-_ADD_RUN = upsert(runs).on_conflict_do_nothing().returning(*runs.c)
+_ADD_RUN: LiteralString = (
+    f"INSERT INTO {runs.fullname} ({', '.join(runs.c.keys())})"  # noqa: S608 names of ours
+    f" VALUES ({', '.join(f'%({column.name})s' for column in runs.c)})"
+    f" ON CONFLICT DO NOTHING RETURNING {', '.join(runs.c.keys())}"
+)
+_REFUSALS: LiteralString = (
+    "SELECT count(*) FROM magicode.runs WHERE installation_id = %(tenant)s AND asker_id = %(asker)s"
+    " AND state = 'refused' AND created_at >= %(since)s AND reason = ANY(%(reasons)s)"
+)
 _RUN_COLUMNS = frozenset(field.name for field in fields(Run)) - {
     "id",
     "installation_id",
@@ -38,31 +46,25 @@ class RunRows(TenantRows):
     """The part of `app.ports.Transaction` that is about requests."""
 
     async def add_delivery(self, guid: str, event: str, action: str | None, outcome: str) -> bool:
-        added = await self._connection.execute(
-            _ADD_DELIVERY,
-            {
-                "installation_id": self._tenant,
-                "guid": guid,
-                "event": event,
-                "action": action,
-                "outcome": outcome,
-            },
-        )
-        return added.first() is not None
+        values = {
+            "installation_id": self._tenant,
+            "guid": guid,
+            "event": event,
+            "action": action,
+            "outcome": outcome,
+        }
+        return await self._row(_ADD_DELIVERY, values) is not None
 
     async def add_run(self, run: Run) -> Run:
         """As the port says; the run comes back with `blocked_by` set when another is at work on the subject."""
         wanted = _run_values(run) | {"installation_id": self._tenant}
         while True:
-            row = (await self._connection.execute(_ADD_RUN, wanted)).mappings().first()
-            if row is None:
-                row = (
-                    (await self._connection.execute(self._runs().where(runs.c.meaning == run.meaning)))
-                    .mappings()
-                    .first()
-                )
+            row = await self._row(_ADD_RUN, wanted)
             if row is not None:
                 return _run(row)
+            there = await self._one_run(self._runs().where(runs.c.meaning == run.meaning))
+            if there is not None:
+                return there
             # Not the meaning stood in the way, so the one place at work on this subject did. If its holder has just
             # ended, the place is free and the next turn takes it.
             active = await self.active_run(run.repository_id, run.about)
@@ -98,6 +100,8 @@ class RunRows(TenantRows):
         about: int | None = None,
         verb: str | None = None,
         state: RunState | None = None,
+        asker_id: int | None = None,
+        since: datetime | None = None,
         limit: int = 100,
     ) -> Sequence[Run]:
         statement = self._runs().order_by(runs.c.created_at.desc(), runs.c.id).limit(limit)
@@ -111,7 +115,16 @@ class RunRows(TenantRows):
             statement = statement.where(runs.c.verb == verb)
         if state is not None:
             statement = statement.where(runs.c.state == state.value)
+        if asker_id is not None:
+            statement = statement.where(runs.c.asker_id == asker_id)
+        if since is not None:
+            statement = statement.where(runs.c.created_at >= since)
         return [_run(row) for row in (await self._connection.execute(statement)).mappings()]
+
+    async def refusals(self, asker_id: int, since: datetime, reasons: Collection[str]) -> int:
+        values = {"tenant": self._tenant, "asker": asker_id, "since": since, "reasons": list(reasons)}
+        row = await self._row(_REFUSALS, values)
+        return 0 if row is None else int(row["count"])
 
     async def update_run(self, run_id: UUID, **columns: object) -> Run:
         """Raises KeyError for a run that is not there, TypeError for a column that a run does not have or never changes."""
@@ -149,7 +162,7 @@ def _run_values(run: Run) -> dict[str, object]:
     return {field.name: getattr(run, field.name) for field in fields(Run)}
 
 
-def _run(row: RowMapping) -> Run:
+def _run(row: Mapping[Any, Any]) -> Run:
     values: Mapping[str, Any] = {field.name: row[field.name] for field in fields(Run)}
     times = {name: _utc(values[name]) for name in ("created_at", "started_at", "ended_at")}
     return Run(**{**values, **times, "state": RunState(values["state"])})

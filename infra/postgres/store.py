@@ -6,27 +6,50 @@ The tenant is set inside each transaction and dies with it; nothing is ever set 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 
 import psycopg
-from sqlalchemy import TextClause, text
+from procrastinate.exceptions import ConnectorException
+from sqlalchemy import RowMapping, TextClause, text
 from sqlalchemy.engine.interfaces import IsolationLevel
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from app.errors import ErasedError
+from app.nouns import Installation
 from infra.postgres.connect import parameters
-from infra.postgres.custody_rows import CustodyRows
+from infra.postgres.custody_rows import CustodyRows, installation_of
 from infra.postgres.entry_rows import EntryRows
-from infra.postgres.errors import DatabaseAwayError, is_transient, translated
-from infra.postgres.queue import Deferrer
+from infra.postgres.errors import DatabaseAwayError, is_read_only, is_transient, translated
+from infra.postgres.paces import PostgresPaces
+from infra.postgres.patience import PATIENCE
+from infra.postgres.queue import HASTENED
 from infra.postgres.run_rows import RunRows
-from infra.postgres.tables import SCHEMA, TENANT_SETTING
+from infra.postgres.tables import KEYS_SCHEMA, SCHEMA, TENANT_SETTING
+from infra.postgres.turns import defer
 
-_ENTER = text(f"SELECT {SCHEMA}.enter(:tenant)")
-_NO_TENANT = text(f"SELECT set_config('{TENANT_SETTING}', '', true)")
+# What is read along with entering is read by the tenant that was entered: a row of `entered` comes before those joined to it,
+# and nothing but a loop over it can join them.
+_ENTERED = f"installation_id = nullif(current_setting('{TENANT_SETTING}', true), '')::bigint"
+_ENTER = text(
+    f"WITH entered AS MATERIALIZED (SELECT {SCHEMA}.enter(:tenant) AS erased)"  # noqa: S608 names of ours
+    f" SELECT erased, master_key_id, wrapped FROM entered LEFT JOIN {KEYS_SCHEMA}.data_keys ON {_ENTERED}"
+)
+_ARRIVE = text(
+    f"WITH known AS MATERIALIZED (SELECT coalesce({SCHEMA}.tenant_of(:github_id), :github_id) AS tenant),"  # noqa: S608
+    f" entered AS MATERIALIZED (SELECT tenant, {SCHEMA}.enter(tenant) AS erased FROM known)"
+    f" SELECT tenant, erased, master_key_id, wrapped, there.* FROM entered"
+    f" LEFT JOIN {KEYS_SCHEMA}.data_keys AS key ON key.{_ENTERED}"
+    f" LEFT JOIN {SCHEMA}.installations AS there ON there.{_ENTERED}"
+)
+_NO_TENANT = text(f"SELECT set_config('{TENANT_SETTING}', '', true), false AS erased")
+_NOW = text("SELECT clock_timestamp()")
+_READ_ONLY = text("SHOW transaction_read_only")
 _ALONE = text(f"SELECT {SCHEMA}.alone(:tenant)")
 _TENANT_OF = text(f"SELECT {SCHEMA}.tenant_of(:github_id)")
 _TENANTS_OF_ACCOUNT = text(f"SELECT {SCHEMA}.tenants_of_account(:account_id)")
@@ -37,19 +60,28 @@ _WAITS = text(
     "SELECT EXISTS (SELECT 1 FROM magicode_jobs.procrastinate_jobs WHERE lock = :lock AND status = 'todo')"
 )
 _HASTEN = text(
-    "UPDATE magicode_jobs.procrastinate_jobs SET scheduled_at = NULL"
-    " WHERE lock = :lock AND status = 'todo' AND scheduled_at > now()"
+    "UPDATE magicode_jobs.procrastinate_jobs"
+    " SET scheduled_at = CASE status WHEN 'todo' THEN NULL ELSE scheduled_at END,"
+    " args = CASE status WHEN 'doing' THEN args || jsonb_build_object(CAST(:mark AS text), 1) ELSE args END"
+    " WHERE lock = :lock AND (status = 'doing' OR (status = 'todo' AND scheduled_at > now()))"
 )
+"""One that is at work and is then put back begins anew at once, too."""
 ALONE_TRIES = 600
 ALONE_PAUSE_SECONDS = 0.05
 """For half a minute: transactions are short, and one that waits longer than this is broken off by the database."""
+
+_AGAIN_SECONDS = 0.5
+_READS_AT_LEISURE = text("SET LOCAL idle_in_transaction_session_timeout = '60s'")
+"""Nobody waits for who only reads, and what is read may be handed on to somewhere slow."""
+_END_SESSION = text(f"SELECT {SCHEMA}.end_session(:session, :ends)")
+_SESSION_ENDED = text(f"SELECT {SCHEMA}.session_ended(:session)")
 
 
 class PostgresStore:
     """Opens transactions as the service's role. Each method raises DatabaseAwayError (a TransientError) while the
     database is out of reach; a connection that died in the pool is replaced without anybody noticing."""
 
-    def __init__(self, service_url: str, *, pool_size: int = 5, overflow: int = 10) -> None:
+    def __init__(self, service_url: str, *, pool_size: int = 10, overflow: int = 5) -> None:
         known = parameters(service_url)
 
         async def connect(*_: Any, **__: Any) -> psycopg.AsyncConnection[Any]:
@@ -62,38 +94,81 @@ class PostgresStore:
             max_overflow=overflow,
             pool_timeout=10,
             pool_recycle=1800,
+            hide_parameters=True,  # an error's words reach the log, and what was to be stored must not
             pool_use_lifo=True,
         )
-        self._deferrer = Deferrer()
 
     async def close(self) -> None:
         await self._engine.dispose()
 
     async def ping(self) -> None:
-        """Raises DatabaseAwayError when the database does not answer."""
+        """Raises DatabaseAwayError when the database does not answer, or takes no writes (`database_read_only`)."""
         with translated():
-            async with self._connection() as connection:
-                await connection.execute(text("SELECT 1"))
+            async with self._connection() as (connection, _):
+                if await connection.scalar(_READ_ONLY) == "on":
+                    await connection.invalidate()
+                    raise DatabaseAwayError(reason="database_read_only")
+
+    async def end_session(self, session: str, ends: datetime) -> None:
+        with translated():
+            async with self._connection() as (connection, _):
+                await connection.execute(_END_SESSION, {"session": session, "ends": ends})
+
+    async def session_ended(self, session: str) -> bool:
+        with translated():
+            async with self._connection() as (connection, _):
+                return bool(await connection.scalar(_SESSION_ENDED, {"session": session}))
+
+    @property
+    def paces(self) -> PostgresPaces:
+        return PostgresPaces(self._plain)
+
+    @asynccontextmanager
+    async def _plain(self) -> AsyncIterator[AsyncConnection]:
+        async with self._connection() as (connection, _):
+            yield connection
+
+    async def now(self) -> datetime:
+        with translated():
+            async with self._connection() as (connection, _):
+                found = await connection.scalar(_NOW)
+        assert isinstance(found, datetime)
+        return found.astimezone(UTC)
 
     @asynccontextmanager
     async def transaction(
         self, installation_id: int, *, erasing: bool = False
     ) -> AsyncIterator[PostgresTransaction]:
         with translated():
-            async with self._connection(installation_id, erasing=erasing) as connection:
-                yield PostgresTransaction(connection, installation_id, self._deferrer)
+            async with self._connection(_ENTER, {"tenant": installation_id}, erasing=erasing) as (
+                connection,
+                row,
+            ):
+                # What destroys a key looks for itself: it may have waited for the tenant since.
+                key = None if erasing else _key(row)
+                yield PostgresTransaction(connection, await _driver(connection), installation_id, key)
+
+    @asynccontextmanager
+    async def arrival(self, github_id: int) -> AsyncIterator[tuple[PostgresTransaction, Installation | None]]:
+        with translated():
+            async with self._connection(_ARRIVE, {"github_id": github_id}) as (connection, row):
+                known = None if row["installation_id"] is None else installation_of(row)
+                driver = await _driver(connection)
+                yield PostgresTransaction(connection, driver, row["tenant"], _key(row)), known
 
     @asynccontextmanager
     async def snapshot(self, installation_id: int) -> AsyncIterator[PostgresTransaction]:
         with translated():
-            async with self._connection(installation_id, isolation="REPEATABLE READ") as connection:
-                yield PostgresTransaction(connection, installation_id, self._deferrer)
+            entering = self._connection(_ENTER, {"tenant": installation_id}, isolation="REPEATABLE READ")
+            async with entering as (connection, row):
+                await connection.execute(_READS_AT_LEISURE)
+                yield PostgresTransaction(connection, await _driver(connection), installation_id, _key(row))
 
     async def alone(self, installation_id: int) -> None:
         """Tried again and again rather than waited for: who waits for the lock would hold up whoever comes behind."""
         with translated():
             for _ in range(ALONE_TRIES):
-                async with self._connection() as connection:
+                async with self._connection() as (connection, _):
                     if await connection.scalar(_ALONE, {"tenant": installation_id}):
                         return
                 await asyncio.sleep(ALONE_PAUSE_SECONDS)
@@ -117,57 +192,79 @@ class PostgresStore:
 
     async def _ids(self, statement: TextClause, **values: int) -> Sequence[int]:
         with translated():
-            async with self._connection() as connection:
+            async with self._connection() as (connection, _):
                 return list((await connection.scalars(statement, values)).all())
 
     @asynccontextmanager
     async def _connection(
         self,
-        tenant: int | None = None,
+        entering: TextClause = _NO_TENANT,
+        values: Mapping[str, int] = MappingProxyType({}),
         *,
         erasing: bool = False,
         isolation: IsolationLevel = "READ COMMITTED",
-    ) -> AsyncIterator[AsyncConnection]:
-        """A transaction's connection with its tenant entered, committed unless the block raises. Raises ErasedError."""
-        connection, erased = await self._begin(tenant, isolation)
+    ) -> AsyncIterator[tuple[AsyncConnection, RowMapping]]:
+        """A transaction's connection with its tenant entered, and what entering told; committed unless the block raises.
+
+        Raises ErasedError.
+        """
+        connection, row = await self._begin(entering, values, isolation)
         try:
-            if erased and not erasing:
+            if row["erased"] and not erasing:
                 raise ErasedError
-            yield connection
+            yield connection, row
             await connection.commit()
+        except (SQLAlchemyError, psycopg.Error, ConnectorException) as error:
+            if is_read_only(error):
+                await connection.invalidate()
+            raise
         finally:
             await connection.close()
 
-    async def _begin(self, tenant: int | None, isolation: IsolationLevel) -> tuple[AsyncConnection, bool]:
-        """The first statement tells whether the pooled connection still lives; if not, one new one is tried."""
-        for last in (False, True):
-            connection = await self._engine.connect()
+    async def _begin(
+        self, entering: TextClause, values: Mapping[str, int], isolation: IsolationLevel
+    ) -> tuple[AsyncConnection, RowMapping]:
+        """The first statement tells whether the pooled connection still lives; if not, another one is tried at once, and then
+        again and again for as long as whoever asks is patient."""
+        until = time.monotonic() + PATIENCE.get()
+        tried = 0
+        while True:
+            tried += 1
             try:
-                if isolation != "READ COMMITTED":
-                    await connection.execution_options(isolation_level=isolation)
-                if tenant is None:
-                    await connection.execute(_NO_TENANT)
-                    erased = False
-                else:
-                    erased = bool(await connection.scalar(_ENTER, {"tenant": tenant}))
-            except DBAPIError as error:
-                await connection.close()
-                if last or not is_transient(error):
+                return await self._entered(entering, values, isolation)
+            except (SQLAlchemyError, psycopg.Error, ConnectionError) as error:
+                if not is_transient(error) or (tried > 1 and time.monotonic() >= until):
                     raise
-            except BaseException:
-                await connection.close()
-                raise
-            else:
-                return connection, erased
-        raise AssertionError("unreachable")
+            if tried > 1:
+                await asyncio.sleep(_AGAIN_SECONDS)
+
+    async def _entered(
+        self, entering: TextClause, values: Mapping[str, int], isolation: IsolationLevel
+    ) -> tuple[AsyncConnection, RowMapping]:
+        connection = await self._engine.connect()
+        try:
+            if isolation != "READ COMMITTED":
+                await connection.execution_options(isolation_level=isolation)
+            row = (await connection.execute(entering, values)).mappings().one()
+        except BaseException:
+            await connection.close()
+            raise
+        return connection, row
+
+
+async def _driver(connection: AsyncConnection) -> psycopg.AsyncConnection[Any]:
+    driver = (await connection.get_raw_connection()).driver_connection
+    if not isinstance(driver, psycopg.AsyncConnection):
+        raise TypeError("the store speaks through psycopg")
+    return driver
+
+
+def _key(row: RowMapping) -> tuple[str, bytes] | None:
+    return None if row["wrapped"] is None else (row["master_key_id"], bytes(row["wrapped"]))
 
 
 class PostgresTransaction(RunRows, CustodyRows, EntryRows):
     """`app.ports.Transaction`; what is about the queue stands here."""
-
-    def __init__(self, connection: AsyncConnection, installation_id: int, deferrer: Deferrer) -> None:
-        super().__init__(connection, installation_id)
-        self._deferrer = deferrer
 
     async def defer(
         self,
@@ -178,16 +275,12 @@ class PostgresTransaction(RunRows, CustodyRows, EntryRows):
         behind: bool = False,
         **arguments: object,
     ) -> int:
-        raw = await self._connection.get_raw_connection()
-        driver = raw.driver_connection
-        if not isinstance(driver, psycopg.AsyncConnection):
-            raise TypeError("the store speaks through psycopg")
-        return await self._deferrer.defer(
-            driver, task, lock=lock, delay_seconds=delay_seconds, behind=behind, arguments=arguments
+        return await defer(
+            self._driver, task, lock=lock, delay_seconds=delay_seconds, behind=behind, arguments=arguments
         )
 
     async def waits(self, lock: str) -> bool:
         return bool((await self._connection.execute(_WAITS, {"lock": lock})).scalar())
 
     async def hasten(self, lock: str) -> None:
-        await self._connection.execute(_HASTEN, {"lock": lock})
+        await self._connection.execute(_HASTEN, {"lock": lock, "mark": HASTENED})

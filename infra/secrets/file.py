@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 
-from app.errors import MagicodeError
+from app.errors import SHORT, MagicodeError, ShortError
 from infra.secrets import private
 from infra.secrets.ring import DamagedError, Ring, line, new_key, written
 from infra.secrets.ring import read as read_ring
@@ -96,5 +96,7 @@ def _told() -> Iterator[None]:
         raise MasterKeyFileError(reason="master_key_exposed") from None
     except DamagedError:
         raise MasterKeyFileError(reason="master_key_damaged") from None
-    except OSError:
+    except OSError as error:
+        if error.errno in SHORT:
+            raise ShortError(reason="machine_short") from None
         raise MasterKeyFileError(reason="master_key_unreadable") from None

@@ -37,13 +37,13 @@ def make(path: Path, content: bytes) -> None:
     """Whole or not at all, and never over another's: the new file is linked into place only where none is."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    _write(draft, content, os.O_EXCL)
     try:
+        _write(draft, content, os.O_EXCL)
         os.link(draft, path)
     except FileExistsError:
         return
     finally:
-        draft.unlink()
+        draft.unlink(missing_ok=True)
     _settle(path.parent)
 
 

@@ -77,6 +77,15 @@ def unprocessable(message: str) -> ApiError:
     return ApiError(422, message)
 
 
+def diff_too_long() -> ApiError:
+    """500, for differences that cannot be listed in the time that a request has.
+
+    Not documented; seen on comparisons, and taken to be the same for a commit:
+    https://github.com/github-changelog-generator/github-changelog-generator/issues/920
+    """
+    return ApiError(500, "Server Error: Sorry, this diff is taking too long to generate.")
+
+
 def validation_failed(*errors: Mapping[str, Any] | str) -> ApiError:
     """422 "Validation Failed"; each error an object such as `{"resource", "field", "code"}`, or a string."""
     return ApiError(422, "Validation Failed", errors=errors)

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 from urllib.parse import parse_qsl, urlencode
 
 from starlette.requests import Request
@@ -241,6 +241,17 @@ class Call:
         rest = self.record.path.split("/", 4)[4:]
         query = f"?{self.request.url.query}" if self.request.url.query else ""
         location = "/".join([f"{self.world.base_url}/repositories/{moved.id}", *rest]) + query
+        raise Redirect(location, 301 if self.request.method in ("GET", "HEAD") else 307)
+
+    def redirect_issue(self, repository_id: int, number: int) -> NoReturn:
+        """To where an issue was moved, for whoever may see it there: https://docs.github.com/rest/issues/issues#get-an-issue"""
+        target = self.world.repositories.get(repository_id)
+        if target is None or not self.caller.sees(target):
+            raise not_found()
+        rest = self.record.path.split("/issues/", 1)[1].partition("/")[2]
+        location = f"{self.world.base_url}/repositories/{repository_id}/issues/{number}" + (
+            f"/{rest}" if rest else ""
+        )
         raise Redirect(location, 301 if self.request.method in ("GET", "HEAD") else 307)
 
     def require(self, repo: Repo, permission: str, level: str = "read", *, role: str | None = None) -> None:

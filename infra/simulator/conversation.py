@@ -58,6 +58,8 @@ def find_issue(
     """
     repo = call.visible()
     one = repo.issues.get(call.number("issue_number"))
+    if one is None and (moved := repo.transferred.get(call.number("issue_number"))) is not None:
+        call.redirect_issue(*moved)
     author = one is not None and call.caller.user is not None and one.user_id == call.caller.user.id
     call.require_any(repo, *alternatives(one, level), role=(author_role or role) if author else role)
     if one is None:
@@ -65,6 +67,24 @@ def find_issue(
     if not repo.has_issues and one.pull is None:
         raise gone(ISSUES_ARE_OFF)
     return repo, one
+
+
+async def transfer(world: World, repo: Repo, number: int, target: Repo, sender: User) -> Issue:
+    """An issue and its comments move to another repository of the account, under a new number.
+
+    https://docs.github.com/issues/tracking-your-work-with-issues/administering-issues/transferring-an-issue-to-another-repository
+    """
+    one = repo.issues.pop(number)
+    told = payloads.issues(world, repo, one, sender)
+    one.number = target.next_number()
+    repo.transferred[number] = (target.id, one.number)
+    target.issues[one.number] = one
+    for comment in one.comments.values():
+        comment.issue_number = one.number
+    new = payloads.issues(world, target, one, sender)
+    changes = {"new_issue": new["issue"], "new_repository": new["repository"]}
+    world.emit("issues", "transferred", repo, {**told, "changes": changes})
+    return one
 
 
 async def announce(world: World, repo: Repo, one: Issue, action: str, sender: User, **extra: Any) -> None:

@@ -106,7 +106,7 @@ async def send(world: World, delivery: Delivery) -> None:
     started = perf_counter()
     try:
         async with httpx.AsyncClient(
-            timeout=TIMEOUT_SECONDS, follow_redirects=False, trust_env=False
+            timeout=TIMEOUT_SECONDS, follow_redirects=False, trust_env=False, verify=trust()
         ) as client:
             response = await client.post(
                 world.app_url, content=delivery.body, headers=delivery.request_headers

@@ -12,12 +12,19 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar, cast
+
+from infra.simulator import loose
+
+T = TypeVar("T")
 
 EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
+_DIFF_SECONDS = 5.0
+_MOST_REMEMBERED = 4096
 _SETTINGS = {
     "core.autocrlf": "false",
     "core.hooksPath": os.devnull,
@@ -34,6 +41,10 @@ _SETTINGS = {
 
 class GitError(Exception):
     """Git said no; the message is its standard error."""
+
+
+class DiffTooLongError(Exception):
+    """A few folders can unfold into more differences than anybody can list."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +103,7 @@ def environment() -> dict[str, str]:
 async def run(
     *arguments: str, stdin: bytes = b"", extra: Mapping[str, str] | None = None, directory: Path | None = None
 ) -> bytes:
-    """Runs git to its end and returns its standard output. Raises GitError when it fails."""
+    """Runs git to its end, or for as long as somebody waits, and returns its standard output. Raises GitError when it fails."""
     process = await asyncio.create_subprocess_exec(
         "git",
         *arguments,
@@ -102,7 +113,12 @@ async def run(
         env={**environment(), **(extra or {})},
         cwd=directory,
     )
-    out, err = await process.communicate(stdin)
+    try:
+        out, err = await process.communicate(stdin)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     if process.returncode != 0:
         raise GitError(err.decode("utf-8", "replace").strip())
     return out
@@ -113,6 +129,7 @@ class Git:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self._remembered: dict[tuple[str, ...], object] = {}
 
     async def run(self, *arguments: str, stdin: bytes = b"", extra: Mapping[str, str] | None = None) -> bytes:
         return await run(*arguments, stdin=stdin, extra={"GIT_DIR": str(self.directory), **(extra or {})})
@@ -126,6 +143,10 @@ class Git:
         ):
             return None
         for candidate in (f"refs/heads/{revision}", f"refs/tags/{revision}", revision):
+            if loose.is_plain(candidate) and loose.ref(self.directory, candidate) is None:
+                continue
+            if (named := self._commit_named(candidate)) is not None:
+                return named
             try:
                 out = await self.run("rev-parse", "--verify", "-q", candidate + "^{commit}")
             except GitError:
@@ -133,8 +154,17 @@ class Git:
             return out.decode().strip()
         return None
 
+    def _commit_named(self, candidate: str) -> str | None:
+        """The commit that a full ref or a sha names, where that can be told without git."""
+        if not loose.is_sha(candidate) and not loose.is_plain(candidate):
+            return None
+        sha = candidate if loose.is_sha(candidate) else loose.ref(self.directory, candidate)
+        return sha if sha is not None and loose.kind(self.directory, sha) == "commit" else None
+
     async def ref(self, name: str) -> str | None:
         """What a full ref points at; None when there is no such ref."""
+        if loose.is_plain(name):
+            return loose.ref(self.directory, name)
         try:
             out = await self.run("show-ref", "--verify", "--hash", "--", name)
         except GitError:
@@ -151,7 +181,7 @@ class Git:
         return sorted((name, sha, kind) for name, sha, kind in rows if name.startswith(prefix))
 
     async def is_empty(self) -> bool:
-        return not await self.run("for-each-ref", "--count=1")
+        return not loose.any_ref(self.directory)
 
     async def valid_ref(self, name: str) -> bool:
         try:
@@ -173,6 +203,8 @@ class Git:
 
     async def kind(self, sha: str) -> str | None:
         """ "blob", "tree", "commit", "tag", or None."""
+        if loose.is_sha(sha) and (found := loose.kind(self.directory, sha)) is not None:
+            return found
         try:
             return (await self.run("cat-file", "-t", sha)).decode().strip()
         except GitError:
@@ -180,6 +212,8 @@ class Git:
 
     async def read(self, sha: str, kind: str) -> bytes | None:
         """An object's bytes; None when there is no such object of this kind."""
+        if loose.is_sha(sha) and (found := loose.content(self.directory, sha, kind)) is not None:
+            return found
         try:
             return await self.run("cat-file", kind, sha)
         except GitError:
@@ -192,11 +226,38 @@ class Git:
     async def tree_of(self, commit: str) -> str:
         return (await self.run("rev-parse", "--verify", commit + "^{tree}")).decode().strip()
 
-    async def entries(self, tree: str, *, recursive: bool = False) -> list[Entry]:
-        """A tree's rows in git's order; with `recursive`, folders and all that is below them."""
+    async def entries(self, tree: str, *, recursive: bool = False, limit: int | None = None) -> list[Entry]:
+        """A tree's rows in git's order; with `recursive`, folders and all that is below them.
+
+        With `limit` no more than that are read: a few folders can unfold into more than any disk holds.
+        """
         flags = ["-r", "-t"] if recursive else []
-        out = await self.run("ls-tree", "-z", "-l", *flags, tree)
+        if limit is None:
+            out = await self.run("ls-tree", "-z", "-l", *flags, tree)
+        else:
+            out = await self._first_rows(limit, "ls-tree", "-z", "-l", *flags, tree)
         return [_entry(row) for row in out.decode("utf-8", "surrogateescape").split("\0") if row]
+
+    async def _first_rows(self, limit: int, *arguments: str) -> bytes:
+        """So many rows that end with NUL. Raises GitError when git fails."""
+        process = await asyncio.create_subprocess_exec(
+            "git",
+            *arguments,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            env={**environment(), "GIT_DIR": str(self.directory)},
+        )
+        assert process.stdout is not None
+        out, rows = bytearray(), 0
+        while rows < limit and (chunk := await process.stdout.read(1 << 18)):
+            out += chunk
+            rows += chunk.count(b"\0")
+        if rows >= limit:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+        if await process.wait() != 0 and rows < limit:
+            raise GitError("the tree cannot be read")
+        return b"\0".join(bytes(out).split(b"\0")[:limit])
 
     async def entry(self, tree: str, path: str) -> Entry | None:
         """What stands at `path` of a tree or commit."""
@@ -258,10 +319,27 @@ class Git:
     ) -> list[str]:
         """Shas reachable from the revisions (`^sha` leaves out), newest first."""
         count = [f"--max-count={limit}"] if limit is not None else []
-        out = await self.run(
-            "--literal-pathspecs", "rev-list", *count, "--end-of-options", *revisions, "--", *paths
-        )
-        return out.decode().split()
+        asked = ("--literal-pathspecs", "rev-list", *count, "--end-of-options", *revisions, "--", *paths)
+        return list(await self._once(asked, revisions, self._shas(asked)))
+
+    async def _shas(self, asked: Sequence[str]) -> list[str]:
+        return (await self.run(*asked)).decode().split()
+
+    async def _once(
+        self, asked: tuple[str, ...], revisions: Sequence[str], answer: Coroutine[None, None, T]
+    ) -> T:
+        """What was answered before, where all revisions are shas: that never changes. What fails is asked again."""
+        constant = all(loose.is_sha(one.removeprefix("^")) for one in revisions)
+        if not constant:
+            return await answer
+        if asked in self._remembered:
+            answer.close()
+            return cast("T", self._remembered[asked])
+        found = await answer
+        if len(self._remembered) >= _MOST_REMEMBERED:
+            self._remembered.clear()
+        self._remembered[asked] = found
+        return found
 
     async def is_ancestor(self, old: str, new: str) -> bool:
         try:
@@ -271,17 +349,32 @@ class Git:
         return True
 
     async def merge_base(self, one: str, other: str) -> str | None:
+        asked = ("merge-base", one, other)
         try:
-            return (await self.run("merge-base", one, other)).decode().strip()
+            return (await self._once(asked, (one, other), self._shas(asked)))[0]
         except GitError:
             return None
 
     async def changes(self, before: str, after: str) -> list[Changed]:
-        """What differs between two trees or commits, renames found, with added and removed lines and the patch."""
+        """What differs between two trees or commits, renames found, with added and removed lines and the patch. Raises
+        DiffTooLongError."""
+        return list(
+            await self._once(("changes", before, after), (before, after), self._changes(before, after))
+        )
+
+    async def _changes(self, before: str, after: str) -> list[Changed]:
         common = ("diff-tree", "-r", "-M", "--no-ext-diff", "--no-textconv", before, after)
-        raw = await self.run(*common, "-z", "--raw", "--abbrev=40")
+        raw = await self._in_time(*common, "-z", "--raw", "--abbrev=40")
         counted = await self.run(*common, "-z", "--numstat")
         return await self._patched(_changes(raw, counted), before, after)
+
+    async def _in_time(self, *arguments: str) -> bytes:
+        """Raises DiffTooLongError, and GitError when git fails."""
+        try:
+            async with asyncio.timeout(_DIFF_SECONDS):
+                return await self.run(*arguments)
+        except TimeoutError:
+            raise DiffTooLongError from None
 
     async def _patched(self, found: list[Changed], before: str, after: str) -> list[Changed]:
         out = await self.run("diff-tree", "-r", "-M", "-p", "--no-ext-diff", "--no-textconv", before, after)
@@ -294,8 +387,8 @@ class Git:
         ]
 
     async def diff(self, before: str, after: str) -> bytes:
-        """The unified diff, as `application/vnd.github.diff` has it."""
-        return await self.run(
+        """The unified diff, as `application/vnd.github.diff` has it. Raises DiffTooLongError."""
+        return await self._in_time(
             "diff-tree", "-r", "-M", "-p", "--no-ext-diff", "--no-textconv", "--full-index", before, after
         )
 
@@ -368,7 +461,7 @@ def _changes(raw: bytes, counted: bytes) -> list[Changed]:
         path = fields[at + 2] if moved else fields[at + 1]
         previous = fields[at + 1] if moved else None
         at += 3 if moved else 2
-        added, removed, _ = counts[tally].split("\t")
+        added, removed, _ = counts[tally].split("\t", 2)
         tally += 3 if moved else 1
         out.append(
             Changed(

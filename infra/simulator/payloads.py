@@ -11,7 +11,7 @@ from typing import Any
 
 from infra.simulator import pullwork, shapes_git
 from infra.simulator import shapes_people as people
-from infra.simulator.git import EMPTY_TREE, CommitObject
+from infra.simulator.git import EMPTY_TREE, CommitObject, DiffTooLongError
 from infra.simulator.shapes_people import Json, api, user, web, when
 from infra.simulator.state import (
     ZERO_SHA,
@@ -263,7 +263,10 @@ async def _pushed_commit(world: World, repo: Repo, sha: str) -> Json:
     one = await repo.git.commit(sha)
     assert one is not None
     before = one.parents[0] if one.parents else EMPTY_TREE
-    changed = await repo.git.changes(before, sha)
+    try:
+        changed = await repo.git.changes(before, sha)
+    except DiffTooLongError:
+        changed = []  # the push is told of all the same
     paths: dict[str, list[str]] = {"added": [], "removed": [], "modified": []}
     for file in changed:
         if file.status == "renamed":

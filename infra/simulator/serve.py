@@ -359,6 +359,7 @@ async def start(options: SimulatorOptions) -> Running:
         log_level="error",
         access_log=False,
         server_header=False,
+        date_header=False,  # the world's own clock is told
         timeout_graceful_shutdown=5,
     )
     server = _Server(config)

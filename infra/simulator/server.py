@@ -9,22 +9,34 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import importlib
+import json
+import re
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, timedelta
+from email.utils import format_datetime
 from functools import partial
 from importlib.util import find_spec
 from urllib.parse import urlsplit
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from infra.simulator import ci, control, limits, logs
-from infra.simulator.answers import ApiError, Redirect, bad_request, not_found
+from infra.simulator import breaking, ci, control, limits, logs
+from infra.simulator.answers import (
+    ApiError,
+    Redirect,
+    bad_credentials,
+    bad_request,
+    diff_too_long,
+    not_found,
+)
 from infra.simulator.auth import Caller, authenticate
 from infra.simulator.call import Call, Endpoint
-from infra.simulator.faults import Fault, Faults
+from infra.simulator.faults import Fault, Faults, Unseen
+from infra.simulator.git import DiffTooLongError
 from infra.simulator.limits import Usage
 from infra.simulator.state import RequestRecord, World
 
@@ -53,6 +65,8 @@ ROUTES = (
 VERSIONS = ("2022-11-28", "2026-03-10")
 """https://docs.github.com/rest/about-the-rest-api/api-versions"""
 
+_MINTING = re.compile(r"^/app/installations/(\d+)/")
+
 
 @dataclass
 class Simulator:
@@ -62,6 +76,7 @@ class Simulator:
     endpoints: list[Endpoint]
     faults: Faults = field(default_factory=Faults)
     usage: Usage = field(default_factory=Usage)
+    unseen: Unseen = field(default_factory=Unseen)
     observers: list[Callable[[RequestRecord, Response], None]] = field(default_factory=list)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -80,22 +95,29 @@ class Simulator:
             str(uuid.uuid4()), request.method, self._plain(path), request.url.query, self.world.now()
         )
         self.world.requests.append(record)
-        fault = self.faults.take(request.method, record.path)
+        fault = self.faults.take(request.method, record.path, self._installation(request, record.path))
         record.fault = fault.kind if fault else None
-        answered = await self._answer(request, record, fault)
-        if answered is None:
-            await _hang_up(receive, send)
+        if fault is not None and fault.kind in breaking.BEFORE:
+            await breaking.break_off(fault.kind, receive, send)
             return
+        answered = await self._answer(request, record, fault)
+        if fault is not None and fault.kind in breaking.AFTER:
+            await breaking.break_off(fault.kind, receive, send)
+            return
+        answered.headers["Date"] = format_datetime(self.world.now().astimezone(UTC), usegmt=True)
         record.status = answered.status_code
         for observer in self.observers:
             observer(record, answered)
+        if fault is not None and fault.kind == "malformed" and fault.form == "too_long":
+            await breaking.promise_more(answered, receive, send)
+            return
         await answered(scope, receive, send)
 
     async def _log(self, request: Request, receive: Receive, send: Send) -> None:
         """The other host. It has no limits, no ETags and no part in the record of the API's requests."""
         fault = self.faults.take(request.method, request.url.path)
-        if fault is not None and fault.kind in ("drop_before", "drop_after"):
-            await _hang_up(receive, send)
+        if fault is not None and fault.kind in breaking.BEFORE | breaking.AFTER:
+            await breaking.break_off(fault.kind, receive, send)
             return
         broken = fault is not None and fault.kind == "status"
         response = (
@@ -115,23 +137,28 @@ class Simulator:
                 return "/".join(["/repos", repo.full_name, *parts[3:]])
         return plain
 
-    async def _answer(self, request: Request, record: RequestRecord, fault: Fault | None) -> Response | None:
-        """None: hang up without an answer."""
-        if fault is not None:
-            if fault.kind == "drop_before":
-                return None
-            if fault.kind == "delay":
-                await asyncio.sleep(fault.seconds)
+    def _installation(self, request: Request, path: str) -> int:
+        """Whose request it is, before anybody asks whether it may; 0 where that is not to be told."""
+        if named := _MINTING.match(path):
+            return int(named[1])
+        value = request.headers.get("authorization", "").partition(" ")[2].strip()
+        token = self.world.tokens.get(value)
+        return token.installation_id or 0 if token else 0
+
+    async def _answer(self, request: Request, record: RequestRecord, fault: Fault | None) -> Response:
+        if fault is not None and fault.kind == "delay":
+            await asyncio.sleep(fault.seconds)
         caller: Caller | None = None
         try:
             if fault is not None and fault.kind == "status":
-                said = "Server Error" if fault.status >= 500 else "Refused by request"
-                raise ApiError(fault.status, fault.message or said)
-            if fault is not None and fault.kind == "secondary_limit":
-                raise limits.secondary(int(fault.seconds))
+                raise _said(fault)
             _insist(request)
             caller = authenticate(self.world, request.headers.get("authorization"))
+            if fault is not None and fault.comes_first:
+                self._refuse(fault, caller)
             response = await self._routed(request, record, caller)
+            if fault is not None and fault.kind == "status_after":
+                raise _said(fault)
         except ApiError as error:
             response = JSONResponse(error.body(), error.status, error.headers)
         except Redirect as moved:
@@ -141,9 +168,36 @@ class Simulator:
                 "documentation_url": "https://docs.github.com/rest/guides/best-practices-for-using-the-rest-api#follow-redirects",
             }
             response = JSONResponse(body, moved.status, {"Location": moved.location})
-        if fault is not None and fault.kind == "drop_after":
-            return None
-        return self._finish(request, record, caller, response)
+        except ClientDisconnect:  # in the middle of what it sent: nobody hears this
+            response = Response(status_code=499)
+        if fault is not None and fault.kind == "late" and response.status_code < 300:
+            made = json.loads(bytes(response.body) or b"null")
+            self.unseen.hide(record.path, made, self.world.now() + timedelta(seconds=fault.seconds))
+        finished = self._finish(request, record, caller, response)
+        if fault is not None and fault.kind == "malformed":
+            return breaking.spoilt(finished, fault.form)
+        return finished
+
+    def _refuse(self, fault: Fault, caller: Caller) -> None:
+        """What changes the simulated GitHub before it says no. Raises ApiError."""
+        now = self.world.now()
+        if fault.kind == "primary_limit":
+            raise limits.exhaust(
+                self.usage, self.world.limits, caller, now, seconds=fault.seconds, status=fault.status
+            )
+        if fault.kind == "secondary_limit":
+            if fault.holds:
+                limits.hold(
+                    self.usage, caller, now, seconds=fault.seconds, status=fault.status, header=fault.header
+                )
+            raise limits.secondary(int(fault.seconds), status=fault.status, header=fault.header, now=now)
+        if caller.token is None:
+            raise ApiError(401, "A JSON web token could not be decoded")
+        if fault.kind == "expired":
+            caller.token.expires_at = now
+        else:
+            self.world.tokens.pop(caller.token.value, None)
+        raise bad_credentials()
 
     async def _routed(self, request: Request, record: RequestRecord, caller: Caller) -> Response:
         record.caller = caller.kind
@@ -152,6 +206,7 @@ class Simulator:
         found, parameters = self._find(request.method, record.path)
         now = self.world.now()
         if found is None or found.limited:
+            limits.refuse_held(self.usage, caller, now)
             limits.spend(self.usage, self.world.limits, caller, now)
         if found is None:
             raise not_found()
@@ -161,13 +216,30 @@ class Simulator:
             limits.throttle(
                 self.usage, self.world.limits, caller, request.method, creates_content=content, now=now
             )
+        seen_late = caller.kind == "installation"
+        if seen_late and self.unseen.hides(record.path, now):
+            raise not_found()
         call = Call(self.world, request, caller, record)
         call.parameters = parameters
         self.usage.open[caller.key] += 1
         try:
-            return await found.handler(call)
+            response = await found.handler(call)
+        except DiffTooLongError:
+            raise diff_too_long() from None
         finally:
             self.usage.open[caller.key] -= 1
+        return self._without_unseen(response) if seen_late and request.method == "GET" else response
+
+    def _without_unseen(self, response: Response) -> Response:
+        """A list as it is before what was just made has come to where lists are read from."""
+        if not self.unseen or response.headers.get("content-type") != "application/json":
+            return response
+        listed = json.loads(bytes(response.body))
+        left = self.unseen.without(listed, self.world.now())
+        if left is listed:
+            return response
+        kept = {name: value for name, value in response.headers.items() if name.lower() != "content-length"}
+        return JSONResponse(left, response.status_code, kept)
 
     def _find(self, method: str, path: str) -> tuple[Endpoint | None, dict[str, str]]:
         wanted = "GET" if method == "HEAD" else method
@@ -199,7 +271,10 @@ class Simulator:
             "x-github-api-version", VERSIONS[0]
         )
         if caller is not None:
-            response.headers.update(limits.headers(self.usage, self.world.limits, caller, self.world.now()))
+            for name, value in limits.headers(
+                self.usage, self.world.limits, caller, self.world.now()
+            ).items():
+                response.headers.setdefault(name, value)
         if response.headers.get("content-type") == "application/json":
             response.headers["Content-Type"] = "application/json; charset=utf-8"
         return response
@@ -251,11 +326,6 @@ def _matches(sent: str, etag: str) -> bool:
     return etag.removeprefix("W/") in known
 
 
-async def _hang_up(receive: Receive, send: Send) -> None:
-    """Closes the TCP connection without a byte of an answer. Under a server that shows no transport, raises."""
-    transport = getattr(getattr(send, "__self__", None), "transport", None)
-    if transport is None:
-        raise ConnectionResetError("the simulated GitHub dropped the connection")
-    transport.abort()
-    while (await receive())["type"] != "http.disconnect":
-        pass
+def _said(fault: Fault) -> ApiError:
+    said = "Server Error" if fault.status >= 500 else "Refused by request"
+    return ApiError(fault.status, fault.message or said)

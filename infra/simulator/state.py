@@ -508,6 +508,7 @@ class Repo:
     protections: dict[str, Protection] = field(default_factory=dict)
     rulesets: dict[int, Ruleset] = field(default_factory=dict)
     issues: dict[int, Issue] = field(default_factory=dict)
+    transferred: dict[int, tuple[int, int]] = field(default_factory=dict)  # number -> repository id, number
     labels: dict[str, Label] = field(default_factory=dict)  # lower-cased name -> label
     check_suites: dict[int, CheckSuite] = field(default_factory=dict)
     check_runs: dict[int, CheckRun] = field(default_factory=dict)

@@ -9,8 +9,9 @@ import pytest
 
 from app.errors import ErasedError, TransientError
 from app.nouns import Action
-from app.witness import OwnWitness, Witness
+from app.witness import UNTOLD_AT_MOST, OwnWitness, Witness
 
+MINT, REVOKE = "POST /app/installations/{installation_id}/access_tokens", "DELETE /installation/token"
 READ, WRITE = "GET /repos/{owner}/{repo}", "POST /repos/{owner}/{repo}/git/refs"
 
 
@@ -64,6 +65,34 @@ async def test_reads_that_could_not_be_written_down_are_told_with_the_next() -> 
     await witness(READ, changes=False)
     await witness.flush()
     assert log.told == [("github.read", {READ: 2})]
+
+
+async def test_a_token_is_written_down_before_it_is_made() -> None:
+    log = Log()
+    witness = Witness(log)
+    await witness(READ, changes=False)
+    await witness(MINT, changes=False)
+    assert log.told == [("github.read", {READ: 1, MINT: 1})]
+    log.error = TransientError(reason="database_away")
+    with pytest.raises(TransientError):
+        await witness(MINT, changes=False)
+
+
+@pytest.mark.parametrize("error", [TransientError(reason="database_away"), ErasedError()])
+async def test_a_token_is_revoked_even_where_nothing_can_be_written_down(error: Exception) -> None:
+    log = Log()
+    witness = Witness(log)
+    log.error = error
+    await witness(REVOKE, changes=False)
+    assert log.told == []
+
+
+async def test_reads_are_written_down_before_there_are_many() -> None:
+    log = Log()
+    witness = Witness(log)
+    for _ in range(2 * UNTOLD_AT_MOST + 1):
+        await witness(READ, changes=False)
+    assert log.told == [("github.read", {READ: UNTOLD_AT_MOST})] * 2
 
 
 async def test_an_installation_that_is_being_destroyed_needs_no_log_of_its_reads() -> None:

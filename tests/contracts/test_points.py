@@ -1,4 +1,4 @@
-"""What `embeddings.collection.Points` promises, on every implementation that needs no server."""
+"""What `embeddings.collection.Points` promises, on every implementation; the server's layout in memory and over HTTP."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 
 from embeddings.collection import Points
 from infra.qdrant import QdrantPoints
+from tests.qdrant_server import running
 
 AXES = np.eye(4, dtype=np.float32)
 IDS = [str(uuid.UUID(int=n + 1, version=4)) for n in range(40)]
@@ -18,15 +19,17 @@ ONE, TWO, OTHER = "i1/r1/g1/chunks", "i1/r2/g1/chunks", "i2/r1/g1/chunks"
 WEIGHTS = [{1: 1.0, 2**32 - 1: 2.0}, {1: 0.5, 7: 1.0}, {9: 1.5}]
 
 
-@pytest.fixture(params=["folder", "memory", "one collection for all"])
+@pytest.fixture(params=["folder", "memory", "one collection for all", "server"])
 async def points(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Points]:
-    store = {
-        "folder": lambda: QdrantPoints(path=tmp_path / "qdrant"),
-        "memory": QdrantPoints,
-        "one collection for all": lambda: QdrantPoints(shared=True),
-    }[request.param]()
-    yield store
-    await store.close()
+    async with running() as server:
+        store = {
+            "folder": lambda: QdrantPoints(path=tmp_path / "qdrant"),
+            "memory": QdrantPoints,
+            "one collection for all": lambda: QdrantPoints(shared=True),
+            "server": lambda: QdrantPoints(url=server.url),
+        }[request.param]()
+        yield store
+        await store.close()
 
 
 async def fill(points: Points, collection: str = ONE, ids: list[str] = IDS[:4]) -> None:

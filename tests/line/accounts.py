@@ -18,6 +18,8 @@ REVOKE = "DELETE /installation/token"
 ARCHIVES = "GET /_codeload/{owner}/{repo}/legacy.tar.gz/{ref}"
 LOGS = "GET (log host)"
 REDIRECTED = " (redirected)"
+CUT_SHORT = 499
+"""The simulated GitHub's own status for a request whose caller left before the request was whole: nothing takes place."""
 
 # What GitHub answers from somewhere else than from where it was asked.
 _ELSEWHERE = {
@@ -30,13 +32,14 @@ _INSTALLATION = re.compile(r"/app/installations/(\d+)(?:/|$)")
 def recorded(stage: Stage) -> Counter[tuple[int, str]]:
     """What reached the simulated GitHub from the service: the installation (0: none, the App itself) and the request.
 
-    A request that was dropped before anything looked at it tells no route and no caller: those are `unread`.
+    A request that was dropped before anything looked at it tells no route and no caller: those are `unread`. One that was held
+    up between its head and its body, and cut off there, is sent again as the same one.
     """
     found: Counter[tuple[int, str]] = Counter()
     for one in stage.github.world.requests:
         named = _INSTALLATION.match(one.path)
         call = f"{one.method} {one.route}"
-        if one.route is None:
+        if one.route is None or one.status == CUT_SHORT:
             continue
         if call == ARCHIVES:
             found[stage.installation, call] += 1  # asked without a token: there is one installation here
@@ -87,13 +90,19 @@ def unseen(seen: Counter[Any], said: Counter[Any]) -> dict[str, int]:
 
 async def attempts(stage: Stage, entries: Sequence[ExportedEntry]) -> tuple[int, int]:
     """Requests that the provider of the model had, and those that the log tells of."""
-    told = 0
+    told = sum(entry.action == "model.asked" for entry in entries)
+    return len(await asked_of_the_model(stage)), told
+
+
+def ends_of_attempts(entries: Sequence[ExportedEntry]) -> int:
+    """Attempts at the model of which the log says what came of them: all of them where no process was killed."""
+    found = 0
     for entry in entries:
         if entry.action == "model.called":
-            told += 1
+            found += 1
         elif entry.action == "model.failed":
-            told += int(str((entry.details or {})["attempts"]))
-    return len(await asked_of_the_model(stage)), told
+            found += int(str((entry.details or {})["attempts"]))
+    return found
 
 
 async def said(stage: Stage) -> tuple[list[ExportedEntry], Counter[tuple[int, str]]]:

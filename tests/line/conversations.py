@@ -48,6 +48,18 @@ def approving() -> dict[str, Any]:
     return said | {"turns": [verdict()]}
 
 
+def plans() -> dict[str, Any]:
+    """The scenario of a plan."""
+    arguments = {
+        "summary": "Write the note that is missing.",
+        "files": [{"path": "NOTES.md", "change": "A new file that holds the note."}],
+        "steps": ["Create NOTES.md."],
+        "risks": ["None: nothing reads it."],
+    }
+    said = {"name": "a plan", "when": {"system_contains": "Your task is a plan"}}
+    return said | {"turns": [{"calls": [{"tool": "plan", "arguments": arguments}]}]}
+
+
 def playbook(*scenarios: dict[str, Any]) -> Playbook:
     """The first scenario that fits; a second look finds nothing wrong unless one of them says otherwise."""
     second = approving()

@@ -25,6 +25,7 @@ from app.house import House
 from app.main import create
 from app.nouns import Destination, Run
 from app.ports import Model, Models
+from app.web.patience import config
 from app.wiring import open_house
 from app.worker import sync_installations, work_jobs
 from embeddings.embed import Encoder
@@ -110,7 +111,7 @@ class Stage:
                 return runs
             if asyncio.get_running_loop().time() > deadline:
                 raise TimeoutError(f"of {count} runs: {[(run.verb, run.state, run.reason) for run in runs]}")
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.1)  # each look is a transaction that whoever works waits for
 
     @contextlib.asynccontextmanager
     async def at_work(self, concurrency: int = 2, **how: Any) -> AsyncIterator[None]:
@@ -214,7 +215,8 @@ async def staged(
         stage = Stage(github, house, url, next(iter(repositories)), model_url, seconds, folder, given)
         if afterwards is not None:
             stack.push_async_callback(afterwards, stage)
-        await stack.enter_async_context(_served(house, listener, working=working))
+        trusted = settings.read(given).trusted_proxies
+        await stack.enter_async_context(_served(house, listener, working=working, trusted_proxies=trusted))
         github.world.app_url = f"{url}/webhooks/github"
         yield stage
         github.world.app_url = None
@@ -222,9 +224,11 @@ async def staged(
 
 
 @contextlib.asynccontextmanager
-async def _served(house: House, listener: socket.socket, *, working: bool) -> AsyncIterator[None]:
+async def _served(
+    house: House, listener: socket.socket, *, working: bool, trusted_proxies: Sequence[str]
+) -> AsyncIterator[None]:
     web = create(house, beside=(lambda: work_jobs(house, 2)) if working else None)
-    server = _Server(uvicorn.Config(web, log_config=None, access_log=False))
+    server = _Server(config(web, trusted_proxies))
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     while not server.started:
         await asyncio.sleep(0.01)

@@ -92,7 +92,9 @@ async def test_a_broken_body_is_400_and_changes_nothing(idle: Stage, body: bytes
     assert await state_of(idle) == before
 
 
-async def test_an_unknown_installation_is_202_and_one_entry_of_the_services_own_log(idle: Stage) -> None:
+async def test_a_request_of_an_unknown_installation_is_to_come_again_and_is_one_entry_of_the_services_own_log(
+    idle: Stage,
+) -> None:
     number = await idle.open_issue(ISSUE_TITLE, ISSUE_BODY)
     await idle.comment(number, "@magicode help")
     await idle.ended()
@@ -103,7 +105,7 @@ async def test_an_unknown_installation_is_202_and_one_entry_of_the_services_own_
     body = json.dumps(payload).encode()
     runs, entries, service = await state_of(idle)
     answer = await post(idle, body, signed(idle, body))
-    assert (answer.status_code, answer.json()["outcome"]) == (202, "unknown_installation")
+    assert (answer.status_code, answer.json()["outcome"]) == (503, "unknown_installation")
     assert await state_of(idle) == (runs, entries, service + 1)
     assert (await idle.log(0))[-1].action == "webhook.refused"
 

@@ -124,7 +124,7 @@ async def test_a_review_and_a_comment_on_a_line_revise_our_pull_request(stage: S
     assert runs[2].verb == "revise"
     await ended_well_told(stage, runs[1])
     await ended_well_told(stage, runs[2])
-    assert "(Written on `NOTES.md`, line 1.)\nwhy is this here?" in await prompts(stage)
+    assert '(Written on the file named "NOTES.md", line 1.)\nwhy is this here?' in await prompts(stage)
 
 
 async def test_somebody_elses_pull_request_is_refused_clearly(stage: Stage) -> None:

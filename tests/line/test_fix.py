@@ -14,6 +14,7 @@ from app.nouns import RunState
 from infra.encoder import BundledEncoder
 from infra.models.playbook import Playbook
 from tests.line.conftest import Stages
+from tests.line.conversations import create, finish, playbook, scenario
 from tests.line.stage import Stage
 
 FIXED = "share, left_over = divmod(total, len(people))"
@@ -151,3 +152,19 @@ async def test_both_providers_lead_to_the_same_pull_request(
     (run,) = await stage.ended()
     assert run.state is RunState.OPENED
     assert len(await stage.pulls()) == 1
+
+
+async def test_a_base_whose_differences_github_cannot_tell_in_time_is_worked_on_all_the_same(
+    raise_stage: Stages, sample: Path
+) -> None:
+    stage = await raise_stage(
+        {"octo/fairshare": sample}, playbook(scenario(create("NOTES.md", "A note.\n"), finish()))
+    )
+    branch = (await stage.client().get(f"/repos/{stage.repository}/branches/main")).json()
+    differences = f"/fairshare/commits/{branch['commit']['sha']}$"
+    await stage.fault(kind="status", status=500, route=differences, times=1000)
+    await ask(stage)
+    (run,) = await stage.ended()
+    assert run.state is RunState.OPENED, run.reason
+    (pull,) = await stage.pulls()
+    assert pull["base"]["sha"] == branch["commit"]["sha"]

@@ -81,3 +81,40 @@ async def test_nothing_is_fetched_for_a_repository_where_nobody_has_asked(
     await asyncio.sleep(7)
     assert encoder.given == []
     assert {entry.action for entry in await stage.log()} <= {"installation.changed"}
+
+
+async def test_a_repository_taken_out_of_the_installation_is_forgotten_and_the_others_are_not(
+    raise_stage: Stages, sample: Path, sample_playbook: Playbook
+) -> None:
+    other = "octo/other"
+    stage = await raise_stage({"octo/fairshare": sample, other: sample}, sample_playbook)
+    await stage.comment(await stage.open_issue(ISSUE_TITLE, ISSUE_BODY), COMMENT)
+    asked = await stage.open_issue(ISSUE_TITLE, ISSUE_BODY, repository=other)
+    await stage.comment(asked, COMMENT, repository=other)
+    await stage.ended(2)
+    repositories = {name: stage.github.world.repository(name) for name in (stage.repository, other)}
+    async with stage.house.store.transaction(stage.installation) as transaction:
+        key = await stage.house.keys.data_key(transaction)
+    indexes = {
+        name: stage.house.index(key, stage.installation, found.id)
+        for name, found in repositories.items()
+        if found is not None
+    }
+    assert [await index.exists() for index in indexes.values()] == [True, True]
+    gone = repositories[stage.repository]
+    assert gone is not None
+    owner = stage.client("ada")
+    answer = await owner.delete(f"/user/installations/{stage.installation}/repositories/{gone.id}")
+    assert answer.status_code == 204, answer.text
+    deadline = asyncio.get_running_loop().time() + 60
+    while not (told := [one for one in await stage.log() if one.action == "index.forgotten"]):
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0.1)
+    assert {name: await index.exists() for name, index in indexes.items()} == {
+        stage.repository: False,
+        other: True,
+    }
+    (entry,) = told
+    assert entry.details is not None
+    assert (entry.details["repository"], entry.details["remaining"]) == (gone.id, 0)
+    assert int(str(entry.details["chunks"])) > 0

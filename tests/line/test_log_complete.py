@@ -65,6 +65,7 @@ async def complete(stage: Stage) -> None:
     assert sum(more.values()) == accounts.faulted(stage), f"and nothing else does: {more}"
     asked, tried = await accounts.attempts(stage, entries)
     assert asked == tried, "and so does every request to the provider"
+    assert accounts.ends_of_attempts(entries) == tried, "with what came of it"
 
 
 @pytest.fixture

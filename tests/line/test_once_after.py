@@ -33,6 +33,7 @@ from tests.line.conversations import (
     branches,
     create,
     finish,
+    notes,
     ours,
     playbook,
     reasons,
@@ -218,7 +219,7 @@ async def test_a_run_that_failed_behind_the_opening_is_not_left_to_itself(idle: 
     workflow.hold()
     number = await ask(idle)
     await idle.settled()
-    await idle.fault(kind="status", method="PATCH", route="/issues/comments/", status=502, times=50)
+    await idle.fault(kind="status", method="PATCH", route="/issues/comments/", status=502, times=3)
     async with idle.at_work(retry_after=lambda error, taken: QUICK if taken < 2 else None):
         (run,) = await idle.ended()
         assert (run.state, run.reason) == (RunState.FAILED, "github_unavailable")
@@ -582,3 +583,27 @@ async def test_merges_of_the_base_give_no_more_tries(idle: Stage, monkeypatch: p
             assert await tip(idle, f"magicode/issue-{number}") != before
             await until(partial(given_up, round_ + 1))
     assert len(await asked_of_the_model(idle)) == asked
+
+
+async def test_what_is_asked_on_a_pull_request_before_its_run_has_said_its_last_words_is_done_behind_it(
+    raise_stage: Stages, sample: Path
+) -> None:
+    stage = await raise_stage({"octo/fairshare": sample}, notes(), working=False)
+    number = await ask(stage)
+    # The last edit of the status comment takes its time: the pull request stands already, and the run has not ended.
+    await stage.fault(kind="delay", method="PATCH", route="/issues/comments/", seconds=3)
+
+    async def opened() -> bool:
+        return any(run.pull_request for run in await stage.runs())
+
+    async with stage.at_work(retry_after=lambda error, taken: QUICK if taken < 60 else None):
+        await until(opened)
+        (pull,) = await stage.pulls()
+        await stage.comment(pull["number"], "@magicode once more, please")
+        first, second = await stage.ended(2)
+    assert (first.state, second.state) == (RunState.OPENED, RunState.UPDATED), second.reason
+    assert (second.subject, second.pull_request) == (number, pull["number"])
+    told = [(entry.action, entry.run_id) for entry in await stage.log()]
+    ended, begun = told.index(("run.ended", str(first.id))), told.index(("run.started", str(second.id)))
+    assert told.index(("webhook.accepted", str(second.id))) < ended < begun, "one at a time"
+    assert len(await commits(stage, pull["number"])) == 2

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -21,6 +20,7 @@ from tests.line.conversations import (
     ended_well_told,
     finish,
     ours,
+    plans,
     playbook,
     prompts,
     reasons,
@@ -34,24 +34,10 @@ AS_WRITTEN = "Create NOTES.md."
 AS_EDITED = "Create NOTES.md, with the word heron in it."
 
 
-def plan_turn(**more: Any) -> dict[str, Any]:
-    arguments = {
-        "summary": "Write the note that is missing.",
-        "files": [{"path": "NOTES.md", "change": "A new file that holds the note."}],
-        "steps": [AS_WRITTEN],
-        "risks": ["None: nothing reads it."],
-    }
-    return {"calls": [{"tool": "plan", "arguments": arguments}], **more}
-
-
-def script(plan: dict[str, Any] | None = None) -> Playbook:
+def script() -> Playbook:
     """A plan, the note; and another note where the request says `once more`."""
     return playbook(
-        {
-            "name": "a plan",
-            "when": {"system_contains": "Your task is a plan"},
-            "turns": [plan or plan_turn()],
-        },
+        plans(),
         scenario(create("MORE.md", "More of it.\n"), finish("Write another note"), when="once more"),
         scenario(create("NOTES.md", "A note.\n"), finish()),
     )
@@ -366,7 +352,7 @@ async def test_a_label_is_answered_with_a_plan_too(plans_first: Stage) -> None:
 
 async def test_a_go_that_failed_is_retried_with_the_same_plan(raise_stage: Stages, sample: Path) -> None:
     book = playbook(
-        {"name": "a plan", "when": {"system_contains": "Your task is a plan"}, "turns": [plan_turn()]},
+        plans(),
         scenario(create("NOTES.md", "A note.\n") | {"overload": {"times": 1, "status": 529}}, finish()),
     )
     (sample / ".github" / "magicode.yml").write_text("plan_first: true\n")

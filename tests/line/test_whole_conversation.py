@@ -10,7 +10,7 @@ import pytest
 from infra.models.playbook import Playbook
 from infra.simulator.ci import CiJob, Code, failing, passing
 from tests.line.conftest import Stages
-from tests.line.conversations import BODY, TITLE, create, edit, finish, playbook, scenario
+from tests.line.conversations import BODY, TITLE, create, edit, finish, plans, playbook, scenario
 from tests.line.seen import act, comment_of_ours, get, text, until
 from tests.line.stage import Stage
 
@@ -27,27 +27,13 @@ FAILED tests/test_note.py::test_the_note_is_spelled - AssertionError: the note s
 """
 
 
-def plan_turn() -> dict[str, Any]:
-    arguments = {
-        "summary": "Write the note that is missing.",
-        "files": [{"path": "NOTES.md", "change": "A new file that holds the note."}],
-        "steps": ["Create NOTES.md."],
-        "risks": ["None: nothing reads it."],
-    }
-    return {"calls": [{"tool": "plan", "arguments": arguments}]}
-
-
 def script() -> Playbook:
     said = finish("Say it in the second line", "A reviewer asked for a second line.")
     said["calls"][0]["arguments"]["replies"] = [
         {"comment_id": "{thread:int}", "text": "The second line says it now."}
     ]
     return playbook(
-        {
-            "name": "a plan",
-            "when": {"system_contains": "Your task is a plan"},
-            "turns": [plan_turn()],
-        },
+        plans(),
         scenario(
             edit("NOTES.md", "tpyo", "typo"),
             finish("Spell the note", "CI's spelling test failed."),

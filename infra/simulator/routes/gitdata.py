@@ -208,8 +208,9 @@ async def get_tree(call: Call) -> Response:
     sha = await _tree_sha(repo, wanted)
     if sha is None:
         raise not_found()
-    rows = await repo.git.entries(sha, recursive="recursive" in call.request.query_params)
     limit = min(call.world.truncate_trees_over, _LISTED_AT_MOST)
+    recursive = "recursive" in call.request.query_params
+    rows = await repo.git.entries(sha, recursive=recursive, limit=limit + 1)
     return call.answer(shapes_git.tree(call.world, repo, sha, rows[:limit], truncated=len(rows) > limit))
 
 

@@ -36,7 +36,8 @@ async def list_deliveries(call: Call) -> Response:
     size = min(max(int(asked), 1), 100) if asked.isascii() and asked.isdigit() else 30
     status = call.query("status")
     if status:
-        found = [one for one in found if (200 <= one.status_code < 400) == (status == "success")]
+        lowest, highest = _classified(status)
+        found = [one for one in found if lowest <= one.status_code <= highest]
     part = found[:size]
     headers = {}
     if len(found) > size:
@@ -47,6 +48,16 @@ async def list_deliveries(call: Call) -> Response:
         }
         headers["Link"] = f'<{call.world.base_url}/app/hook/deliveries?{urlencode(query)}>; rel="next"'
     return call.answer([_item(one) for one in part], headers=headers)
+
+
+def _classified(status: str) -> tuple[int, int]:
+    """What got no answer at all is neither: https://docs.github.com/rest/apps/webhooks#list-deliveries-for-an-app-webhook"""
+    match status:
+        case "success":
+            return 200, 399
+        case "failure":
+            return 400, 599
+    raise unprocessable("Invalid status")
 
 
 def _kept(call: Call) -> list[Delivery]:

@@ -11,7 +11,7 @@ import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.agent.cleaning import UNCLOSED, clean, invisible, is_invisible
+from app.agent.cleaning import UNCLOSED, clean, invisible, is_invisible, seen
 
 
 @pytest.mark.parametrize(
@@ -83,3 +83,58 @@ def test_the_largest_comment_that_github_takes_is_cleaned_at_once(text: str) -> 
 
 def test_invisible_characters_are_named() -> None:
     assert invisible("a\u200bb\ue000") == ["U+200B ZERO WIDTH SPACE", "U+E000 Co"]
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("[//]: # (hidden)\n\nshown", "\nshown"),
+        ("[hidden\nlabel]: <a b> 'hidden\ntitle'\nshown [a]", "shown [a]"),
+        ("> [q]: #q (hidden)\n\nshown", "\nshown"),
+        ("a <p title='hidden > still'>shown</p>", "a <p>shown</p>"),
+        ('<img src=x alt="hidden">', "<img>"),
+        ("a <?hidden?> b <!X hidden> c <![CDATA[ hidden ]]>", "a  b  c "),
+        ("<div data-x='hid\nden'>\nshown\n</ hidden>\n</div>", "<div>\nshown\n\n</div>"),
+        ("a&#x200b;b&zwnj;c&#xE0041;&shy;", "abc"),
+        ("&amp;#x200b; &lt;b&gt; &#65;", "&amp;#x200b; &lt;b&gt; &#65;"),
+        (
+            "```php\n<?php shown ?>\n[x]: y\n```\n`<p class='x'>`",
+            "```php\n<?php shown ?>\n[x]: y\n```\n`<p class='x'>`",
+        ),
+        ("a[0]: 1, b < c, <https://a.example>, Map<K, V>", "a[0]: 1, b < c, <https://a.example>, Map<K, V>"),
+        ("[text][r]\n\nmore\n\n[r]: https://a.example", "[text][r]\n\nmore\n"),
+    ],
+)
+def test_what_markdown_and_html_do_not_show_goes_and_code_stays(text: str, left: str) -> None:
+    assert seen(text) == left
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                "[a]: b",
+                "<p title='",
+                "'>",
+                "<?",
+                "?>",
+                "&#x200b;",
+                "&",
+                "```",
+                "> ",
+                "- ",
+                "\n",
+                "a",
+                "`",
+                "<",
+                "!--",
+                "[",
+                "]: x (",
+                ")",
+            ]
+        ),
+        max_size=25,
+    ).map("".join)
+)
+def test_what_a_person_sees_is_seen_the_same_when_it_is_looked_at_again(text: str) -> None:
+    assert seen(seen(text)) == seen(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import random
 import string
 import unicodedata
@@ -280,6 +281,39 @@ def test_a_secret_in_an_added_line_is_refused_and_not_repeated(kit: Any, name: s
     assert caught.value.reason == "secret"
     assert "`src/a.py`, line 2" in caught.value.message
     assert SECRETS[name] not in caught.value.message
+
+
+def pieces(name: str) -> dict[str, str]:
+    """The same secret as programs hide it."""
+    secret = SECRETS[name]
+    half = len(secret) // 2
+    a, b = secret[:half], secret[half:]
+    return {
+        "added strings": f"x = '{a}' + '{b}'\n",
+        "neighbouring strings": f"x = (\n    '{a}'\n    '{b}'\n)\n",
+        "a list": f"x = ''.join(['{a}', '{b}'])\n",
+        "a continued line": f"x = '{a}\\\n{b}'\n",
+        "base64": f"x = '{base64.b64encode(secret.encode()).decode()}'\n",
+        "base64 of base64's other alphabet": f"x = '{base64.urlsafe_b64encode(b'?>' + secret.encode()).decode()}'\n",
+        "hexadecimal": f"x = '{secret.encode().hex()}'\n",
+        "escapes": "x = '" + "".join(f"\\x{ord(one):02x}" for one in secret) + "'\n",
+        "invisible characters": f"x = '{a}\u200b{b}'\n",
+    }
+
+
+@pytest.mark.parametrize("how", sorted(pieces("aws")))
+@pytest.mark.parametrize(
+    "name", ["aws", "github fine-grained", "github installation, new", "anthropic", "stripe"]
+)
+def test_a_secret_in_pieces_or_encoded_is_refused(kit: Any, name: str, how: str) -> None:
+    assert reason(kit, kit.new("src/c.py", pieces(name)[how])) == "secret"
+
+
+def test_a_secret_in_pieces_that_the_file_held_already_is_no_news(kit: Any) -> None:
+    old = pieces("aws")["added strings"].encode()
+    where = kit.Tree({"a.py": old, "b.py": b"1\n"})
+    assert reason(kit, FileEdit("a.py", old, b"y = 1\n" + old.replace(b"x =", b"z =")), where=where) is None
+    assert reason(kit, FileEdit("b.py", b"1\n", old), where=where) == "secret"
 
 
 HARMLESS = [

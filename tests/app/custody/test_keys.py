@@ -100,7 +100,7 @@ class Stored:
     def __init__(self, wrapped: bytes | None = None) -> None:
         self.wrapped = wrapped
 
-    async def wrapped_key(self) -> tuple[str, bytes] | None:
+    async def wrapped_key(self, *, anew: bool = False) -> tuple[str, bytes] | None:
         return ("counting", self.wrapped) if self.wrapped is not None else None
 
     async def add_wrapped_key(self, master_key_id: str, wrapped: bytes) -> tuple[str, bytes]:
@@ -167,8 +167,8 @@ class LostMaster(CountingMaster):
 class Destroyed(Stored):
     """The key is destroyed right after it was read."""
 
-    async def wrapped_key(self) -> tuple[str, bytes] | None:
-        stored = await super().wrapped_key()
+    async def wrapped_key(self, *, anew: bool = False) -> tuple[str, bytes] | None:
+        stored = await super().wrapped_key(anew=anew)
         self.wrapped = None
         return stored
 

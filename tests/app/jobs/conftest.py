@@ -84,7 +84,7 @@ def asking() -> Callable[..., Received]:
             repository_id=given["repository"],
             repository_full_name="acme/widgets",
             number=given["number"],
-            is_pull_request=False,
+            is_pull_request=given.get("is_pull_request", False),
             actor=mona,
             comment_id=given["comment"],
             texts=(("issue.title", "It breaks"), ("issue.body", ""), ("comment.body", given["body"])),

@@ -10,7 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.errors import DefectError, InvalidError, RefusedError, SupersededError, TransientError, UserError
+from app.errors import (
+    DefectError,
+    InvalidError,
+    LimitedError,
+    RefusedError,
+    SupersededError,
+    TransientError,
+    UserError,
+)
 from app.jobs.freeze import EditedSinceError, input_hash, keyed_hash, require_unchanged
 from app.jobs.permission import NotAllowedError, may_ask, require
 from app.jobs.retries import LONGEST, TAKES, retry_after
@@ -89,3 +97,13 @@ def test_the_servers_own_delay_is_obeyed_within_reason(delay: timedelta) -> None
 )
 def test_nothing_but_the_transient_is_tried_again(error: Exception) -> None:
     assert retry_after(error, 0) is None
+
+
+def test_a_limit_is_waited_for_as_long_as_it_says_and_is_no_failed_try() -> None:
+    """https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api#exceeding-the-rate-limit"""
+    fifty = LimitedError(retry_after=timedelta(minutes=50))
+    assert [retry_after(fifty, taken) for taken in (0, 4, 20)] == [timedelta(minutes=50)] * 3
+    untold = [retry_after(LimitedError(), taken) for taken in (0, 1, 2, 3, 4, 50)]
+    assert untold == [timedelta(minutes=minutes) for minutes in (1, 2, 4, 8, 16, 16)]
+    assert retry_after(LimitedError(retry_after=timedelta(0)), 0) == timedelta(seconds=1)
+    assert retry_after(fifty, 100) is None, "what has no run is not put back for ever"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import uuid4
@@ -10,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.errors import StoppedError, SupersededError
+from app.errors import StoppedError, SupersededError, TransientError
 from app.jobs.fence import RunFence
 from app.jobs.states import (
     ALLOWED,
@@ -21,9 +23,11 @@ from app.jobs.states import (
     note,
     request_cancel,
     require_allowed,
+    was_told_to_stop,
 )
 from app.nouns import Outcome, RunState, Spending
 
+CANCELLED = Outcome(RunState.CANCELLED, "cancelled", "Stopped.")
 OPENED = Outcome(RunState.OPENED, "opened", "Here it is.", pull_request=12, head_sha="c" * 40)
 
 
@@ -81,6 +85,28 @@ async def test_the_fence_stops_a_cancelled_run(run: Any, store: Any, clock: Any)
         await RunFence(store, taken)()
 
 
+async def test_what_was_asked_for_behind_a_cancellation_is_not_stopped_by_it(
+    run: Any, store: Any, clock: Any
+) -> None:
+    earlier = run.created_at - timedelta(seconds=1)
+    assert await request_cancel(store, 1, 5, 7, made_before=earlier) is None
+    assert (await request_cancel(store, 1, 5, 7, made_before=run.created_at)).id == run.id
+
+
+async def test_who_was_told_to_stop_is_known_to_the_next_attempt_at_telling_it(
+    run: Any, store: Any, clock: Any
+) -> None:
+    cancel = replace(run, id=uuid4(), verb="cancel", created_at=run.created_at + timedelta(seconds=1))
+    assert not await was_told_to_stop(store, cancel)
+    await request_cancel(store, 1, 5, 7)
+    assert await was_told_to_stop(store, cancel)
+    clock.move(seconds=10)
+    await finish(store, await begin(store, 1, run.id, clock), CANCELLED, clock)
+    ended = clock()
+    assert await was_told_to_stop(store, replace(cancel, created_at=ended - timedelta(seconds=1)))
+    assert not await was_told_to_stop(store, replace(cancel, created_at=ended + timedelta(seconds=1)))
+
+
 async def test_the_fence_stops_what_was_deleted_or_belongs_to_another(
     run: Any, store: Any, clock: Any
 ) -> None:
@@ -121,3 +147,28 @@ async def test_an_end_says_what_came_of_it_and_what_all_attempts_cost(
     assert done.ended_at == clock.now
     with pytest.raises(SupersededError):
         await finish(store, done, OPENED, clock)
+
+
+async def test_a_request_that_came_before_its_pull_requests_opener_had_noted_it_waits_for_that_one(
+    run: Any, deliver: Any, asking: Any, store: Any, clock: Any
+) -> None:
+    opener = await begin(store, 1, run.id, clock)
+    early = (await deliver(asking(comment=10, number=12, is_pull_request=True))).run
+    assert (early.subject, early.blocked_by) == (None, None)
+    await note(store, opener, branch="magicode/issue-7", pull_request=12)
+    with pytest.raises(TransientError):
+        await begin(store, 1, early.id, clock)
+    await finish(store, opener, OPENED, clock)
+    begun = await begin(store, 1, early.id, clock)
+    assert (begun.subject, begun.about) == (run.number, run.number)
+    again = await begin(store, 1, early.id, clock)
+    assert (again.subject, again.attempt) == (run.number, 2)
+
+
+async def test_a_pull_request_that_nobody_opened_for_an_issue_is_its_own_subject(
+    run: Any, deliver: Any, asking: Any, store: Any, clock: Any
+) -> None:
+    own = (await deliver(asking(comment=10, number=12, is_pull_request=True))).run
+    begun = await begin(store, 1, own.id, clock)
+    await note(store, begun, branch="magicode/issue-12", pull_request=12)
+    assert (await begin(store, 1, own.id, clock)).subject is None

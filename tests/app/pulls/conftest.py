@@ -163,6 +163,9 @@ class FakeGitHub:
     async def commit(self, wanted: str) -> Commit:
         return self.commits[wanted]
 
+    async def tree_sha(self, wanted: str) -> str:
+        return self.commits[wanted].tree_sha
+
     async def pull_requests(self, *, head_branch: str, state: str = "all") -> Sequence[PullRequest]:
         found = [one for one in self.pulls.values() if one.head_ref == head_branch]
         return sorted((p for p in found if state in ("all", p.state)), key=lambda p: -p.number)
@@ -252,6 +255,13 @@ class FakeGitHub:
             raise AlreadyExistsError
         self.refs[branch] = wanted
         self.effect("create_ref")
+
+    async def delete_ref(self, branch: str) -> None:
+        self.before("delete_ref")
+        if branch not in self.refs:
+            raise MissingError
+        del self.refs[branch]
+        self.effect("delete_ref")
 
     async def update_ref(self, branch: str, wanted: str) -> None:
         self.before("update_ref")

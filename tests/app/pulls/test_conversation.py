@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from app.errors import DeniedError, GoneError, SupersededError
+from app.errors import DeniedError, GoneError, MissingError, SupersededError, TransientError
 from app.nouns import Account, Action, Comment, Outcome, Publication, PullRequest
 from app.pulls.conversation import Conversation, acknowledge
 from app.pulls.wording import Stage, ci_key, ended, marker, working
@@ -76,9 +76,32 @@ async def test_a_marker_copied_by_a_person_is_not_ours(talk: Any, github: Any, c
     assert github.comments[5] == theirs
 
 
-async def test_a_deleted_status_comment_is_written_anew(talk: Any, github: Any) -> None:
+async def test_a_comment_that_is_not_to_be_seen_yet_is_not_written_a_second_time(
+    talk: Any, github: Any, clock: Any
+) -> None:
+    first = talk()
+    made = await first.say(working(RUN, Stage.READING))
+    hidden = github.comments.pop(made)
+    github.refuse["update_comment"] = MissingError(reason="missing")
+    for conversation in (first, talk(status_comment_id=made)):
+        with pytest.raises(TransientError) as late:
+            await conversation.say(working(RUN, Stage.WRITING), final=True)
+        assert late.value.reason == "not_there_yet"
+    github.comments[made] = hidden
+    github.refuse.clear()
+    assert await talk(status_comment_id=made).say(working(RUN, Stage.WRITING), final=True) == made
+    assert github.effects == ["create_comment", "update_comment"]
+
+
+async def test_where_the_app_is_gone_nothing_is_waited_for(talk: Any, github: Any) -> None:
+    github.refuse["create_comment"] = MissingError(reason="installation_missing")
+    assert await talk().say(working(RUN, Stage.READING)) is None
+
+
+async def test_a_deleted_status_comment_is_written_anew(talk: Any, github: Any, clock: Any) -> None:
     first = await talk().say(working(RUN, Stage.READING))
     del github.comments[first]
+    clock.pass_seconds(61)
     second = await talk(status_comment_id=first).say(working(RUN, Stage.READING))
     assert second != first
     assert len(github.comments) == 1

@@ -18,7 +18,7 @@ from app.pulls import body as body_
 from app.pulls import wording
 from app.pulls.branch import Choice
 from app.pulls.neutralise import neutralise
-from app.pulls.recovery import _words, left_by_this_run, was_published
+from app.pulls.recovery import _words, left_alone, left_by_this_run, was_published
 
 BRANCH = "magicode/issue-3"
 CHOICE = Choice(BRANCH)
@@ -152,6 +152,28 @@ async def test_a_run_has_published_when_its_commit_or_its_pull_request_is_there(
     )
     assert await was_published(noted, repository), "merged, and its branch deleted"
     assert not await was_published(replace(noted, id=UUID(int=99)), repository)
+
+
+async def test_a_branch_is_left_alone_when_it_is_this_runs_and_no_pull_requests(
+    there: tuple[Any, Run],
+) -> None:
+    repository, mine = there
+    assert await left_alone(mine, repository) is None, "it has not chosen a branch yet"
+    noted = replace(mine, branch=BRANCH)
+    assert await left_alone(noted, repository) == BRANCH
+    assert await left_alone(replace(noted, id=UUID(int=99)), repository) is None, "another run's"
+    assert await left_alone(replace(noted, is_pull_request=True), repository) is None, "a pull request's"
+    assert await left_alone(replace(noted, branch="main"), repository) is None
+    closed = PullRequest(
+        4, "PR", "t", "by hand", "closed", False, False, BRANCH, "c1", 7, "main", "c0", "https://h"
+    )
+    repository.pulls.append(closed)
+    assert await left_alone(noted, repository) is None, "somebody opened a pull request for it"
+    repository.pulls.clear()
+    repository.commit_to(BRANCH, "By hand", AFTER, repository.heads[BRANCH])
+    assert await left_alone(noted, repository) is None, "somebody has written there"
+    del repository.heads[BRANCH]
+    assert await left_alone(noted, repository) is None, "it is gone"
 
 
 WORDS = st.text(alphabet=st.sampled_from("ab \n#@`*-:<>![]()/.Fixes"), max_size=200)

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import pytest
 
-from app.errors import DefectError, RefusedError, TransientError
+from app.errors import DefectError, LimitedError, RefusedError, TransientError
 from app.nouns import TreeEntry
 from app.ports import Workspace
 from app.workspace.open import open_workspace
@@ -325,7 +325,7 @@ async def test_full_storage_is_transient(commit, root):
 async def test_the_same_run_cannot_open_two_workspaces_at_once(commit, root):
     reader, sha = commit({"a": b"x"})
     async with open_workspace(reader, sha, root=root, run_id="r1") as workspace:
-        with pytest.raises(DefectError):
+        with pytest.raises(LimitedError):
             async with open_workspace(reader, sha, root=root, run_id="r1"):
                 pass
         assert workspace.read("a") == b"x"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from app.errors import DefectError
-from app.workspace.storage import find_root, memory_backed, run_directory, sweep
+from app.errors import DefectError, LimitedError
+from app.workspace.storage import LOOK_AGAIN, find_root, memory_backed, run_directory, sweep
 
 MOUNTS = "/dev/vda / ext4 rw 0 0\ntmpfs {shm} tmpfs rw 0 0\ntmpfs {shm}/with\\040space tmpfs rw 0 0\n/dev/vdb {shm}/disk ext4 rw 0 0\n"
 
@@ -100,9 +100,30 @@ def test_what_a_dead_process_left_is_swept(tmp_path):
 def test_a_leftover_whose_process_number_lives_again_is_swept(tmp_path):
     subprocess.run([sys.executable, "-c", LEAVE, str(tmp_path)], check=False)
     (left,) = tmp_path.iterdir()
-    left = left.rename(tmp_path / f"magicode-dead-{os.getpid()}")
-    assert sweep(tmp_path) == 0  # it might be about to be locked
-    os.utime(left, (1, 1))
+    left.rename(tmp_path / f"magicode-dead-{os.getpid()}")
+    assert sweep(tmp_path) == 1
+
+
+def test_a_run_whose_process_was_killed_is_taken_up_by_one_with_the_same_number(tmp_path):
+    """As in containers, where each is the first process."""
+    subprocess.run([sys.executable, "-c", LEAVE, str(tmp_path)], check=False)
+    (left,) = tmp_path.iterdir()
+    left.rename(tmp_path / f"magicode-dead-{os.getpid()}")
+    with run_directory(tmp_path, "dead") as path:
+        assert not (path / "blob").exists()
+        with pytest.raises(LimitedError) as twice, run_directory(tmp_path, "dead"):
+            pass
+        assert twice.value.reason == "workspace_in_use"
+        assert twice.value.retry_after == LOOK_AGAIN
+        assert list(tmp_path.iterdir()) == [path]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_that_was_killed_in_the_making_is_swept_later(tmp_path):
+    making = tmp_path / f"magicode-new-{os.getpid()}.0123456789abcdef"
+    making.mkdir()
+    assert sweep(tmp_path) == 0
+    os.utime(making, (1, 1))
     assert sweep(tmp_path) == 1
 
 

@@ -8,12 +8,14 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import psycopg
 import pytest
 
-from infra.embedded.postgres import SUPERUSER, EmbeddedPostgres, EmbeddedPostgresError
+from infra.embedded.postgres import SUPERUSER, EmbeddedPostgres, EmbeddedPostgresError, _processes_in
 
 AS_ROOT = os.geteuid() == 0
 
@@ -124,6 +126,23 @@ def test_a_crash_leaves_nothing_that_stops_the_next_start(folder: Path) -> None:
     with embedded(folder) as again:
         assert says(again, "SELECT x FROM kept") == 42
     server.stop()
+
+
+def test_one_that_was_killed_is_revived_by_whoever_uses_it_and_leaves_no_orphan(folder: Path) -> None:
+    with embedded(folder) as server, embedded(folder) as other:
+        assert not server.revive(), "it lives"
+        first = postmaster(folder)
+        os.kill(first, 9)
+        with ThreadPoolExecutor() as threads:
+            revived = list(threads.map(lambda one: one.revive(), [server, other]))
+        assert revived.count(True) == 1, "one of them, not both"
+        assert postmaster(folder) != first
+        assert says(other, "SELECT 1") == 1
+        again = postmaster(folder)
+        parents = {pid: psutil.Process(pid).ppid() for pid in _processes_in(folder / "postgres")}
+        assert {parent for pid, parent in parents.items() if pid != again} == {again}
+    assert not server.revive(), "who has left starts nothing"
+    assert not _processes_in(folder / "postgres")
 
 
 @pytest.mark.parametrize("left", ["its own id", "nothing", "half a line"])

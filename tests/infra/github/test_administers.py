@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.errors import DefectError, DeniedError, MissingError
+from app.errors import DeniedError, MissingError, TransientError
 from app.nouns import Account
 from infra.github.app import GitHubApp
 from infra.simulator.serve import add_repository
@@ -260,7 +260,7 @@ async def test_who_is_another_or_no_person_administers_nothing(
     assert not await script.app(held, person).administers(1, OLGA)
 
 
-async def test_an_answer_that_says_nothing_is_a_defect_and_no_yes(script: Script) -> None:
+async def test_an_answer_that_says_nothing_is_no_answer_and_no_yes(script: Script) -> None:
     for broken in ({}, {"permission": "admin"}, {"permission": True, "user": None}):
-        with pytest.raises(DefectError):
+        with pytest.raises(TransientError):
             await script.app(broken).administers(1, OLGA)

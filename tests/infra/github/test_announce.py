@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import httpx
 import pytest
 
-from app.errors import DefectError
-from infra.github.announce import announced
-from infra.github.client import Shared
+from app.errors import DefectError, SupersededError, TransientError
+from infra.github.announce import announced, send
+from infra.github.client import Pooled
 from infra.github.permissions import ROUTES
 
 
@@ -21,6 +24,9 @@ class Told:
             raise self.error
         self.heard.append((request, changes))
 
+    async def still(self) -> None:
+        raise AssertionError("nothing was held up")
+
 
 def wire(sent: list[str]) -> httpx.AsyncClient:
     def answer(request: httpx.Request) -> httpx.Response:
@@ -29,7 +35,7 @@ def wire(sent: list[str]) -> httpx.AsyncClient:
             return httpx.Response(302, headers={"Location": "https://elsewhere.example/new"})
         return httpx.Response(200)
 
-    return httpx.AsyncClient(transport=Shared(httpx.MockTransport(answer)), follow_redirects=True)
+    return httpx.AsyncClient(transport=Pooled(httpx.MockTransport(answer)), follow_redirects=True)
 
 
 async def test_a_request_of_which_nobody_said_anything_does_not_go_out() -> None:
@@ -82,3 +88,119 @@ def test_what_changes_something_of_the_customers_is_told_apart() -> None:
         "graphql.ReviewThreads",
         "graphql.ClosingPullRequests",
     }
+
+
+class Stopped:
+    """A process that is stopped for `seconds` each time that a connection has been made, and what it asks when woken."""
+
+    def __init__(self, *seconds: float) -> None:
+        self.now = 0.0
+        self.pauses = list(seconds)
+        self.asked: list[str] = []
+        self.taken_over_after = float("inf")
+
+    def clock(self) -> float:
+        return self.now
+
+    async def __call__(self, request: str, *, changes: bool) -> None:
+        self.asked.append(request)
+
+    async def still(self) -> None:
+        self.asked.append("still?")
+        if self.now >= self.taken_over_after:
+            raise SupersededError(reason="superseded")
+
+    async def leave(self, request: httpx.Request) -> httpx.Response:
+        """As httpcore does it: the connection first, then what it tells of right before the bytes."""
+        trace = request.extensions["trace"]
+        await trace("connection.connect_tcp.started", {})
+        self.now += self.pauses.pop(0) if self.pauses else 0.0
+        await trace("http11.send_request_headers.started", {})
+        await trace("http11.send_request_body.started", {})
+        return httpx.Response(201, request=request)
+
+
+async def leaves(stopped: Stopped, *, changes: bool = True) -> httpx.Response:
+    with announced("POST /x", stopped, changes=changes):
+        return await send(
+            httpx.Request("POST", "https://api.example/x", content=b"{}"), stopped.leave, clock=stopped.clock
+        )
+
+
+async def test_a_write_that_leaves_at_once_is_asked_about_once() -> None:
+    stopped = Stopped()
+    assert (await leaves(stopped)).status_code == 201
+    assert stopped.asked == ["POST /x"]
+
+
+async def test_a_write_that_was_held_up_is_asked_about_again_and_leaves_if_the_work_is_still_held() -> None:
+    stopped = Stopped(120.0, 120.0)
+    assert (await leaves(stopped)).status_code == 201
+    assert stopped.asked == ["POST /x", "still?", "still?"], "announced once, since it is sent once"
+
+
+async def test_a_write_that_was_held_up_while_another_took_over_does_not_leave() -> None:
+    stopped = Stopped(120.0)
+    stopped.taken_over_after = 30.0
+    with pytest.raises(SupersededError):
+        await leaves(stopped)
+
+
+async def test_a_write_that_is_always_held_up_is_tried_again_later() -> None:
+    stopped = Stopped(*[5.0] * 50)
+    with pytest.raises(TransientError) as caught:
+        await leaves(stopped)
+    assert caught.value.reason == "held_up"
+
+
+async def test_what_changes_nothing_may_take_its_time() -> None:
+    stopped = Stopped()
+
+    async def slowly(request: httpx.Request) -> httpx.Response:
+        stopped.now += 120
+        return httpx.Response(200, request=request)
+
+    with announced("GET /x", stopped, changes=False):
+        answer = await send(httpx.Request("GET", "https://api.example/x"), slowly, clock=stopped.clock)
+    assert answer.status_code == 200
+
+
+async def test_httpcore_tells_of_the_moment_before_the_bytes_leave() -> None:
+    """What the wire relies on, looked at on the real transport: nothing reaches the server of a write that was held up."""
+    reached: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            reached.append(data)
+            if b"{}" in data:
+                writer.write(b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    stopped = Stopped()
+    stopped.taken_over_after = 50.0
+    async with (
+        await asyncio.start_server(serve, "127.0.0.1", 0) as server,
+        httpx.AsyncHTTPTransport() as pool,
+    ):
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/x"
+
+        def request() -> httpx.Request:
+            return httpx.Request("POST", url, content=b"{}")
+
+        async def connecting(going_out: httpx.Request) -> httpx.Response:
+            given = going_out.extensions["trace"]
+
+            async def paused(name: str, info: Any) -> None:
+                if name.endswith("send_request_body.started"):
+                    stopped.now = 60.0
+                await given(name, info)
+
+            going_out.extensions = {**going_out.extensions, "trace": paused}
+            return await pool.handle_async_request(going_out)
+
+        with announced("POST /x", stopped, changes=True):
+            assert (await send(request(), pool.handle_async_request, clock=stopped.clock)).status_code == 201
+            reached.clear()
+            with pytest.raises(SupersededError):
+                await send(request(), connecting, clock=stopped.clock)
+        assert not any(b"{}" in one for one in reached), "the headers alone are no request"

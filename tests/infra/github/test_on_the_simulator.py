@@ -19,11 +19,10 @@ from app.errors import (
     GoneError,
     InvalidError,
     MissingError,
-    RefusedError,
     TransientError,
 )
 from app.nouns import TreeChange
-from infra.github.app import GitHubApp
+from infra.github.app import CONCURRENT, GitHubApp
 
 
 async def test_the_app_knows_its_name_and_where_it_is_installed(desk: Any) -> None:
@@ -114,6 +113,13 @@ async def test_permissions_are_githubs_own_answer(desk: Any) -> None:
         assert await reader.permission("nobody-at-all") == "none"
 
 
+async def test_a_permission_is_of_the_account_that_asked_and_not_of_its_name(desk: Any) -> None:
+    wim = desk.sim.account("wim").id
+    async with desk.reader() as reader:
+        assert await reader.permission("wim", wim) == "write"
+        assert await reader.permission("wim", wim + 1) == "none"
+
+
 async def test_a_commits_tree_and_blobs_are_read_exactly(desk: Any) -> None:
     async with desk.reader() as reader:
         head = await reader.branch("main")
@@ -202,6 +208,17 @@ async def test_a_branch_moves_forward_only(desk: Any) -> None:
         assert refused.value.reason == "not_fast_forward"
         with pytest.raises((MissingError, InvalidError)):
             await writer.update_ref("magicode/issue-9", aside.sha)
+
+
+async def test_a_branch_is_removed_once(desk: Any) -> None:
+    async with desk.reader() as reader, desk.writer() as writer:
+        await writer.create_ref("magicode/issue-1", (await _commit(reader, writer, "one")).sha)
+        await writer.delete_ref("magicode/issue-1")
+        with pytest.raises(MissingError):
+            await reader.branch("magicode/issue-1")
+        with pytest.raises((MissingError, InvalidError)) as gone:
+            await writer.delete_ref("magicode/issue-1")
+        assert gone.value.reason == "missing"
 
 
 async def test_a_pull_request_goes_from_draft_to_ready(desk: Any) -> None:
@@ -299,7 +316,7 @@ async def test_another_apps_key_is_refused(desk: Any) -> None:
     stranger = GitHubApp(
         app_id=desk.sim.world.app.id, private_key=new_private_key(), api_url=desk.sim.base_url
     )
-    with pytest.raises(RefusedError) as refused:
+    with pytest.raises(TransientError) as refused:
         await stranger.app_slug()
     assert refused.value.reason == "token_refused"
     await stranger.aclose()
@@ -430,3 +447,14 @@ async def test_another_attempt_has_the_same_guid(desk: Any) -> None:
     assert (again.guid, again.redelivery) == (first.guid, True)
     with pytest.raises(MissingError):
         await desk.app.redeliver(first.id + 10_000)
+
+
+async def test_many_tokens_that_are_refused_at_once_do_not_wait_for_each_other(desk: Any) -> None:
+    number = await desk.issue()
+    async with desk.reader() as reader:
+        await reader.repository()
+        for token in [one for one in desk.sim.world.tokens.values() if one.installation_id]:
+            del desk.sim.world.tokens[token.value]
+        async with asyncio.timeout(60):
+            found = await asyncio.gather(*(reader.issue(number) for _ in range(3 * CONCURRENT)))
+    assert {one.number for one in found} == {number}

@@ -14,19 +14,18 @@ import pytest
 
 from app.errors import (
     AlreadyExistsError,
-    DefectError,
     DeniedError,
     GoneError,
     InvalidError,
+    LimitedError,
     MagicodeError,
     MissingError,
-    RefusedError,
     TransientError,
 )
 from app.nouns import Checks, PullRequest
 from infra.github import checks
 from infra.github.app import GitHubApp
-from infra.github.pace import Pace
+from infra.github.pace import Spaced
 from infra.simulator.auth import new_private_key
 
 TOKEN = "ghs_" + "424242_" + "aB3.-_" * 90
@@ -93,21 +92,25 @@ def _says(status: int, body: Any = None, **headers: str) -> Answer:
 
 
 REFUSALS = [
-    (401, {"message": "Bad credentials"}, {}, RefusedError, "token_refused"),
+    (401, {"message": "Bad credentials"}, {}, TransientError, "token_refused"),
     (403, {"message": "Repository was archived so is read-only."}, {}, DeniedError, "archived"),
     (403, {"message": "Resource not accessible by integration"}, {}, DeniedError, "permission_not_granted"),
     (403, {"message": "Unable to create comment because issue is locked."}, {}, DeniedError, "locked"),
     (403, {"message": "This installation has been suspended"}, {}, DeniedError, "installation_suspended"),
     (403, {"message": "No."}, {}, DeniedError, "denied"),
-    (403, {"message": "You have exceeded a secondary rate limit."}, {}, TransientError, "rate_limited"),
-    (403, {"message": "x"}, {"retry-after": "90"}, TransientError, "rate_limited"),
+    (403, {"message": "You have exceeded a secondary rate limit."}, {}, LimitedError, "rate_limited"),
+    (403, {"message": "x"}, {"retry-after": "90"}, LimitedError, "rate_limited"),
     (403, {"message": "API rate limit exceeded"}, {"x-ratelimit-remaining": "0", "x-ratelimit-reset": "4102444800"},
-     TransientError, "rate_limited"),
-    (429, {"message": "Slow down"}, {}, TransientError, "rate_limited"),
+     LimitedError, "rate_limited"),
+    (429, {"message": "Slow down"}, {}, LimitedError, "rate_limited"),
+    (429, {"message": "Slow down"}, {"retry-after": "Wed, 21 Oct 2065 07:28:00 GMT"}, LimitedError, "rate_limited"),
+    (403, {"message": ["no", "text"]}, {"retry-after": "soon", "x-ratelimit-remaining": "0", "x-ratelimit-reset": "x"},
+     DeniedError, "denied"),
+    (403, {"message": "You have triggered an abuse detection mechanism."}, {}, LimitedError, "rate_limited"),
     (404, {"message": "Not Found"}, {}, MissingError, "missing"),
     (409, {"message": "Git Repository is empty."}, {}, MissingError, "repository_empty"),
     (409, {"message": "Secret detected in content"}, {}, InvalidError, "push_protection"),
-    (409, {"message": "Conflict"}, {}, InvalidError, "conflict"),
+    (409, {"message": "Conflict"}, {}, TransientError, "conflict"),
     (410, {"message": "Issues has been disabled in this repository."}, {}, GoneError, "no_issues"),
     (410, {"message": "This issue was deleted"}, {}, GoneError, "gone"),
     (422, {"message": "Reference already exists"}, {}, AlreadyExistsError, "already_exists"),
@@ -149,8 +152,17 @@ async def test_each_refusal_becomes_the_apps_own_error(
 
 
 @pytest.mark.usefixtures("at_home")
-async def test_the_wait_is_githubs_own_or_a_minute(key: str) -> None:
-    for headers, wait in (({"retry-after": "90"}, 90), ({}, 60)):
+async def test_the_wait_is_what_github_names_by_its_own_clock(key: str) -> None:
+    date = {"date": "Sat, 21 Nov 2026 12:00:00 GMT"}
+    reset = {"x-ratelimit-remaining": "0", "x-ratelimit-reset": "1795264200"}  # 12:30
+    for headers, wait in (
+        ({"retry-after": "90"}, 90),
+        ({"retry-after": "Sat, 21 Nov 2026 12:05:00 GMT", **date}, 300),
+        ({**reset, **date}, 1800),
+        ({**reset, "retry-after": "7"}, 7),
+        ({**reset, "date": "Sat, 21 Nov 2026 13:00:00 GMT"}, 1),
+        ({"retry-after": "99999999"}, 7200),
+    ):
         wire = Wire(_says(429, {"message": "x"}, **headers))
         async with app_on(key, wire) as app, app.writer(1, 2, {}) as writer:
             with pytest.raises(TransientError) as limited:
@@ -328,7 +340,7 @@ async def test_checks_in_another_form_are_a_defect_and_never_quoted(
     answers[which] = listed
     wire = Wire(lambda _: httpx.Response(200, json=answers))
     async with app_on(key, wire) as github, github.reader(1, 2) as reader:
-        with pytest.raises(DefectError) as unreadable:
+        with pytest.raises(TransientError) as unreadable:
             await reader.failed_checks("0" * 40)
     assert unreadable.value.reason == "github_answer_unreadable"
     assert "secret" not in str(unreadable.value)
@@ -412,14 +424,14 @@ async def test_githubs_own_form_is_insisted_on_without_quoting_the_answer(key: s
 async def test_a_list_that_is_none_is_our_own_error_too(key: str, body: Any) -> None:
     async with app_on(key, Wire(_says(200, body))) as app, app.reader(1, 2) as reader:
         for ask in (reader.rules("main"), reader.checks("0" * 40)):
-            with pytest.raises(DefectError):
+            with pytest.raises(TransientError):
                 await ask
 
 
 async def test_an_unreadable_repository_is_our_own_error_too(key: str) -> None:
     wire = Wire(_says(200, {"total_count": 1, "repositories": [{"id": "a secret"}]}))
     async with app_on(key, wire) as app, app.reader(1, 2) as reader:
-        with pytest.raises(DefectError):
+        with pytest.raises(TransientError):
             await reader.repository()
 
 
@@ -494,13 +506,13 @@ async def test_writes_keep_their_distance() -> None:
         slept.append(seconds)
         now[0] += seconds
 
-    pace = Pace(1.0, now=lambda: now[0], sleep=sleep)
-    await pace()
-    await pace()
+    pace = Spaced(1.0, now=lambda: now[0], sleep=sleep)
+    await pace.write()
+    await pace.write()
     now[0] += 0.25
-    await pace()
+    await pace.write()
     now[0] += 5
-    await pace()
+    await pace.write()
     assert slept == [1.0, 0.75]
 
 
@@ -637,7 +649,7 @@ async def test_a_refused_query_is_not_asked_again_and_is_told_with_its_status(ke
 async def test_an_unreadable_query_is_our_own_error(key: str, answer: Any) -> None:
     wire = _graphql([_on_line(1)], answer)
     async with app_on(key, wire) as app, app.reader(1, 2) as reader:
-        with pytest.raises(DefectError) as unreadable:
+        with pytest.raises(TransientError) as unreadable:
             await reader.review_threads(5)
     assert unreadable.value.reason == "github_answer_unreadable"
     assert "secret" not in str(unreadable.value)
@@ -665,7 +677,7 @@ async def test_an_outdated_comment_is_read_though_the_description_forbids_its_nu
     assert (found.line, found.path, found.review_id, found.reply_to) == (None, "a.py", 50, None)
     for broken in ({"id": "a secret"}, [], None):
         async with app_on(key, Wire(_says(200, broken))) as app, app.reader(1, 2) as reader:
-            with pytest.raises(DefectError) as unreadable:
+            with pytest.raises(TransientError) as unreadable:
                 await reader.review_comment(1)
         assert "secret" not in str(unreadable.value)
 

@@ -16,9 +16,9 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from app.errors import TransientError
+from app.errors import SupersededError, TransientError
 from infra.embedded.postgres import SUPERUSER
-from infra.postgres.queue import WorkerLimits, WorkerLostError, work
+from infra.postgres.queue import WorkerLimits, WorkerLostError, still_held, work
 from infra.postgres.store import PostgresStore
 
 QUICK = WorkerLimits(
@@ -44,13 +44,19 @@ class Office:
         *,
         concurrency: int = 2,
         limits: WorkerLimits = QUICK,
+        retry_after: Callable[[BaseException, int], timedelta | None] = at_once,
     ) -> asyncio.Task[None]:
         async def gave_up(task: str, ids: Mapping[str, Any], error: BaseException) -> None:
             self.given_up.append((task, ids, error))
 
         worker = asyncio.create_task(
             work(
-                self.url, tasks, concurrency=concurrency, retry_after=at_once, gave_up=gave_up, limits=limits
+                self.url,
+                tasks,
+                concurrency=concurrency,
+                retry_after=retry_after,
+                gave_up=gave_up,
+                limits=limits,
             )
         )
         self._workers.append(worker)
@@ -281,12 +287,57 @@ async def test_a_job_that_kills_each_worker_is_given_up_in_the_end(
     run_id = uuid4()
     await put(store, run_id=run_id)
     with psycopg.connect(database.owner_url) as connection:
-        connection.execute("UPDATE procrastinate_jobs SET attempts = 10")
+        connection.execute("""UPDATE procrastinate_jobs SET args = args || '{"~~lost": 10}'""")
     office.open({"work": never})
     await until(lambda: len(office.given_up) == 1)
     task, ids, error = office.given_up[0]
     assert (task, ids["run_id"], type(error)) == ("work", run_id, WorkerLostError)
     await until(lambda: jobs(database) == [])
+
+
+async def test_each_reason_has_tries_of_its_own_and_neither_counts_as_a_lost_worker(
+    store: PostgresStore, office: Office
+) -> None:
+    """Twenty pauses of the database do not use up what is there for an error of GitHub's."""
+    told: list[tuple[str, int]] = []
+    fails = ["away"] * 12 + ["other"] * 2 + ["away"]
+
+    async def task(run_id: UUID) -> None:
+        if fails:
+            raise TransientError(reason=fails.pop(0))
+        told.append(("done", 0))
+
+    def counted(error: BaseException, taken_before: int) -> timedelta | None:
+        assert isinstance(error, TransientError)
+        told.append((error.reason, taken_before))
+        return timedelta(0)
+
+    office.open({"work": task}, retry_after=counted)
+    await put(store, run_id=uuid4())
+    await until(lambda: ("done", 0) in told, seconds=60)
+    assert told == [*(("away", n) for n in range(12)), ("other", 0), ("other", 1), ("away", 12), ("done", 0)]
+    assert office.given_up == []
+
+
+async def test_what_is_hastened_while_it_is_at_work_begins_anew_at_once_when_it_is_put_back(
+    store: PostgresStore, office: Office
+) -> None:
+    began: list[float] = []
+    hastened = asyncio.Event()
+
+    async def task(run_id: UUID) -> None:
+        began.append(time.monotonic())
+        if len(began) == 1:
+            await hastened.wait()
+            raise TransientError(reason="away")
+
+    office.open({"work": task}, retry_after=lambda error, taken: timedelta(minutes=10))
+    await put(store, lock="a", run_id=uuid4())
+    await until(lambda: len(began) == 1)
+    async with store.transaction(1) as transaction:
+        await transaction.hasten("a")
+    hastened.set()
+    await until(lambda: len(began) == 2)
 
 
 async def test_a_worker_that_comes_back_from_the_dead_does_not_end_anothers_job(
@@ -356,3 +407,55 @@ async def test_a_delayed_job_waits(store: PostgresStore, office: Office) -> None
         await transaction.defer("work", delay_seconds=1, run_id=uuid4())
     await until(lambda: len(done) == 1)
     assert 1 <= done[0] - asked < 3
+
+
+async def test_a_job_of_a_task_that_only_a_newer_program_knows_waits_for_it(
+    store: PostgresStore, office: Office, database: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infra.postgres.queue._FOR_ANOTHER", timedelta(seconds=0.3))
+    done: list[str] = []
+
+    async def old(number: int) -> None:
+        done.append(f"old {number}")
+
+    async def new(number: int) -> None:
+        done.append(f"new {number}")
+
+    await put(store, "newest", number=1)
+    await put(store, "work", number=2)
+    office.open({"work": old})
+    await until(lambda: done == ["old 2"])
+    await asyncio.sleep(1)
+    assert [job[:2] for job in jobs(database)] in ([("newest", "todo")], [("newest", "doing")])
+    office.open({"work": old, "newest": new})
+    await until(lambda: done == ["old 2", "new 1"])
+    await until(lambda: jobs(database) == [])
+
+
+async def test_who_works_on_a_job_learns_when_another_has_it(
+    store: PostgresStore, office: Office, database: Any
+) -> None:
+    held: list[bool] = []
+    go_on = asyncio.Event()
+
+    async def task(number: int) -> None:
+        if held:
+            return
+        await still_held()
+        held.append(True)
+        await go_on.wait()
+        try:
+            await still_held()
+        except SupersededError:
+            held.append(False)
+
+    await put(store, number=1)
+    office.open({"work": task})
+    await until(lambda: held == [True])
+    with psycopg.connect(database.owner_url, autocommit=True) as connection:
+        connection.execute(
+            "UPDATE magicode_jobs.procrastinate_jobs SET status = 'todo', worker_id = NULL, attempts = attempts + 1"
+        )
+    go_on.set()
+    await until(lambda: held == [True, False])
+    await still_held()  # outside of a job there is nothing to lose

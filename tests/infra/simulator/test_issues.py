@@ -9,6 +9,8 @@ from githubkit_schemas.latest.models import Issue as TypedIssue
 from githubkit_schemas.latest.models import IssueComment as TypedComment
 from githubkit_schemas.latest.models import Reaction as TypedReaction
 
+from infra.simulator.conversation import transfer
+from infra.simulator.serve import add_repository
 from infra.simulator.state import User
 
 HERE = "/repos/octo/sample"
@@ -351,3 +353,25 @@ async def test_a_repository_that_is_taken_out_of_the_installation_is_gone_for_th
     assert len(hub.hooks("issues", "opened")) == 1
     assert (await hub.ada.put(url)).status_code == 204
     assert (await hub.bot.get(f"{HERE}/issues/{number}")).status_code == 200
+
+
+async def test_a_transferred_issue_is_found_by_its_old_address_by_those_who_see_the_new_one(hub: Any) -> None:
+    number = await hub.issue()
+    said = (await hub.wim.post(f"{HERE}/issues/{number}/comments", json={"body": "Mine too."})).json()
+    world = hub.running.world
+    here = world.repository("octo/sample")
+    there = await add_repository(world, "octo/other", here.git.directory, people={"ada": "admin"})
+    moved = await transfer(world, here, number, there, hub.running.account("ada"))
+    for rest in ("", "/comments"):
+        answer = await hub.ada.get(f"{HERE}/issues/{number}{rest}", follow_redirects=False)
+        assert answer.status_code == 301
+        assert answer.headers["location"].endswith(f"/repositories/{there.id}/issues/{moved.number}{rest}")
+    found = (await hub.ada.get(f"{HERE}/issues/{number}", follow_redirects=True)).json()
+    assert (found["number"], found["repository_url"].split("/repos/")[1]) == (moved.number, "octo/other")
+    assert (await hub.wim.get(f"{HERE}/issues/{number}")).status_code == 404, (
+        "wim does not see the other repository"
+    )
+    assert (await hub.ada.get(f"{HERE}/issues/comments/{said['id']}")).status_code == 404
+    (told,) = hub.hooks("issues", "transferred")
+    assert told["changes"]["new_issue"]["number"] == moved.number
+    assert told["issue"]["number"] == number
