@@ -1,0 +1,123 @@
+"""GitHub fails at each call of a request, in each of the ways in which it is known to; no request is lost, none is done twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+import infra.github.client
+from infra.models.playbook import Playbook
+from tests.claims import case
+from tests.faults.github_faults import (
+    AT_ONCE,
+    CONVERSATIONS,
+    WRONG,
+    Call,
+    Goes,
+    calls_of,
+    play,
+    soon,
+    unmet,
+)
+from tests.faults.promises import kept, quiet
+from tests.lengths import Lengths
+from tests.line.conftest import Stages
+from tests.line.conversations import create, finish, plans, playbook, scenario
+from tests.line.stage import Stage
+
+GROUP = "GitHub misbehaves"
+
+Record = Callable[[str, object], None]
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits half a minute for an answer."""
+    monkeypatch.setattr(infra.github.client, "TIMEOUT", httpx.Timeout(10.0))
+
+
+def script() -> Playbook:
+    """A plan, another change, a first one."""
+    return playbook(
+        plans(),
+        scenario(create("MORE.md", "More of it.\n"), finish("Write another note"), when="once more"),
+        scenario(create("NOTES.md", "A note.\n"), finish()),
+    )
+
+
+@pytest.fixture
+async def idle(raise_stage: Stages, sample: Path) -> Stage:
+    return await raise_stage({"octo/fairshare": sample}, script(), working=False)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """What each account's repository holds."""
+    small = tmp_path / "small"
+    small.mkdir()
+    (small / "README.md").write_text("# Small\n")
+    return small
+
+
+def every(calls: list[Call]) -> list[tuple[Call, Goes]]:
+    """Each call with each way of going wrong that it can have."""
+    return [(call, goes) for call in calls for goes in WRONG if call.writes or not goes.writes_only]
+
+
+def some(calls: list[Call], per_write: int = 2) -> list[tuple[Call, Goes]]:
+    """Each call at least once, a write `per_write` times, and each way as often as the others: always the same pairs."""
+    chosen: list[tuple[Call, Goes]] = []
+    used = dict.fromkeys(WRONG, 0)
+    for call in calls:
+        possible = [goes for goes in WRONG if call.writes or not goes.writes_only]
+        for goes in sorted(possible, key=lambda one: used[one])[: per_write if call.writes else 1]:
+            used[goes] += 1
+            chosen.append((call, goes))
+    return chosen
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(
+    "name",
+    [
+        case(
+            GROUP,
+            f"Each call to GitHub of {words} fails once, in every way in which GitHub is known to fail",
+            "Tried again by itself, it comes to the same end as without the failure: one pull request, one status comment with an "
+            "end, each effect once; every request that changes something stands in the log",
+            name,
+        )
+        for name, words in (
+            ("fix", "a request for a fix"),
+            ("revise", "a request for another change on the pull request"),
+            ("plan", "a request for a plan"),
+            ("go", "a plan that is agreed to"),
+            ("undo", "a change that is taken back"),
+        )
+    ],
+)
+async def test_each_call_fails_in_each_way(
+    idle: Stage, folder: Path, lengths: Lengths, record_property: Record, name: str
+) -> None:
+    conversation = CONVERSATIONS[name]
+    async with idle.at_work(AT_ONCE, retry_after=soon):
+        calls = await calls_of(idle, folder, conversation)
+        if not lengths.at_length and name != "fix":
+            known = {call.like for call in await calls_of(idle, folder, CONVERSATIONS["fix"])}
+            calls = [call for call in calls if call.like not in known]
+        pairs = lengths.choose(suite=some(calls), prove=every(calls))
+        played = await play(idle, folder, conversation, pairs)
+        await quiet(idle)
+    record_property("calls", len(calls))
+    record_property("failures", len(played))
+    await idle.house.github.own.close()  # type: ignore[attr-defined]
+    await kept(idle)
+    wrong = [str(one) for one in played if one.repaired or one.runs[-1].state.value not in conversation.ends]
+    assert not wrong, "\n".join(wrong)
+    missed = unmet(idle, played)
+    assert not missed, "\n".join(missed)
