@@ -14,7 +14,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields
@@ -33,7 +33,7 @@ from app.actionlog.filters import Filter
 from app.actionlog.ledger import Ledger
 from app.actionlog.verify import verify_stream
 from app.custody.keys import Keys
-from app.nouns import Action, Entry, Installation
+from app.nouns import Action, Entry, Installation, Job
 from infra.embedded.postgres import SERVICE_ROLE, SUPERUSER, EmbeddedPostgres
 from infra.postgres.migrate import migrate
 from infra.postgres.store import PostgresStore
@@ -67,7 +67,7 @@ class Copied:
     async def last_entry(self) -> Entry | None:
         return self._last
 
-    async def add_entry(self, entry: Entry, salt: bytes) -> None:
+    async def add_entry(self, entry: Entry, salt: bytes, _: Sequence[Job] = ()) -> None:
         self._copy.write_row([*(getattr(entry, name) for name in COLUMNS[:-1]), salt])
         self._last = entry
 

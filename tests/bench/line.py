@@ -49,7 +49,7 @@ app = fastapi.FastAPI()
 @app.post("/")
 async def empty():
     return {}
-uvicorn.run(app, port=int(sys.argv[1]), log_config=None, access_log=False)
+uvicorn.run(app, port=int(sys.argv[1]), log_config=None, access_log=False, timeout_keep_alive=75)
 """
 
 
