@@ -379,14 +379,19 @@ async def _take_up_stalled(
     Silence proves a death only where the others could be heard: who was not heard itself lately (the database was away or
     stood still, or this process did) judges nobody, and gives all that live the time to speak up.
     """
+    connector = app.job_manager.connector
     heard = 2 * limits.heartbeat
-    judged = time.monotonic()
+    answered = time.monotonic()
     while not leaving.is_set():
-        if time.monotonic() - judged > (heard + limits.heartbeat).total_seconds():
-            await _sleep(leaving, heard.total_seconds())
         own = [worker.worker_id for worker in workers if worker.worker_id is not None]
         try:
-            rows = await app.job_manager.connector.execute_query_all_async(
+            # By itself: a judgement would wait for the database to come back, and be passed before anybody has spoken.
+            await connector.execute_query_async("SELECT 1")
+            silence, answered = time.monotonic() - answered, time.monotonic()
+            if silence > (heard + limits.heartbeat).total_seconds():
+                await _sleep(leaving, heard.total_seconds())
+                continue
+            rows = await connector.execute_query_all_async(
                 _PUT_BACK_STALLED, after=limits.stalled_after, own=own, heard=heard, lost=f"{_COUNT}{_LOST}"
             )
         except ConnectorException as error:
@@ -394,7 +399,6 @@ async def _take_up_stalled(
                 raise
             await _sleep(leaving, _SHORTEST_PAUSE_SECONDS)
             continue
-        judged = time.monotonic()
         if rows:
             log.warning(
                 "Jobs of a worker that is gone were put back.", extra={"jobs": [row["id"] for row in rows]}

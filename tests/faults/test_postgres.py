@@ -305,7 +305,7 @@ async def ready(stage: Stage) -> bool:
     return (await answered(stage, "/readyz"))[0] == 200
 
 
-QUICK_TAKEOVER = WorkerLimits(heartbeat=timedelta(seconds=0.5), stalled_after=timedelta(seconds=3))
+QUICK_TAKEOVER = WorkerLimits(heartbeat=timedelta(seconds=1), stalled_after=timedelta(seconds=3))
 
 
 @claim(
