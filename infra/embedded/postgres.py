@@ -286,18 +286,30 @@ class EmbeddedPostgres:
             os.chown(folder, entry.pw_uid, entry.pw_gid)
 
     def _let_system_user_in(self) -> None:
-        try:
-            pwd.getpwnam(SYSTEM_USER)
-        except KeyError:
-            subprocess.run(
-                ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", SYSTEM_USER],
-                check=True,
-                capture_output=True,
-            )
+        with _alone_with(Path("/etc")):  # two that start at once would each add the account
+            try:
+                pwd.getpwnam(SYSTEM_USER)
+            except KeyError:
+                subprocess.run(
+                    ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", SYSTEM_USER],
+                    check=True,
+                    capture_output=True,
+                )
         _let_pass(self._cluster)
         _let_pass(self._bin)
         if not _others_may(self._bin / "postgres", stat.S_IROTH | stat.S_IXOTH):
             _let_read(self._bin.parent)
+
+
+@contextmanager
+def _alone_with(folder: Path) -> Iterator[None]:
+    """One process at a time; the lock goes with the process."""
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(opened)
 
 
 def _programs() -> Path:
