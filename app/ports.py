@@ -563,8 +563,11 @@ class Transaction(Protocol):
         """The head of the chain, locked until this transaction ends so that two appends cannot fork it."""
         ...
 
-    async def add_entry(self, entry: Entry, salt: bytes, jobs: Sequence[Job] = ()) -> None:
-        """And puts on the queue, as `defer` does, what comes of it."""
+    async def add_entry(
+        self, entry: Entry, salt: bytes, jobs: Sequence[Job] = (), *, ends: bool = False
+    ) -> None:
+        """And puts on the queue, as `defer` does, what comes of it. What `ends` the transaction is sent along with the commit:
+        nothing else of the transaction comes behind it, and none of it sees it."""
         ...
 
     async def entries(
@@ -727,8 +730,10 @@ class Appends(Protocol):
         run_id: UUID | None,
         facts: Facts,
         jobs: Sequence[Job] = (),
+        *,
+        ends: bool = False,
     ) -> Entry:
-        """`jobs` go on the queue along with it."""
+        """`jobs` go on the queue along with it; `ends`: nothing else comes behind it in this transaction."""
         ...
 
 

@@ -239,7 +239,7 @@ class _Acceptance:
     # --- the log -----------------------------------------------------------------------------------------------------
 
     async def _write_down(self, transaction: Transaction, received: Received, accepted: Accepted) -> None:
-        """Late in its transaction, because the chain is locked from here to the commit.
+        """Last in its transaction, because the chain is locked from here to the commit.
 
         What is ignored has its delivery's row and no entry: nothing was done, and a busy account's pushes would bury
         what was.
@@ -263,6 +263,7 @@ class _Acceptance:
                 "number": accepted.run.number if accepted.run else None,
             },
             _jobs(accepted.run) if accepted.run is not None and accepted.kind in _TO_WORK else (),
+            ends=True,
         )
 
 

@@ -31,20 +31,27 @@ class EntryRows(TenantRows):
     """The part of `app.ports.Transaction` that is the action log."""
 
     async def last_entry(self) -> Entry | None:
-        # Two statements, sent at once: the second sees what was committed while the first waited.
-        async with self._driver.pipeline(), self._driver.cursor(row_factory=dict_row) as cursor:
-            await self._driver.execute(_LOCK_CHAIN, {"tenant": self._tenant})
-            await cursor.execute(_LAST_ENTRY, {"tenant": self._tenant})
+        async with self._driver.cursor(row_factory=dict_row) as cursor:
+            # Two statements, sent at once: the second sees what was committed while the first waited. Fetching inside of
+            # the pipeline would ask once more.
+            async with self._driver.pipeline():
+                await self._driver.execute(_LOCK_CHAIN, {"tenant": self._tenant})
+                await cursor.execute(_LAST_ENTRY, {"tenant": self._tenant})
             row = await cursor.fetchone()
         return None if row is None else entry_of(row)
 
-    async def add_entry(self, entry: Entry, salt: bytes, jobs: Sequence[Job] = ()) -> None:
+    async def add_entry(
+        self, entry: Entry, salt: bytes, jobs: Sequence[Job] = (), *, ends: bool = False
+    ) -> None:
         values = {field.name: getattr(entry, field.name) for field in fields(Entry)}
+        statements = [(_ADD_ENTRY, values | {"salt": salt}), *((DEFER, placed(job)) for job in jobs)]
+        if ends:
+            self._late.extend(statements)
+            return
         # Sent at once: others wait for the chain.
         async with self._driver.pipeline():
-            await self._driver.execute(_ADD_ENTRY, values | {"salt": salt})
-            for job in jobs:
-                await self._driver.execute(DEFER, placed(job))
+            for statement, named in statements:
+                await self._driver.execute(statement, named)
 
     async def entries(
         self,

@@ -17,6 +17,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 N = TypeVar("N")
 
+Late = list[tuple[LiteralString, Mapping[str, object]]]
+"""Statements that nothing of the same transaction comes behind."""
+
 
 class TenantRows:
     """An open transaction of one tenant.
@@ -31,12 +34,14 @@ class TenantRows:
         driver: psycopg.AsyncConnection[Any],
         installation_id: int,
         wrapped_key: tuple[str, bytes] | None = None,
+        late: Late | None = None,
     ) -> None:
-        """`wrapped_key` as it was read when the tenant was entered."""
+        """`wrapped_key` as it was read when the tenant was entered; what is put into `late` is sent along with the commit."""
         self._connection = connection
         self._driver = driver
         self._tenant = installation_id
         self._wrapped_key = wrapped_key
+        self._late: Late = [] if late is None else late
 
     async def _rows(self, statement: LiteralString, values: Mapping[str, object]) -> Sequence[dict[str, Any]]:
         async with self._driver.cursor(row_factory=dict_row) as cursor:

@@ -9,13 +9,15 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 from procrastinate.exceptions import ConnectorException
-from sqlalchemy import RowMapping, TextClause, text
+from psycopg.rows import dict_row
+from sqlalchemy import TextClause, text
 from sqlalchemy.engine.interfaces import IsolationLevel
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -29,6 +31,7 @@ from infra.postgres.errors import DatabaseAwayError, is_read_only, is_transient,
 from infra.postgres.paces import PostgresPaces
 from infra.postgres.patience import PATIENCE
 from infra.postgres.queue import HASTENED
+from infra.postgres.rows import Late
 from infra.postgres.run_rows import RunRows
 from infra.postgres.tables import KEYS_SCHEMA, SCHEMA, TENANT_SETTING
 from infra.postgres.turns import defer
@@ -36,18 +39,19 @@ from infra.postgres.turns import defer
 # What is read along with entering is read by the tenant that was entered: a row of `entered` comes before those joined to it,
 # and nothing but a loop over it can join them.
 _ENTERED = f"installation_id = nullif(current_setting('{TENANT_SETTING}', true), '')::bigint"
-_ENTER = text(
-    f"WITH entered AS MATERIALIZED (SELECT {SCHEMA}.enter(:tenant) AS erased)"  # noqa: S608 names of ours
+_ENTER: LiteralString = (
+    f"WITH entered AS MATERIALIZED (SELECT {SCHEMA}.enter(%(tenant)s) AS erased)"  # noqa: S608 names of ours
     f" SELECT erased, master_key_id, wrapped FROM entered LEFT JOIN {KEYS_SCHEMA}.data_keys ON {_ENTERED}"
 )
-_ARRIVE = text(
-    f"WITH known AS MATERIALIZED (SELECT coalesce({SCHEMA}.tenant_of(:github_id), :github_id) AS tenant),"  # noqa: S608
+_ARRIVE: LiteralString = (
+    "WITH known AS MATERIALIZED"  # noqa: S608 names of ours
+    f" (SELECT coalesce({SCHEMA}.tenant_of(%(github_id)s), %(github_id)s) AS tenant),"
     f" entered AS MATERIALIZED (SELECT tenant, {SCHEMA}.enter(tenant) AS erased FROM known)"
     f" SELECT tenant, erased, master_key_id, wrapped, there.* FROM entered"
     f" LEFT JOIN {KEYS_SCHEMA}.data_keys AS key ON key.{_ENTERED}"
     f" LEFT JOIN {SCHEMA}.installations AS there ON there.{_ENTERED}"
 )
-_NO_TENANT = text(f"SELECT set_config('{TENANT_SETTING}', '', true), false AS erased")
+_NO_TENANT: LiteralString = f"SELECT set_config('{TENANT_SETTING}', '', true), false AS erased"
 _NOW = text("SELECT clock_timestamp()")
 _READ_ONLY = text("SHOW transaction_read_only")
 _ALONE = text(f"SELECT {SCHEMA}.alone(:tenant)")
@@ -97,6 +101,7 @@ class PostgresStore:
             hide_parameters=True,  # an error's words reach the log, and what was to be stored must not
             pool_use_lifo=True,
         )
+        self._most = pool_size + overflow
 
     async def close(self) -> None:
         await self._engine.dispose()
@@ -104,20 +109,20 @@ class PostgresStore:
     async def ping(self) -> None:
         """Raises DatabaseAwayError when the database does not answer, or takes no writes (`database_read_only`)."""
         with translated():
-            async with self._connection() as (connection, _):
-                if await connection.scalar(_READ_ONLY) == "on":
-                    await connection.invalidate()
+            async with self._connection() as opened:
+                if await opened.connection.scalar(_READ_ONLY) == "on":
+                    await opened.connection.invalidate()
                     raise DatabaseAwayError(reason="database_read_only")
 
     async def end_session(self, session: str, ends: datetime) -> None:
         with translated():
-            async with self._connection() as (connection, _):
-                await connection.execute(_END_SESSION, {"session": session, "ends": ends})
+            async with self._connection() as opened:
+                await opened.connection.execute(_END_SESSION, {"session": session, "ends": ends})
 
     async def session_ended(self, session: str) -> bool:
         with translated():
-            async with self._connection() as (connection, _):
-                return bool(await connection.scalar(_SESSION_ENDED, {"session": session}))
+            async with self._connection() as opened:
+                return bool(await opened.connection.scalar(_SESSION_ENDED, {"session": session}))
 
     @property
     def paces(self) -> PostgresPaces:
@@ -125,13 +130,13 @@ class PostgresStore:
 
     @asynccontextmanager
     async def _plain(self) -> AsyncIterator[AsyncConnection]:
-        async with self._connection() as (connection, _):
-            yield connection
+        async with self._connection() as opened:
+            yield opened.connection
 
     async def now(self) -> datetime:
         with translated():
-            async with self._connection() as (connection, _):
-                found = await connection.scalar(_NOW)
+            async with self._connection() as opened:
+                found = await opened.connection.scalar(_NOW)
         assert isinstance(found, datetime)
         return found.astimezone(UTC)
 
@@ -140,36 +145,32 @@ class PostgresStore:
         self, installation_id: int, *, erasing: bool = False
     ) -> AsyncIterator[PostgresTransaction]:
         with translated():
-            async with self._connection(_ENTER, {"tenant": installation_id}, erasing=erasing) as (
-                connection,
-                row,
-            ):
+            async with self._connection(_ENTER, {"tenant": installation_id}, erasing=erasing) as opened:
                 # What destroys a key looks for itself: it may have waited for the tenant since.
-                key = None if erasing else _key(row)
-                yield PostgresTransaction(connection, await _driver(connection), installation_id, key)
+                yield opened.transaction(installation_id, None if erasing else _key(opened.row))
 
     @asynccontextmanager
     async def arrival(self, github_id: int) -> AsyncIterator[tuple[PostgresTransaction, Installation | None]]:
         with translated():
-            async with self._connection(_ARRIVE, {"github_id": github_id}) as (connection, row):
+            async with self._connection(_ARRIVE, {"github_id": github_id}) as opened:
+                row = opened.row
                 known = None if row["installation_id"] is None else installation_of(row)
-                driver = await _driver(connection)
-                yield PostgresTransaction(connection, driver, row["tenant"], _key(row)), known
+                yield opened.transaction(row["tenant"], _key(row)), known
 
     @asynccontextmanager
     async def snapshot(self, installation_id: int) -> AsyncIterator[PostgresTransaction]:
         with translated():
             entering = self._connection(_ENTER, {"tenant": installation_id}, isolation="REPEATABLE READ")
-            async with entering as (connection, row):
-                await connection.execute(_READS_AT_LEISURE)
-                yield PostgresTransaction(connection, await _driver(connection), installation_id, _key(row))
+            async with entering as opened:
+                await opened.connection.execute(_READS_AT_LEISURE)
+                yield opened.transaction(installation_id, _key(opened.row))
 
     async def alone(self, installation_id: int) -> None:
         """Tried again and again rather than waited for: who waits for the lock would hold up whoever comes behind."""
         with translated():
             for _ in range(ALONE_TRIES):
-                async with self._connection() as (connection, _):
-                    if await connection.scalar(_ALONE, {"tenant": installation_id}):
+                async with self._connection() as opened:
+                    if await opened.connection.scalar(_ALONE, {"tenant": installation_id}):
                         return
                 await asyncio.sleep(ALONE_PAUSE_SECONDS)
         raise DatabaseAwayError(reason="tenant_busy")
@@ -192,64 +193,106 @@ class PostgresStore:
 
     async def _ids(self, statement: TextClause, **values: int) -> Sequence[int]:
         with translated():
-            async with self._connection() as (connection, _):
-                return list((await connection.scalars(statement, values)).all())
+            async with self._connection() as opened:
+                return list((await opened.connection.scalars(statement, values)).all())
 
     @asynccontextmanager
     async def _connection(
         self,
-        entering: TextClause = _NO_TENANT,
+        entering: LiteralString = _NO_TENANT,
         values: Mapping[str, int] = MappingProxyType({}),
         *,
         erasing: bool = False,
         isolation: IsolationLevel = "READ COMMITTED",
-    ) -> AsyncIterator[tuple[AsyncConnection, RowMapping]]:
-        """A transaction's connection with its tenant entered, and what entering told; committed unless the block raises.
-
-        Raises ErasedError.
-        """
-        connection, row = await self._begin(entering, values, isolation)
+    ) -> AsyncIterator[_Open]:
+        """A transaction's connection with its tenant entered; committed unless the block raises. Raises ErasedError."""
+        opened = await self._begin(entering, values, isolation)
         try:
-            if row["erased"] and not erasing:
+            if opened.row["erased"] and not erasing:
                 raise ErasedError
-            yield connection, row
-            await connection.commit()
+            yield opened
+            await commit(opened)
         except (SQLAlchemyError, psycopg.Error, ConnectorException) as error:
-            if is_read_only(error):
-                await connection.invalidate()
+            if is_read_only(error) or opened.driver.closed:
+                await opened.connection.invalidate()
             raise
         finally:
-            await connection.close()
+            await opened.connection.close()
 
     async def _begin(
-        self, entering: TextClause, values: Mapping[str, int], isolation: IsolationLevel
-    ) -> tuple[AsyncConnection, RowMapping]:
-        """The first statement tells whether the pooled connection still lives; if not, another one is tried at once, and then
-        again and again for as long as whoever asks is patient."""
+        self, entering: LiteralString, values: Mapping[str, int], isolation: IsolationLevel
+    ) -> _Open:
+        """The first statement tells whether the pooled connection still lives; if not, another one is tried at once, as long as
+        there may be one, and then again and again for as long as whoever asks is patient."""
         until = time.monotonic() + PATIENCE.get()
-        tried = 0
+        tried = dead = 0
         while True:
-            tried += 1
             try:
                 return await self._entered(entering, values, isolation)
             except (SQLAlchemyError, psycopg.Error, ConnectionError) as error:
-                if not is_transient(error) or (tried > 1 and time.monotonic() >= until):
+                if not is_transient(error):
+                    raise
+                dead += isinstance(error, _FoundDeadError)
+                if isinstance(error, _FoundDeadError) and dead <= self._most:
+                    continue
+                tried += 1
+                if tried > 1 and time.monotonic() >= until:
                     raise
             if tried > 1:
                 await asyncio.sleep(_AGAIN_SECONDS)
 
     async def _entered(
-        self, entering: TextClause, values: Mapping[str, int], isolation: IsolationLevel
-    ) -> tuple[AsyncConnection, RowMapping]:
+        self, entering: LiteralString, values: Mapping[str, int], isolation: IsolationLevel
+    ) -> _Open:
         connection = await self._engine.connect()
         try:
             if isolation != "READ COMMITTED":
                 await connection.execution_options(isolation_level=isolation)
-            row = (await connection.execute(entering, values)).mappings().one()
+            driver = await _driver(connection)
+            try:
+                async with driver.cursor(row_factory=dict_row) as cursor:
+                    async with driver.pipeline():  # BEGIN is sent along
+                        await cursor.execute(entering, values)
+                    row = await cursor.fetchone()
+            except psycopg.OperationalError:
+                if not driver.closed:
+                    raise
+                await connection.invalidate()
+                raise _FoundDeadError from None
         except BaseException:
             await connection.close()
             raise
-        return connection, row
+        if row is None:
+            raise AssertionError("entering tells of one tenant")
+        return _Open(connection, driver, row)
+
+
+class _FoundDeadError(psycopg.OperationalError):
+    """A connection of the pool had died, and others there may have: each is found out once."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """A transaction's connection, and what entering its tenant told. `late` is sent along with its commit."""
+
+    connection: AsyncConnection
+    driver: psycopg.AsyncConnection[Any]
+    row: dict[str, Any]
+    late: Late = field(default_factory=list)
+
+    def transaction(self, installation_id: int, key: tuple[str, bytes] | None) -> PostgresTransaction:
+        return PostgresTransaction(self.connection, self.driver, installation_id, key, self.late)
+
+
+async def commit(opened: _Open) -> None:
+    """Every transaction of the store ends here, or is taken back."""
+    if not opened.late:
+        await opened.driver.commit()
+        return
+    async with opened.driver.pipeline():
+        for statement, values in opened.late:
+            await opened.driver.execute(statement, values)
+        await opened.driver.execute("COMMIT", prepare=False)
 
 
 async def _driver(connection: AsyncConnection) -> psycopg.AsyncConnection[Any]:
@@ -259,7 +302,7 @@ async def _driver(connection: AsyncConnection) -> psycopg.AsyncConnection[Any]:
     return driver
 
 
-def _key(row: RowMapping) -> tuple[str, bytes] | None:
+def _key(row: Mapping[str, Any]) -> tuple[str, bytes] | None:
     return None if row["wrapped"] is None else (row["master_key_id"], bytes(row["wrapped"]))
 
 

@@ -67,7 +67,9 @@ class Copied:
     async def last_entry(self) -> Entry | None:
         return self._last
 
-    async def add_entry(self, entry: Entry, salt: bytes, _: Sequence[Job] = ()) -> None:
+    async def add_entry(
+        self, entry: Entry, salt: bytes, _: Sequence[Job] = (), *, ends: bool = False
+    ) -> None:
         self._copy.write_row([*(getattr(entry, name) for name in COLUMNS[:-1]), salt])
         self._last = entry
 

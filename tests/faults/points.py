@@ -23,7 +23,6 @@ import httpx
 import httpx2
 from procrastinate.manager import JobManager
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 import app.workspace.open
 from app.ports import Objects
@@ -31,7 +30,7 @@ from embeddings.collection import Points
 from infra.github import announce
 from infra.github.permissions import ROUTES
 from infra.objects.folder import FolderObjects
-from infra.postgres import queue
+from infra.postgres import queue, store
 from infra.qdrant import QdrantPoints
 
 ROOT = Path(__file__).parents[2]
@@ -160,17 +159,17 @@ def _provider(_: Any, request: httpx2.Request) -> str:
 
 def _watch_commits(points: _Points) -> None:
     """Those that wrote something. The store's connections pass here, whoever opened the transaction."""
-    committed = AsyncConnection.commit
+    committed = store.commit
 
-    async def commit(connection: Any) -> None:
-        if not await connection.scalar(_WROTE):
+    async def commit(opened: Any) -> None:
+        if not opened.late and not await opened.connection.scalar(_WROTE):
             points.look(f"{LOOK} {_caller(sys._getframe(1))}")
-            await committed(connection)
+            await committed(opened)
             return
         label = _caller(sys._getframe(1))
-        await points.around(f"commit {label}", lambda: committed(connection))
+        await points.around(f"commit {label}", lambda: committed(opened))
 
-    setattr(AsyncConnection, "commit", commit)  # noqa: B010
+    setattr(store, "commit", commit)  # noqa: B010
 
 
 def _caller(frame: FrameType | None) -> str:

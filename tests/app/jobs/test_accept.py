@@ -121,7 +121,7 @@ async def test_cancel_is_never_blocked_by_what_it_cancels(
 class Breaks:
     """A ledger that fails at the very end of the transaction."""
 
-    async def append(self, *_: Any) -> Any:
+    async def append(self, *_: Any, **__: Any) -> Any:
         raise ZeroDivisionError
 
 
