@@ -170,7 +170,12 @@ async def open_scene(house: House, run: Run, *, fence: Fence | None = None) -> A
 
 
 async def acknowledge(house: House, run: Run) -> None:
-    """👀 at once, whoever asked: it says that the request was seen, not that it will be done."""
+    """👀 at once, whoever asked: it says that the request was seen, not that it will be done.
+
+    Where an installation's writes are used up it waits, and no token is made for it: what is left of them is for saying what
+    becomes of the runs.
+    """
+    await house.github.room(run.installation_id)
     record = house.ledger.recorder(run.installation_id, run.id)
     async with (
         Witness(record, fence=house.held) as witness,
