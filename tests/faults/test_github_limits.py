@@ -182,6 +182,7 @@ async def test_a_spent_hour_is_waited_for_visibly(
         (said,) = await until(lambda: ours(stage, number))
         assert "**Waiting.**" in said
         assert " UTC" in said
+        assert not reacted(stage), "what is left is for saying what becomes of the run"
         assert await asked_of_the_model(stage) == []
         assert await stage.pulls() == []
         with psycopg.connect(database.owner_url, autocommit=True) as connection:
@@ -191,6 +192,10 @@ async def test_a_spent_hour_is_waited_for_visibly(
         await quiet(stage)
     assert run.state is RunState.OPENED
     await kept(stage, runs=1, complete=False)
+
+
+def reacted(stage: Stage) -> bool:
+    return any(one.path.endswith("/reactions") for one in stage.github.world.requests)
 
 
 @claim(

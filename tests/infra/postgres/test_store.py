@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from app.errors import TransientError
-from app.nouns import Entry, Installation, Run, RunState
+from app.nouns import Entry, Installation, Job, Run, RunState
 from infra.embedded.postgres import SUPERUSER
 from infra.postgres.store import PostgresStore
 
@@ -31,6 +31,10 @@ def a_run(**changes: object) -> Run:
         ended_at=None,
     )  # fmt: skip
     return replace(run, **changes)  # type: ignore[arg-type]
+
+
+def an_entry(seq: int) -> Entry:
+    return Entry(1, seq, NOW, "mona", "a", None, b"s", "d", "p", str(seq))
 
 
 async def test_a_run_comes_back_as_it_went_in(store: PostgresStore) -> None:
@@ -131,16 +135,67 @@ async def test_appends_at_once_make_one_chain(store: PostgresStore) -> None:
         async with store.transaction(1) as transaction:
             last = await transaction.last_entry()
             seq = 1 if last is None else last.seq + 1
-            await transaction.add_entry(
-                Entry(1, seq, NOW, "mona", "a", None, b"s", "d", "p", str(seq)), b"salt"
-            )
+            await transaction.add_entry(an_entry(seq), b"salt")
 
     await asyncio.gather(*(append() for _ in range(20)))
     async with store.transaction(1) as transaction:
         found = await transaction.entries()
         assert [entry.seq for entry, _ in found] == list(range(1, 21))
-        assert found[0] == (Entry(1, 1, NOW, "mona", "a", None, b"s", "d", "p", "1"), b"salt")
+        assert found[0] == (an_entry(1), b"salt")
         assert [entry.seq for entry, _ in await transaction.entries(after_seq=18)] == [19, 20]
+
+
+async def test_an_entry_that_ends_a_transaction_comes_with_its_jobs_and_its_commit(
+    store: PostgresStore, database: Any
+) -> None:
+    job = Job("work", {"installation_id": 1, "run_id": uuid4()})
+    async with store.transaction(1) as transaction:
+        await transaction.add_delivery("g", "issues", None, "accepted")
+        await transaction.add_entry(an_entry(1), b"salt", [job, job], ends=True)
+        assert await transaction.entries() == []
+    async with store.transaction(1) as transaction:
+        assert [entry.seq for entry, _ in await transaction.entries()] == [1]
+    assert _count(database, "magicode_jobs.procrastinate_jobs") == 2
+
+
+async def test_an_entry_that_ends_a_transaction_is_gone_with_it(store: PostgresStore, database: Any) -> None:
+    async def fail_behind_it() -> None:
+        async with store.transaction(1) as transaction:
+            await transaction.add_entry(an_entry(1), b"salt", ends=True)
+            raise ZeroDivisionError
+
+    async def twice() -> None:
+        async with store.transaction(1) as transaction:
+            await transaction.add_delivery("g", "issues", None, "accepted")
+            await transaction.add_entry(an_entry(1), b"salt")
+            job = Job("work", {"installation_id": 1, "run_id": uuid4()})
+            await transaction.add_entry(an_entry(1), b"salt", [job], ends=True)
+
+    with pytest.raises(ZeroDivisionError):
+        await fail_behind_it()
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        await twice()
+    for table in ("magicode.entries", "magicode.deliveries", "magicode_jobs.procrastinate_jobs"):
+        assert _count(database, table) == 0, table
+    async with store.transaction(1) as transaction:
+        assert await transaction.last_entry() is None, "its connection is good for the next one"
+
+
+async def test_each_connection_that_died_in_the_pool_is_replaced_without_anybody_noticing(
+    store: PostgresStore, database: Any
+) -> None:
+    everyone = asyncio.Barrier(8)
+
+    async def beside_others() -> None:
+        async with store.transaction(1) as transaction:
+            await everyone.wait()
+            await transaction.installation()
+
+    await asyncio.gather(*(beside_others() for _ in range(8)))
+    _end_all_connections(database)
+    async with store.transaction(1) as transaction:
+        assert await transaction.installation() is None
+    await asyncio.gather(*(beside_others() for _ in range(8)))
 
 
 async def test_the_reconciler_sees_ids_and_nothing_else(
