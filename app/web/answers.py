@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from fastapi import FastAPI, Request
@@ -37,6 +38,9 @@ API = "/api/"
 WEBHOOKS = "/webhooks/"
 """Whose bodies are read, and held to their size, elsewhere."""
 LARGEST_FORM = 64 * 1024
+
+ANSWERED_WITHIN_SECONDS = 20.0
+"""People give up later than that, and so do proxies (60 s with AWS's load balancers)."""
 
 POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self' {github}; base-uri 'none'; "
@@ -116,6 +120,11 @@ def install(web: FastAPI, pages: Pages, *, github: str, secure: bool = False) ->
         """Who sent it does not wait for an answer."""
         return problem(400, "incomplete", "The request ended before its end.")
 
+    async def late(scope: Scope, receive: Receive, send: Send) -> None:
+        request, error = Request(scope), TransientError(reason="silent")
+        await _answer(request, pages, status_of(error), error.reason, error.message)(scope, receive, send)
+
+    web.add_middleware(InTime, late=late)
     always = {**HEADERS, "Content-Security-Policy": POLICY.format(github=github)}
     web.add_middleware(_Guard, headers=always | ({"Strict-Transport-Security": HSTS} if secure else {}))
 
@@ -142,6 +151,67 @@ class _Guard:
         request = Request(scope)
         refused = _smuggled(request) or _too_large(request)
         await (refused or self._app)(scope, receive, answered)
+
+
+class InTime:
+    """Lets `late` answer where nothing else has begun to within `seconds`, counted from the last piece of the request: a database
+    can be there and say nothing. A query cannot be broken off there, so the work goes on, and nobody hears what comes of it.
+
+    Deliveries are left alone: GitHub waits for ten seconds, and acceptance has a limit of its own.
+    """
+
+    def __init__(self, app: ASGIApp, late: ASGIApp, seconds: float = ANSWERED_WITHIN_SECONDS) -> None:
+        self._app = app
+        self._late = late
+        self._seconds = seconds
+        self._unheard: set[asyncio.Future[None]] = set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"].startswith(WEBHOOKS):
+            await self._app(scope, receive, send)
+            return
+        clock = asyncio.get_running_loop().time
+        began, given_up, until = asyncio.Event(), False, clock() + self._seconds
+
+        async def heard() -> Message:
+            nonlocal until
+            message = await receive()
+            until = clock() + self._seconds
+            return message
+
+        async def said(message: Message) -> None:
+            began.set()
+            if not given_up:
+                await send(message)
+
+        doing: asyncio.Future[None] = asyncio.ensure_future(_run(self._app, scope, heard, said))
+        beginning = asyncio.ensure_future(began.wait())
+        either: set[asyncio.Future[Any]] = {doing, beginning}
+        try:
+            while not (began.is_set() or doing.done()) and (left := until - clock()) > 0:
+                await asyncio.wait(either, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            if began.is_set() or doing.done():
+                await doing
+                return
+        except asyncio.CancelledError:
+            doing.cancel()
+            raise
+        finally:
+            beginning.cancel()
+        given_up = True
+        self._unheard.add(doing)
+        doing.add_done_callback(self._forget)
+        log.warning("A request was not answered in time.")
+        await self._late(scope, receive, send)
+
+    def _forget(self, done: asyncio.Future[None]) -> None:
+        self._unheard.discard(done)
+        if not done.cancelled() and (error := done.exception()) is not None:
+            log.warning("What nobody waited for any longer failed.", extra={"error": type(error).__name__})
+
+
+async def _run(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    await app(scope, receive, send)
 
 
 def problem(status: int, reason: str, detail: str) -> JSONResponse:

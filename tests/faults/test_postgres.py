@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
 import psutil
@@ -261,7 +261,7 @@ async def answered(stage: Stage, path: str) -> tuple[int, float]:
     [
         case(GROUP, f"PostgreSQL {what} while a run is at work, and somebody asks for more", outcome, breaks)
         for what, outcome, breaks in (
-            ("is gone", "/readyz and the webhook answer 503; both requests end well once it is back", gone),
+            ("is gone", "/readyz, a page and the webhook answer 503; both requests end well once it is back", gone),
             ("has no connection to spare", "503; both requests end well once there are some", full),
             ("refuses the service's role", "503; both requests end well once it is let in again", refusing),
             ("takes no writes, as after a failover", "503; both requests end well once it does", read_only),
@@ -285,6 +285,9 @@ async def test_a_database_that_is_away_delays_and_loses_nothing(
                 status, seconds = await answered(stage, "/readyz")
                 assert status == 503
                 assert seconds < 10
+                status, seconds = await answered(stage, f"/receipts/{stage.installation}/{uuid4()}")
+                assert status == 503
+                assert seconds < 25
                 await ask(stage)
                 await stage.settled()
                 refused = [one for one in stage.github.world.deliveries if one.event == "issue_comment"][-1]
