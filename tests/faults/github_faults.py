@@ -16,6 +16,7 @@ from typing import Any
 
 from app.jobs import retries
 from app.nouns import Run
+from infra.simulator.ci import CiJob, Code, failing, passing
 from tests.line.conversations import ASK, BODY, TITLE
 from tests.line.stage import Stage
 
@@ -94,6 +95,24 @@ WRONG: Sequence[Goes] = (
 )
 
 
+FAILS = "E       AssertionError: it is wrong\nFAILED tests/test_note.py::test_the_note - AssertionError: it is wrong\n"
+
+
+class Gate:
+    """Where checks wait, so that they fail when it is their turn: behind the pull request, and behind the fault."""
+
+    def __init__(self) -> None:
+        self._open = asyncio.Event()
+
+    async def __call__(self, code: Code) -> list[CiJob]:
+        await self._open.wait()
+        wrong = "NOTES.md" in code.files and "ROUND.md" not in code.files
+        return [failing("tests", FAILS) if wrong else passing("tests")]
+
+    def open(self) -> None:
+        self._open.set()
+
+
 @dataclass
 class Played:
     call: Call
@@ -102,6 +121,7 @@ class Played:
     installation: int
     runs: list[Run] = field(default_factory=list)
     repaired: bool = False
+    checks: Gate = field(default_factory=Gate)
 
     def __str__(self) -> str:
         ends = ", ".join(f"{run.verb}: {run.state} ({run.reason})" for run in self.runs)
@@ -175,11 +195,24 @@ async def asks_to_undo(stage: Stage, played: Played) -> int:
     return 2
 
 
+async def has_checks_at_work(stage: Stage, played: Played) -> int:
+    stage.github.on_push(played.checks, _place(played))
+    await has_a_pull_request(stage, played)
+    await asyncio.sleep(1)
+    return 1
+
+
+async def checks_fail(_: Stage, played: Played) -> int:
+    played.checks.open()
+    return 2
+
+
 CONVERSATIONS = {
     "fix": Conversation("fix", nothing, asks_for_a_fix, frozenset({"opened"})),
     "revise": Conversation("revise", has_a_pull_request, asks_for_more, frozenset({"updated"})),
     "plan": Conversation("plan", nothing, asks_for_a_plan, frozenset({"answered"})),
     "go": Conversation("go", has_a_plan, says_go, frozenset({"opened"})),
+    "mend": Conversation("mend", has_checks_at_work, checks_fail, frozenset({"updated"})),
     "undo": Conversation("undo", has_a_pull_request, asks_to_undo, frozenset({"updated"})),
 }
 

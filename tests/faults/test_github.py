@@ -40,9 +40,12 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def script() -> Playbook:
-    """A plan, another change, a first one."""
+    """A plan, a mended check, another change, a first one."""
     return playbook(
         plans(),
+        scenario(
+            create("ROUND.md", "x\n"), finish("Mend it", "CI failed."), when="FAILED tests/test_note.py"
+        ),
         scenario(create("MORE.md", "More of it.\n"), finish("Write another note"), when="once more"),
         scenario(create("NOTES.md", "A note.\n"), finish()),
     )
@@ -98,6 +101,7 @@ def some(calls: list[Call], per_write: int = 2) -> list[tuple[Call, Goes]]:
             ("plan", "a request for a plan"),
             ("go", "a plan that is agreed to"),
             ("undo", "a change that is taken back"),
+            ("mend", "the mending of a red check"),
         )
     ],
 )

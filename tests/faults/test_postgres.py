@@ -261,7 +261,11 @@ async def answered(stage: Stage, path: str) -> tuple[int, float]:
     [
         case(GROUP, f"PostgreSQL {what} while a run is at work, and somebody asks for more", outcome, breaks)
         for what, outcome, breaks in (
-            ("is gone", "/readyz, a page and the webhook answer 503; both requests end well once it is back", gone),
+            (
+                "is gone",
+                "/readyz, a page and the webhook answer 503; both requests end well once it is back",
+                gone,
+            ),
             ("has no connection to spare", "503; both requests end well once there are some", full),
             ("refuses the service's role", "503; both requests end well once it is let in again", refusing),
             ("takes no writes, as after a failover", "503; both requests end well once it does", read_only),
