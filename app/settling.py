@@ -11,7 +11,7 @@ from datetime import timedelta
 from decimal import Decimal
 
 from app.ending import AS_DRAFT, ready, say, status_of
-from app.errors import DeniedError, InvalidError, RefusedError, UserError
+from app.errors import DeniedError, InvalidError, MissingError, RefusedError, TransientError, UserError
 from app.house import House
 from app.jobs import states
 from app.jobs.freeze import keyed_hash
@@ -26,6 +26,8 @@ OVER = frozenset({"merged", "closed_unmerged"})
 """The reasons of a run whose pull request is no longer open; one with commits of other people has `human_commits`."""
 
 
+NOT_FOUND_YET = "not_found_yet"
+
 LATER_SECONDS = 600.0
 """Until the next look where GitHub was away, or where nobody tells us that something ended."""
 
@@ -34,7 +36,20 @@ LOOKED_AFTER = timedelta(days=1)
 
 
 async def settle(house: House, run: Run) -> None:
-    """Does nothing where no run of ours opened the branch's pull request, or where it was seen closed already."""
+    """Does nothing where no run of ours opened the branch's pull request, or where it was seen closed already.
+
+    Raises TransientError (`not_found_yet`) for what GitHub does not find: it tells of things sooner than they can be read
+    everywhere.
+    """
+    try:
+        await _look(house, run)
+    except MissingError as error:
+        if error.reason != "missing":
+            raise
+        raise TransientError(error.message, reason=NOT_FOUND_YET) from None
+
+
+async def _look(house: House, run: Run) -> None:
     opener = await opener_of(house, run) or await _opened_all_the_same(house, run)
     if opener is None or opener.pull_request is None or opener.reason in OVER:
         return

@@ -47,7 +47,7 @@ from app.refreshing import refresh
 from app.retaining import sweep_house
 from app.scene import acknowledge
 from app.settings import Settings
-from app.settling import settle, settle_later
+from app.settling import NOT_FOUND_YET, settle, settle_later
 from app.web.patience import config as serving
 from app.wiring import open_house
 from app.workspace.storage import sweep
@@ -185,7 +185,7 @@ async def work_jobs(
             await exporting.give_up(house, _id(ids, "installation_id"), _uuid(ids, "export_id"))
         elif task in (Task.WORK, Task.BLOCKED):
             await _give_up(house, _id(ids, "installation_id"), _uuid(ids, "run_id"), error)
-        elif task == Task.SETTLE and isinstance(error, TransientError):
+        elif task == Task.SETTLE and isinstance(error, TransientError) and error.reason != NOT_FOUND_YET:
             # GitHub was away for minutes: without another look a draft stays one, and failing checks are told to nobody.
             run = await _run(house, _id(ids, "installation_id"), _uuid(ids, "run_id"))
             if run is not None:

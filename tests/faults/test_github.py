@@ -10,7 +10,7 @@ import pytest
 
 import infra.github.client
 from infra.models.playbook import Playbook
-from tests.claims import case
+from tests.claims import case, claim
 from tests.faults.github_faults import (
     AT_ONCE,
     CONVERSATIONS,
@@ -125,3 +125,19 @@ async def test_each_call_fails_in_each_way(
     assert not wrong, "\n".join(wrong)
     missed = unmet(idle, played)
     assert not missed, "\n".join(missed)
+
+
+@claim(
+    GROUP,
+    "GitHub tells of a failed check before it finds the repository that it is of (404)",
+    "It is looked at again within seconds, and mended once",
+)
+async def test_a_check_that_is_told_of_too_early_is_mended(idle: Stage, folder: Path) -> None:
+    late = next(goes for goes in WRONG if goes.name == "does not find it yet")
+    call = Call("GET", "/installation/repositories", 0)
+    async with idle.at_work(AT_ONCE, retry_after=soon):
+        played = await play(idle, folder, CONVERSATIONS["mend"], [(call, late)])
+        await quiet(idle)
+    assert [run.state.value for run in played[0].runs] == ["opened", "updated"]
+    assert not played[0].repaired
+    assert not unmet(idle, played)
