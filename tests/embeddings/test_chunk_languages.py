@@ -747,6 +747,15 @@ def test_no_file_takes_long(ending, kind):
     assert spent < 4 or spent < 3 * seconds(lines[: len(lines) // 2])
 
 
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_no_short_file_takes_long_either(ending):
+    """Its end is reached before its time is over, and what is held until then is looked through there in one step."""
+    for kind, text in HOSTILE.items():
+        began = time.thread_time()
+        assert chunk(f"a.{ending}", re.sub(r"(.{100})", r"\1\n", text[:20_000]).encode()).chunks
+        assert time.thread_time() - began < 4, kind
+
+
 TEXTS = st.one_of(
     st.text(max_size=300),
     st.lists(
