@@ -27,6 +27,7 @@ OVER = frozenset({"merged", "closed_unmerged"})
 
 
 NOT_FOUND_YET = "not_found_yet"
+"""The reason of a look that is tried again a few times and then left: what is gone stays away, and would be looked for for ever."""
 
 LATER_SECONDS = 600.0
 """Until the next look where GitHub was away, or where nobody tells us that something ended."""

@@ -70,7 +70,8 @@ class Ledger:
         jobs that come of it.
 
         The chain stays locked until the transaction ends, so no two such jobs take the same place in the queue; `ends` says that
-        nothing comes behind it, and makes that time shorter by a round trip. A clock that went back is held at the last entry's time, so that the times never run backwards.
+        nothing comes behind it, and makes that time shorter by a round trip. A clock that went back is held at the last entry's
+        time, so that the times never run backwards.
         """
         details = canonical(facts)
         key = await self._keys.data_key(transaction)
