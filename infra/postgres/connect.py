@@ -5,6 +5,8 @@ libpq alone reads the address, so whatever it understands works: sockets, severa
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Generator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import psycopg
@@ -55,3 +57,30 @@ def parameters(url: str) -> dict[str, Any]:
     for name, value in _HEARD.items():
         found.setdefault(name, value)
     return dict(found)
+
+
+class Connection(psycopg.AsyncConnection[Any]):
+    """psycopg's, whose pipelines end with Sync.
+
+    psycopg sends a request to flush behind it, and PostgreSQL stops its clock for idle transactions at whatever it reads and
+    starts it again at the next Sync alone (exec loop of `src/backend/tcop/postgres.c`): a process that is stopped behind a
+    pipeline would hold its locks for ever.
+    """
+
+    @asynccontextmanager
+    async def pipeline(self) -> AsyncIterator[psycopg.AsyncPipeline]:
+        if self._pipeline is None:
+            self._pipeline = _Pipeline(self)
+        async with super().pipeline() as pipeline:
+            yield pipeline
+
+
+class _Pipeline(psycopg.AsyncPipeline):
+    def _exit_gen(self) -> Generator[Any, Any, None]:
+        try:
+            self._enqueue_sync()
+            yield from self._communicate_gen()
+        finally:
+            yield from self._fetch_gen(
+                flush=False
+            )  # as `sync` does: what is flushed by Sync needs no request

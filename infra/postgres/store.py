@@ -24,7 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from app.errors import ErasedError
 from app.nouns import Installation
-from infra.postgres.connect import parameters
+from infra.postgres.connect import Connection, parameters
 from infra.postgres.custody_rows import CustodyRows, installation_of
 from infra.postgres.entry_rows import EntryRows
 from infra.postgres.errors import DatabaseAwayError, is_read_only, is_transient, translated
@@ -88,8 +88,8 @@ class PostgresStore:
     def __init__(self, service_url: str, *, pool_size: int = 10, overflow: int = 5) -> None:
         known = parameters(service_url)
 
-        async def connect(*_: Any, **__: Any) -> psycopg.AsyncConnection[Any]:
-            return await psycopg.AsyncConnection.connect(**known)
+        async def connect(*_: Any, **__: Any) -> Connection:
+            return await Connection.connect(**known)
 
         self._engine: AsyncEngine = create_async_engine(
             "postgresql+psycopg://",

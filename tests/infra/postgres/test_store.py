@@ -12,9 +12,11 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from psycopg import conninfo
 
 from app.errors import TransientError
 from app.nouns import Entry, Installation, Job, Run, RunState
+from app.ports import Transaction
 from infra.embedded.postgres import SUPERUSER
 from infra.postgres.store import PostgresStore
 
@@ -232,6 +234,45 @@ async def test_a_connection_that_dies_during_a_transaction_is_a_transient_error(
     for step in (read, defer):
         with pytest.raises(TransientError):
             await step()
+
+
+async def _nothing(_: Transaction) -> None: ...
+
+
+async def _look_at_the_log(transaction: Transaction) -> None:
+    await transaction.last_entry()
+
+
+async def _write_into_the_log(transaction: Transaction) -> None:
+    last = await transaction.last_entry()
+    await transaction.add_entry(an_entry(last.seq + 1 if last else 1), b"salt")
+
+
+@pytest.mark.parametrize("step", [_nothing, _look_at_the_log, _write_into_the_log])
+async def test_a_transaction_of_a_process_that_stands_still_is_ended(
+    database: Any, step: Callable[[Transaction], Awaitable[None]]
+) -> None:
+    """However its last statements were sent: what holds a lock is never let wait for ever."""
+    shorter = conninfo.make_conninfo(
+        database.service_url, options="-c idle_in_transaction_session_timeout=500ms"
+    )
+    impatient = PostgresStore(shorter)
+
+    async def stands_still() -> None:
+        async with impatient.transaction(1) as transaction:
+            await step(transaction)
+            await asyncio.sleep(1.5)
+            assert _count(database, "pg_stat_activity WHERE state = 'idle in transaction'") == 0
+            await transaction.installation()
+
+    try:
+        for _ in range(3):  # behind the first, statements are known to the connection
+            async with impatient.transaction(1) as transaction:
+                await step(transaction)
+        with pytest.raises(TransientError):
+            await stands_still()
+    finally:
+        await impatient.close()
 
 
 async def test_a_database_that_is_away_is_a_transient_error(database: Any) -> None:
