@@ -121,10 +121,13 @@ async def test_what_ci_says_is_data_and_nothing_of_it_comes_alive_in_our_comment
     assert "@octo" not in said["body"], "a check's name mentions nobody"
     assert said["body"].count("<!-- magicode:run:") == 1
     assert "PWNED" not in said["body"]
-    requests = [json.dumps(one["body"], ensure_ascii=False) for one in await asked_of_the_model(stage)]
-    mending = [one for one in requests if INJECTED in one]
-    assert mending
-    for one in mending:
+
+    async def mending() -> list[str]:
+        """Asked behind the comment."""
+        requests = [json.dumps(one["body"], ensure_ascii=False) for one in await asked_of_the_model(stage)]
+        return [one for one in requests if INJECTED in one]
+
+    for one in await until(mending):
         at = one.index(INJECTED)
         assert one.rindex("<ci-failure", 0, at) > one.rfind("</ci-failure-", 0, at)
 
