@@ -15,10 +15,12 @@ from pathlib import Path
 
 from app.nouns import Snippet
 from app.settings import Settings
+from embeddings.apart import FUNCTION, apart
 from embeddings.embed import Encoder
 from embeddings.index import IndexReport, Tell
 from embeddings.repository import RepositoryIndex
 from embeddings.shipped import SHIPPED
+from infra.apart import Apart
 from infra.encoder import BundledEncoder
 from infra.folder import FolderHistory, FolderTree
 from infra.qdrant import QdrantPoints
@@ -64,11 +66,12 @@ async def folder_index(
     """The index of the folder `root`, under its own key. Raises infra.qdrant.FolderInUseError when it is first used."""
     key = _key(FileMasterKey(read.data_dir / "local.key"), root)
     points = QdrantPoints(path=read.data_dir / "local" / hashlib.sha256(b"name" + key).hexdigest()[:32])
+    encoder = encoder or BundledEncoder(read.embedding_model, shipped=SHIPPED)
+    parser = Apart(FUNCTION)
     try:
-        yield RepositoryIndex(
-            points, encoder or BundledEncoder(read.embedding_model, shipped=SHIPPED), key, NOBODY, NOBODY
-        )
+        yield RepositoryIndex(points, encoder, key, NOBODY, NOBODY, structure=apart(parser))
     finally:
+        parser.close()
         await points.close()
 
 

@@ -39,7 +39,6 @@ from app.nouns import (
 from app.ports import Fence, Model, RunChecks, Sandbox, Search, Told, Workspace
 from app.pulls.wording import Stage
 from app.repofile import PATH, RepoFile
-from embeddings.outline import outline
 from embeddings.repository import RepositoryIndex
 
 T = TypeVar("T")
@@ -199,7 +198,7 @@ async def _look(desk: Desk) -> tuple[Search, Sequence[Snippet], str]:
 
     found = await search(described, RANKED)
     ranked = list(dict.fromkeys(one.path for one in found))
-    return search, found[:SNIPPETS], await outline(desk.workspace, ranked, MAP_CHARACTERS)
+    return search, found[:SNIPPETS], await index.outline(desk.workspace, ranked, MAP_CHARACTERS)
 
 
 async def _brought_up(desk: Desk, described: str) -> bool:

@@ -25,9 +25,11 @@ from app.settings import Settings
 from app.tenants import TenantsGitHub
 from app.witness import OwnWitness
 from app.workspace.storage import find_root, sweep
+from embeddings.apart import FUNCTION, apart
 from embeddings.embed import dimension
 from embeddings.repository import RepositoryIndex
 from embeddings.shipped import SHIPPED
+from infra.apart import Apart
 from infra.embedded.postgres import EmbeddedPostgres, EmbeddedPostgresError
 from infra.encoder import BundledEncoder, ModelMissingError
 from infra.github.app import GitHubApp, require_rsa
@@ -251,8 +253,12 @@ def _index(stack: AsyncExitStack, read: Settings, points: QdrantPoints) -> Index
         loading = asyncio.create_task(_load(encoder))
         stack.callback(loading.cancel)
 
+    parser = Apart(FUNCTION)
+    stack.callback(parser.close)
+    structure = apart(parser)
+
     def index(key: bytes, installation_id: int, repository_id: int) -> RepositoryIndex:
-        return RepositoryIndex(points, encoder, key, installation_id, repository_id)
+        return RepositoryIndex(points, encoder, key, installation_id, repository_id, structure=structure)
 
     return index
 

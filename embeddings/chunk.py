@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
-from embeddings.languages import Definition, definitions
+from embeddings.languages import Definition, Structure, definitions
 from embeddings.rules import BY_NAME, Reason, Rules
 
 VERSION = "3"
@@ -81,14 +81,14 @@ class _Unit:
     signature: str = ""
 
 
-def chunk(path: str, content: bytes, rules: Rules = BY_NAME) -> Chunked:
-    """Cut one file, unless `rules`, those of its tree, leave it out."""
+def chunk(path: str, content: bytes, rules: Rules = BY_NAME, structure: Structure = definitions) -> Chunked:
+    """Cut one file, unless `rules`, those of its tree, leave it out. `structure` finds the definitions of a program."""
     reason = rules.reason_of(path, content)
     if reason is not None:
         return Chunked((), reason)
     lines = text_of(content).split("\n")
     cut = _PROSE.get(PurePosixPath(path).suffix.lower())
-    found = definitions(path, lines) if cut is None else None
+    found = structure(path, lines) if cut is None else None
     units = cut(lines) if cut else _blocks(lines) if found is None else _units(lines, found)
     costs = [_cost(line) for line in lines]
     chunks = tuple(piece for unit in units for piece in _pieces(path, lines, costs, unit))

@@ -20,6 +20,7 @@ from typing import Protocol
 from embeddings import chunk, lexicon
 from embeddings.chunk import Chunk, passage
 from embeddings.embed import Encoder, Vectors
+from embeddings.languages import Structure, definitions
 from embeddings.protect import Protection
 
 PLACE = "place"
@@ -173,6 +174,7 @@ class Shelf:
     encoder: Encoder
     protection: Protection
     repository_id: int
+    structure: Structure = definitions
 
     @cached_property
     def repository(self) -> str:

@@ -306,7 +306,7 @@ def _begun(
 
 def _file(shelf: Shelf, tree: Tree, rules: Rules, one: str, entry: Entry) -> _File:
     content = tree.read(entry.path)
-    cut = chunk(entry.path, content, rules)
+    cut = chunk(entry.path, content, rules, shelf.structure)
     chunks = {shelf.chunk_id(entry.path, piece): passage(entry.path, piece) for piece in cut.chunks}
     weights: dict[int, float] = {}
     if cut.left_out is None:

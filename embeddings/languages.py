@@ -1,17 +1,19 @@
 """Finds the definitions of a file in its syntax tree: one row for each language, over its tree-sitter grammar.
 
 Knows no sizes and keeps nothing. A tree with errors gives what it holds; a file that would take long to parse gives
-nothing. Grammars are loaded when the first file in their language comes.
+nothing. Grammars are loaded when the first file in their language comes. What one takes of memory is not limited here: the
+service has all of this done in a process apart (`apart.py`).
 """
 
 from __future__ import annotations
 
 import importlib
+import json
 import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from functools import cache
 from pathlib import PurePosixPath
 
@@ -65,6 +67,10 @@ class Row:
     function: str = "language"
 
 
+Structure = Callable[[str, Sequence[str]], Sequence[Definition] | None]
+"""Finds a file's definitions as `definitions` does."""
+
+
 def definitions(path: str, lines: Sequence[str]) -> list[Definition] | None:
     """None where the language is not known, or the file's structure cannot be found in reasonable time."""
     row = _row(path, lines)
@@ -73,6 +79,18 @@ def definitions(path: str, lines: Sequence[str]) -> list[Definition] | None:
     source = "\n".join(lines)
     tree = _parsed(row, _plain(source))
     return None if tree is None else _found(row, tree, lines, source)
+
+
+def answered(request: bytes) -> bytes:
+    """`definitions` in bytes, for `embeddings/apart.py`: what is asked and what is answered is JSON."""
+    path, lines = json.loads(request)
+    found = definitions(path, lines)
+    return json.dumps(None if found is None else [astuple(one) for one in found]).encode("ascii")
+
+
+def known(path: str, lines: Sequence[str]) -> bool:
+    """Whether the file's language is one of ours."""
+    return _row(path, lines) is not None
 
 
 def _row(path: str, lines: Sequence[str]) -> Row | None:

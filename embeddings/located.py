@@ -48,8 +48,8 @@ class Cuts:
         """The file's chunks; none for what is not in the tree or not worth reading."""
         if path not in self._chunks:
             here = path in self.entries
-            rules = self._readable.rules
-            self._chunks[path] = chunk(path, self._tree.read(path), rules).chunks if here else ()
+            rules, structure = self._readable.rules, self._shelf.structure
+            self._chunks[path] = chunk(path, self._tree.read(path), rules, structure).chunks if here else ()
         return self._chunks[path]
 
     def located(self, hits: Iterable[Hit]) -> list[Place]:

@@ -15,7 +15,7 @@ from embeddings.chunk import CODE, text_of
 from embeddings.collection import Tree
 from embeddings.imports import Modules
 from embeddings.index import readable
-from embeddings.languages import Definition, definitions
+from embeddings.languages import Definition, Structure, definitions
 from embeddings.rules import Rules
 
 MAX_SIGNATURES = 40
@@ -32,15 +32,19 @@ _MAX_BYTES = 256 << 10
 """Longer files are not parsed for their map: their signatures would not fit."""
 
 
-async def outline(tree: Tree, ranked_paths: Sequence[str], characters: int) -> str:
+async def outline(
+    tree: Tree, ranked_paths: Sequence[str], characters: int, structure: Structure = definitions
+) -> str:
     """At most `characters` characters; empty for a tree without text. `ranked_paths` are what matters most, best first.
 
     Raises what the tree's `read` raises.
     """
-    return await asyncio.to_thread(drawn, tree, tuple(ranked_paths), characters)
+    return await asyncio.to_thread(drawn, tree, tuple(ranked_paths), characters, structure)
 
 
-def drawn(tree: Tree, ranked_paths: Sequence[str], characters: int) -> str:
+def drawn(
+    tree: Tree, ranked_paths: Sequence[str], characters: int, structure: Structure = definitions
+) -> str:
     """As `outline`, in this thread."""
     worth = readable(tree)
     paths = [entry.path for entry in worth.entries]
@@ -49,7 +53,8 @@ def drawn(tree: Tree, ranked_paths: Sequence[str], characters: int) -> str:
     order = first + _by_weight(tree, [path for path in paths if path not in set(first)])
     page = _Page(characters)
     programs = [path for path in order if CODE.search(path) and sizes[path] <= _MAX_BYTES]
-    named = _signatures(tree, worth.rules, programs[:_MAX_DRAWN], frozenset(first), page)
+    programs = programs[:_MAX_DRAWN]
+    named = _signatures(tree, worth.rules, programs, frozenset(first), page, structure=structure)
     named |= _names([path for path in order if path not in named], page)
     _folders([entry.path for entry in tree.entries() if entry.path not in named], page)
     return page.text()
@@ -96,7 +101,13 @@ def _imported(tree: Tree, paths: Sequence[str]) -> Counter[str]:
 
 
 def _signatures(
-    tree: Tree, rules: Rules, paths: Sequence[str], ranked: frozenset[str], page: _Page
+    tree: Tree,
+    rules: Rules,
+    paths: Sequence[str],
+    ranked: frozenset[str],
+    page: _Page,
+    *,
+    structure: Structure,
 ) -> set[str]:
     named: set[str] = set()
     for path in paths:
@@ -104,7 +115,7 @@ def _signatures(
         if rules.reason_of(path, content) is not None:
             continue
         most = MAX_SIGNATURES if path in ranked else MAX_SIGNATURES // 3
-        told = _told(definitions(path, text_of(content).split("\n")) or (), most)
+        told = _told(structure(path, text_of(content).split("\n")) or (), most)
         if not told:
             continue
         if page.add([_shown(path), *told], _FOR_SIGNATURES):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
 
-from embeddings import forget, index, search
+from embeddings import forget, index, outline, search
 from embeddings.collection import NoPoints, Points, Shelf, Tree
 from embeddings.embed import Encoder
 from embeddings.forget import Forgotten
 from embeddings.history import History
 from embeddings.index import IndexReport, Tell, untold
+from embeddings.languages import Structure, definitions
 from embeddings.protect import Protection
 from embeddings.rank import WEIGHTS, Weights
 from embeddings.search import Asked, Found
@@ -20,10 +22,18 @@ class RepositoryIndex:
     """Everything that this room offers about one repository of one installation. Makes no call when it is made."""
 
     def __init__(
-        self, points: Points, encoder: Encoder, key: bytes, installation_id: int, repository_id: int
+        self,
+        points: Points,
+        encoder: Encoder,
+        key: bytes,
+        installation_id: int,
+        repository_id: int,
+        *,
+        structure: Structure = definitions,
     ) -> None:
-        """`key` is the installation's data key, 32 bytes or more. Raises ValueError for a shorter one."""
-        self._shelf = Shelf(points, encoder, Protection(key, installation_id), repository_id)
+        """`key` is the installation's data key, 32 bytes or more. `structure` finds what programs define: strangers' ones
+        belong into a process apart. Raises ValueError for a shorter key."""
+        self._shelf = Shelf(points, encoder, Protection(key, installation_id), repository_id, structure)
         self._asked = Asked()
 
     def without_store(self) -> RepositoryIndex:
@@ -73,6 +83,10 @@ class RepositoryIndex:
         return await search.search(
             self._shelf, tree, question, limit, history=history, weights=weights, asked=self._asked
         )
+
+    async def outline(self, tree: Tree, ranked_paths: Sequence[str], characters: int) -> str:
+        """As `embeddings.outline.outline`."""
+        return await outline.outline(tree, ranked_paths, characters, self._shelf.structure)
 
     async def forget(self) -> Forgotten:
         """Remove all that is stored of the repository and prove it. Raises embeddings.forget.NotForgottenError."""

@@ -10,6 +10,8 @@ import gzip
 import io
 import json
 import os
+import re
+import resource
 import tarfile
 from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
@@ -282,6 +284,19 @@ async def test_a_hundred_thousand_files(house: Theatre, lengths: Lengths) -> Non
     many = await hostile.raw_tree(repo.git, [(FOLDER, b"%d" % number, folder) for number in range(10)])
     played = await held(house, [(FOLDER, b"many", many)], end=("refused", "repository_too_many_files"))
     assert "at most 50000 can be worked on" in played.said[0]
+
+
+@claim(
+    GROUP,
+    "Programs of 56 kB whose readings take a parser five gigabytes to list",
+    "Opened: parsers run apart from the service, with little memory, and such a file is read without one",
+)
+async def test_a_program_that_takes_its_parser_gigabytes(house: Theatre) -> None:
+    repo = repo_of(house.stage)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    text = re.sub(r"(.{100})", r"\1\n", f"{'x' * 10} => " * 4_000).encode()
+    await held(house, await laid(repo, files(b"Split.java", b"split.c", b"split.cs", content=text)))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400 << 10
 
 
 @pytest.mark.long

@@ -120,10 +120,18 @@ def resident(pid: int) -> int:
 
 def reset_peak(pid: int) -> None:
     """Linux keeps the most memory that a process had until it is told to begin anew (proc(5), clear_refs)."""
-    Path(f"/proc/{pid}/clear_refs").write_text("5")
+    for one in (pid, *_apart(pid)):
+        Path(f"/proc/{one}/clear_refs").write_text("5")
 
 
 def peak(pid: int) -> int:
-    """The most resident memory that it had since, in MB."""
-    told = Path(f"/proc/{pid}/status").read_text().split("\n")
-    return next(round(int(one.split()[1]) / 1024) for one in told if one.startswith("VmHWM:"))
+    """The most resident memory that it had since, and those that work for it apart, in MB."""
+    total = 0
+    for one in (pid, *_apart(pid)):
+        told = Path(f"/proc/{one}/status").read_text().split("\n")
+        total += next(round(int(line.split()[1]) / 1024) for line in told if line.startswith("VmHWM:"))
+    return total
+
+
+def _apart(pid: int) -> list[int]:
+    return [child.pid for child in psutil.Process(pid).children() if "infra.apart" in child.cmdline()]

@@ -28,8 +28,10 @@ from app.ports import Model, Models
 from app.web.patience import config
 from app.wiring import open_house
 from app.worker import sync_installations, work_jobs
+from embeddings.apart import FUNCTION, apart
 from embeddings.embed import Encoder
 from embeddings.repository import RepositoryIndex
+from infra.apart import Apart
 from infra.models.playbook import PLAYBOOK_MODEL, Playbook
 from infra.qdrant import QdrantPoints
 from infra.simulator.listener import listen
@@ -205,8 +207,12 @@ async def staged(
         points = QdrantPoints(path=folder / "data" / "qdrant")
         stack.push_async_callback(points.close)
 
+        parser = Apart(FUNCTION)
+        stack.callback(parser.close)
+        structure = apart(parser)
+
         def index(key: bytes, installation_id: int, repository_id: int) -> RepositoryIndex:
-            return RepositoryIndex(points, encoder, key, installation_id, repository_id)
+            return RepositoryIndex(points, encoder, key, installation_id, repository_id, structure=structure)
 
         house = replace(
             house, index=index, points=points, models=_Given(house.models, model) if model else house.models
