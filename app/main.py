@@ -19,6 +19,7 @@ from app.erasing import signer
 from app.errors import TransientError
 from app.house import House
 from app.jobs.accept import Accepted, Kind, accept
+from app.web import unheard
 from app.web.rooms import mount
 from webhooks.command import Command
 from webhooks.errors import TooLargeError, WebhookError
@@ -155,20 +156,9 @@ async def _soon(work: Coroutine[Any, Any, T], seconds: float) -> T:
     doing = asyncio.ensure_future(work)
     await asyncio.wait({doing}, timeout=seconds)
     if not doing.done():
-        _unheard.add(doing)
-        doing.add_done_callback(_forget)
+        unheard.leave(doing)
         raise TransientError(reason="database_silent")
     return doing.result()
-
-
-_unheard: set[asyncio.Future[Any]] = set()
-"""The event loop itself holds what it runs by weak references alone."""
-
-
-def _forget(done: asyncio.Future[Any]) -> None:
-    _unheard.discard(done)
-    if not done.cancelled() and (error := done.exception()) is not None:
-        log.warning("What nobody waited for any longer failed.", extra={"error": type(error).__name__})
 
 
 async def _body(request: Request, hold: Callable[[int], None]) -> bytes:

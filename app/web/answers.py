@@ -28,6 +28,7 @@ from app.errors import (
     TransientError,
     UserError,
 )
+from app.web import unheard
 from app.web.access import NoTokenError, NotYoursError, TooManyError
 from app.web.signin import ForeignFormError, NoSignInError, NotSignedInError
 
@@ -164,7 +165,6 @@ class InTime:
         self._app = app
         self._late = late
         self._seconds = seconds
-        self._unheard: set[asyncio.Future[None]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"].startswith(WEBHOOKS):
@@ -199,15 +199,9 @@ class InTime:
         finally:
             beginning.cancel()
         given_up = True
-        self._unheard.add(doing)
-        doing.add_done_callback(self._forget)
+        unheard.leave(doing)
         log.warning("A request was not answered in time.")
         await self._late(scope, receive, send)
-
-    def _forget(self, done: asyncio.Future[None]) -> None:
-        self._unheard.discard(done)
-        if not done.cancelled() and (error := done.exception()) is not None:
-            log.warning("What nobody waited for any longer failed.", extra={"error": type(error).__name__})
 
 
 async def _run(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
