@@ -588,12 +588,15 @@ async def test_there_are_no_other_powers(house: Theatre) -> None:
     ],
 )  # fmt: skip
 async def test_what_nobody_sees_is_not_sent(house: Theatre, key: str) -> None:
-    everything = "Shown before.\n\n" + "\n\n".join(hidden(one) for one in HIDING) + "\n\nShown behind."
-    played = await house.once("hidden", everything)
+    played = await house.once("hidden", everything_hidden())
     assert "Shown before." in played.words
     assert "Shown behind." in played.words
     assert word(key) not in played.words
     assert hidden(key).strip("a b") not in played.words
+
+
+def everything_hidden() -> str:
+    return "Shown before.\n\n" + "\n\n".join(hidden(one) for one in HIDING) + "\n\nShown behind."
 
 
 @claim(
@@ -730,7 +733,7 @@ async def test_a_files_name_begins_no_line(house: Theatre) -> None:
 )
 async def test_a_long_text_pushes_nothing_out(house: Theatre) -> None:
     long = await house.once("long", "filler words " * 4_900 + ORDER, by="rita")
-    short = await house.once("hidden", "")
+    short = await house.once("hidden", everything_hidden())
     assert str(long.sent[0]["body"]["system"]) == str(short.sent[0]["body"]["system"])
     assert "characters left out here" in long.words
     assert max(len(text) for sent in long.sent for text in _texts(sent["body"])) < 80_000

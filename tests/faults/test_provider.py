@@ -52,10 +52,11 @@ HASTY = Patience(
     first_wait_seconds=0.01,
     longest_wait_seconds=0.02,
     connect_seconds=2.0,
-    between_chunks_seconds=0.5,
-    answer_seconds=5.0,
+    between_chunks_seconds=3.0,
+    answer_seconds=10.0,
 )
-"""The service's patience in place, without its waits."""
+"""The service's patience in place, without its waits. An answer that is given up is paid for all the same, so it lasts longer than
+a busy machine takes."""
 
 
 @dataclass

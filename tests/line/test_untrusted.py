@@ -63,7 +63,7 @@ async def stage(raise_stage: Stages, sample: Path) -> Stage:
 async def opened(stage: Stage) -> int:
     """The number of the issue; its pull request is the next."""
     number = await ask(stage)
-    (run,) = await stage.ended()
+    (run, *_) = await stage.ended()  # what mends its red checks may have begun
     assert run.state is RunState.OPENED
     return number
 
