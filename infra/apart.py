@@ -27,8 +27,13 @@ MEMORY_BYTES: Final = 512 << 20
 """Of a process, what the interpreter and a grammar take among it."""
 SECONDS: Final = 10.0
 """Of processor time, for one request."""
+ANSWERED_WITHIN_SECONDS: Final = 120.0
+"""By the clock on the wall: one whose own limits were taken off, or that stands still, is ended all the same."""
+LONGEST: Final = 64 << 20
+"""Of a request and of an answer, in bytes."""
 UNASKED_SECONDS: Final = 60.0
 
+_ENDS_SECONDS: Final = 2.0
 _LENGTH: Final = struct.Struct(">I")
 _UNASKED: Final = 3
 """The exit status of one that was not asked for so long."""
@@ -48,8 +53,10 @@ class Apart:
         memory_bytes: int = MEMORY_BYTES,
         seconds: float = SECONDS,
         unasked_seconds: float = UNASKED_SECONDS,
+        answered_within_seconds: float = ANSWERED_WITHIN_SECONDS,
     ) -> None:
         self._told = [function, str(memory_bytes), str(seconds), str(unasked_seconds)]
+        self._within = answered_within_seconds
         self._room = threading.BoundedSemaphore(at_most)
         self._idle: deque[_Child] = deque()
         self._closed = False
@@ -60,7 +67,7 @@ class Apart:
         with self._room:
             while True:
                 child = self._child()
-                answer = child.ask(request)
+                answer = child.ask(request, self._within)
                 if answer is not None:
                     self._idle.append(child)
                     if self._closed:
@@ -100,16 +107,21 @@ class _Child:
         if self._process.stdout is None or _framed(self._process.stdout) is None:
             raise ChildProcessError(f"no process apart for {told[0]}: exit status {self.end()}")
 
-    def ask(self, request: bytes) -> bytes | None:
-        """None where it is no more."""
+    def ask(self, request: bytes, within_seconds: float) -> bytes | None:
+        """None where it is no more, or answers what it should not."""
         to, back = self._process.stdin, self._process.stdout
         if to is None or back is None:
             raise AssertionError("both are pipes")
+        late = threading.Timer(within_seconds, self._process.kill)
+        late.daemon = True
+        late.start()
         try:
             _frame(to, request)
+            return _framed(back)
         except BrokenPipeError:
             return None
-        return _framed(back)
+        finally:
+            late.cancel()
 
     def end(self) -> int:
         """Its exit status."""
@@ -118,7 +130,11 @@ class _Child:
                 self._process.stdin.close()  # at which it ends
         if self._process.stdout is not None:
             self._process.stdout.close()
-        return self._process.wait()
+        try:
+            return self._process.wait(_ENDS_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
 
 
 def _frame(file: IO[bytes], body: bytes) -> None:
@@ -127,11 +143,13 @@ def _frame(file: IO[bytes], body: bytes) -> None:
 
 
 def _framed(file: IO[bytes]) -> bytes | None:
-    """What is behind its length; None at the end."""
+    """What is behind its length; None at the end, and where that is too long."""
     head = file.read(_LENGTH.size)
     if len(head) < _LENGTH.size:
         return None
     (length,) = _LENGTH.unpack(head)
+    if length > LONGEST:
+        return None
     body = file.read(length)
     return body if len(body) == length else None
 

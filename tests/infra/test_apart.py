@@ -6,6 +6,7 @@ import ctypes
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -33,6 +34,11 @@ def does(request: bytes) -> bytes:
                 pass
         case b"crash":
             ctypes.string_at(0)
+        case b"stand":
+            os.kill(os.getpid(), signal.SIGSTOP)
+        case b"claim":
+            os.write(1, b"\xff\xff\xff\xff" + b"x" * 4096)
+            time.sleep(600)
         case b"raise":
             raise ValueError(rest)
         case b"exit":
@@ -57,7 +63,7 @@ def children() -> list[psutil.Process]:
 @pytest.fixture
 def apart() -> Iterator[Apart]:
     before = children()
-    made = Apart(FUNCTION, memory_bytes=256 << 20, seconds=0.5)
+    made = Apart(FUNCTION, memory_bytes=256 << 20, seconds=0.5, answered_within_seconds=3)
     yield made
     made.close()
     assert children() == before
@@ -80,7 +86,9 @@ def test_a_large_request_and_a_large_answer_come_whole(apart: Apart) -> None:
     assert apart(b"echo " + much) == much
 
 
-@pytest.mark.parametrize("request_", [b"memory 1000000000", b"ever", b"crash", b"raise x", b"exit"])
+@pytest.mark.parametrize(
+    "request_", [b"memory 1000000000", b"ever", b"crash", b"raise x", b"exit", b"stand", b"claim"]
+)
 def test_what_brings_a_process_down_has_no_answer_and_the_next_one_has(apart: Apart, request_: bytes) -> None:
     first = pid(apart)
     began = time.monotonic()
