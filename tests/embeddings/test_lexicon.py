@@ -57,9 +57,9 @@ def test_camel_and_snake_case_share_their_parts(words):
 
 @pytest.mark.parametrize("part", ["(", "a", "A", "aA", "_", "a_", "9", "é", "a b ", "\x00"])
 def test_a_hostile_text_is_read_at_once(part):
-    began = time.monotonic()
+    began = time.thread_time()
     assert len(terms(part * (1_000_000 // len(part)))) <= MAX_TERMS
-    assert time.monotonic() - began < 3
+    assert time.thread_time() - began < 3
 
 
 def test_no_more_terms_than_the_limit():
