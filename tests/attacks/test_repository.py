@@ -288,7 +288,7 @@ async def test_a_hundred_thousand_files(house: Theatre, lengths: Lengths) -> Non
 
 @claim(
     GROUP,
-    "Programs of 56 kB whose readings take a parser five gigabytes to list",
+    "Programs of 56 kB whose readings take a parser four gigabytes to list",
     "Opened: parsers run apart from the service, with little memory, and such a file is read without one",
 )
 async def test_a_program_that_takes_its_parser_gigabytes(house: Theatre) -> None:
