@@ -40,6 +40,7 @@ _LONGEST_SOCKET_PATH = 100  # sun_path holds 104 bytes on macOS and 108 on Linux
 _START_SECONDS = 60
 
 _SERVER_OPTIONS = {
+    "max_connections": "200",  # eight processes of the service at work at once, each with all that it may open
     "listen_addresses": "",
     # Nothing that a statement carries may reach the server's own log.
     "log_min_error_statement": "panic",
