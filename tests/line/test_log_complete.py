@@ -203,7 +203,8 @@ async def test_a_whole_conversation_from_a_plan_to_the_merge(raise_stage: Stages
         await stage.comment(number, "@magicode undo")
         runs = await stage.ended(5, within=90)
         # What was undone may fail as it did before; that is looked into behind these.
-        assert [run.verb for run in runs][:5] == ["plan", "go", "revise", "mend", "undo"]
+        five = ["plan", "go", "revise", "mend", "undo"]
+        assert [run.verb for run in runs] in (five, [*five, "mend"])
         await quiet(stage, 1.5)
         merged = await stage.client("ada").put(f"/repos/{stage.repository}/pulls/{number}/merge", json={})
         if not merged.is_success:

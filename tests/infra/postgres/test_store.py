@@ -262,7 +262,8 @@ async def test_a_transaction_of_a_process_that_stands_still_is_ended(
         async with impatient.transaction(1) as transaction:
             await step(transaction)
             await asyncio.sleep(1.5)
-            assert _count(database, "pg_stat_activity WHERE state = 'idle in transaction'") == 0
+            idle = "pg_stat_activity WHERE state = 'idle in transaction' AND datname = current_database()"
+            assert _count(database, idle) == 0
             await transaction.installation()
 
     try:
