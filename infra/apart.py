@@ -1,7 +1,8 @@
 """Does a function of bytes in processes apart, whose memory and time are limited: for what strangers' bytes may bring down.
 
 Such a process has no more than its request: no environment, no open file of ours, no way to leave a core. It refuses to outlive
-whoever asks it, and ends when it was not asked for a while, and what it read with it.
+whoever asks it, and ends when it was not asked for a while, and what it read with it. `multiprocessing` would unpickle what a
+process says that a stranger may have taken over.
 """
 
 from __future__ import annotations

@@ -81,6 +81,4 @@ class _Pipeline(psycopg.AsyncPipeline):
             self._enqueue_sync()
             yield from self._communicate_gen()
         finally:
-            yield from self._fetch_gen(
-                flush=False
-            )  # as `sync` does: what is flushed by Sync needs no request
+            yield from self._fetch_gen(flush=False)  # Sync has flushed
