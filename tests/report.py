@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -68,6 +69,8 @@ class Reporter:
             claim.cases += 1
         if report.failed:
             claim.fell.append(f"{report.nodeid} ({report.when}): {_last_line(report)}")
+            # At once: the whole proof takes hours.
+            print(f"\nFell: {claim.fell[-1]}", file=sys.stderr, flush=True)
         elif report.skipped:
             claim.skipped.append(_why_skipped(report))
         elif report.when == "call":
