@@ -758,6 +758,8 @@ class Action(StrEnum):
     WEBHOOK_REFUSED = "webhook.refused"
     WEBHOOK_REDELIVERY_ASKED = "webhook.redelivery_asked"
     INSTALLATION_CHANGED = "installation.changed"
+    RUN_ASKED = "run.asked"
+    RUN_STOP_ASKED = "run.stop_asked"
     RUN_STARTED = "run.started"
     RUN_ENDED = "run.ended"
     PERMISSION_CHECKED = "permission.checked"

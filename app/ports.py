@@ -429,10 +429,11 @@ class Transaction(Protocol):
         state: RunState | None = None,
         asker_id: int | None = None,
         since: datetime | None = None,
+        beyond: UUID | None = None,
         limit: int = 100,
     ) -> Sequence[Run]:
         """Newest first. `about` takes the requests on an issue and on its pull requests together, `since` those that were made
-        at that time or later.
+        at that time or later, `beyond` those that come behind this run, and none where it is gone.
 
         Anybody can make requests, which are then refused: what must not be forgotten behind a hundred of them is asked for
         by its verb or its state.

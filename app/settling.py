@@ -15,6 +15,7 @@ from app.errors import DeniedError, InvalidError, MissingError, RefusedError, Tr
 from app.house import House
 from app.jobs import states
 from app.jobs.freeze import keyed_hash
+from app.jobs.fresh import fresh
 from app.jobs.tasks import Task, lock_of, settle_lock
 from app.nouns import MEND, Action, Outcome, PullRequest, Run, RunState
 from app.pulls import wording
@@ -268,37 +269,23 @@ def _left(opener: Run, mends: Sequence[Run]) -> Decimal | None:
 
 def _run(scene: Scene, pull: PullRequest, cost_limit_usd: Decimal | None) -> Run:
     """In the name of the person who asked for the pull request, whose permission is looked up anew."""
-    opener = scene.run
-    occasion = _occasion(pull)
+    opener, key, occasion = scene.run, scene.key, _occasion(pull)
     parts = (str(opener.repository_id), str(pull.number), occasion, MEND)
-    return replace(
+    begun = fresh(
         opener,
-        id=scene.house.new_id(),
-        number=pull.number,
-        is_pull_request=True,
+        key,
+        new_id=scene.house.new_id(),
         verb=MEND,
         occasion=occasion,
-        comment_id=None,
-        meaning=keyed_hash(scene.key, b"meaning", parts),
-        input_hash=keyed_hash(scene.key, b"input", parts),
-        cost_limit_usd=cost_limit_usd,
-        state=RunState.QUEUED,
-        attempt=0,
-        blocked_by=None,
-        cancel_requested=False,
-        reason=None,
-        status_comment_id=None,
-        branch=pull.head_ref,
-        base_sha=None,
-        head_sha=None,
-        pull_request=pull.number,
-        input_tokens=0,
-        cached_tokens=0,
-        output_tokens=0,
-        cost_usd=Decimal(0),
+        input_hash=keyed_hash(key, b"input", parts),
+        number=pull.number,
         created_at=scene.house.clock(),
-        started_at=None,
-        ended_at=None,
+    )
+    return replace(
+        begun,
+        is_pull_request=True,
         subject=opener.about,
-        fingerprint=None,
+        branch=pull.head_ref,
+        pull_request=pull.number,
+        cost_limit_usd=cost_limit_usd,
     )

@@ -15,7 +15,8 @@ from enum import StrEnum
 from uuid import UUID
 
 from app.errors import ErasedError
-from app.jobs.freeze import input_hash, keyed_hash
+from app.jobs.freeze import input_hash
+from app.jobs.fresh import meaning_of
 from app.jobs.presence import bought, changed, tenant_of
 from app.jobs.tasks import Task, follow_lock, lock_of, refresh_lock
 from app.nouns import Action, Installation, Job, Run, RunState
@@ -202,7 +203,6 @@ class _Acceptance:
 
     def _run(self, command: Command, data_key: bytes) -> Run:
         occasion = command.group or command.occasion
-        parts = (str(command.repository_id), str(command.number), occasion, command.ask.verb)
         return Run(
             id=self.new_id(),
             installation_id=command.installation_id,
@@ -214,7 +214,9 @@ class _Acceptance:
             comment_id=command.comment_id,
             asker_id=command.actor.id,
             asker_login=command.actor.login,
-            meaning=keyed_hash(data_key, b"meaning", parts),
+            meaning=meaning_of(
+                data_key, command.repository_id, command.number, occasion, command.ask.verb.value
+            ),
             input_hash=input_hash(data_key, command.texts),
             cost_limit_usd=command.ask.cost_limit_usd,
             state=RunState.QUEUED,

@@ -19,6 +19,11 @@ def may_ask(permission: str, verb: str) -> bool:
     return permission in (_MAY_ADMINISTER if verb in ADMIN_VERBS else _MAY_WRITE)
 
 
+def may_read(permission: str) -> bool:
+    """Whether somebody sees the repository at all. GitHub says `read` of everybody where it is public."""
+    return permission in _MAY_WRITE | {"read", "triage"}
+
+
 def require(permission: str, verb: str, login: str) -> None:
     """Raises NotAllowedError, whose message can stand in a comment as it is."""
     if may_ask(permission, verb):

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, LiteralString
 from uuid import UUID
 
-from sqlalchemy import func, select, update
+from sqlalchemy import and_, func, or_, select, update
 
 from app.nouns import BESIDE_VERBS, Run, RunState
 from infra.postgres.rows import TenantRows
@@ -102,6 +102,7 @@ class RunRows(TenantRows):
         state: RunState | None = None,
         asker_id: int | None = None,
         since: datetime | None = None,
+        beyond: UUID | None = None,
         limit: int = 100,
     ) -> Sequence[Run]:
         statement = self._runs().order_by(runs.c.created_at.desc(), runs.c.id).limit(limit)
@@ -119,6 +120,8 @@ class RunRows(TenantRows):
             statement = statement.where(runs.c.asker_id == asker_id)
         if since is not None:
             statement = statement.where(runs.c.created_at >= since)
+        if beyond is not None:
+            statement = statement.where(self._behind(beyond))
         return [_run(row) for row in (await self._connection.execute(statement)).mappings()]
 
     async def refusals(self, asker_id: int, since: datetime, reasons: Collection[str]) -> int:
@@ -149,6 +152,12 @@ class RunRows(TenantRows):
             .order_by(runs.c.created_at.desc())
             .limit(1)
         )
+
+    def _behind(self, run_id: UUID) -> Any:
+        """The time is compared by itself too, since an index is in its order."""
+        of_it = select(runs.c.created_at).where(runs.c.installation_id == self._tenant, runs.c.id == run_id)
+        then = of_it.scalar_subquery()
+        return and_(runs.c.created_at <= then, or_(runs.c.created_at < then, runs.c.id > run_id))
 
     def _runs(self) -> Any:
         return select(runs).where(runs.c.installation_id == self._tenant)
