@@ -56,6 +56,7 @@ def charged(scene: Scene, model: Model) -> Callable[[ModelAnswer], Awaitable[Non
             input_tokens=usage.input_tokens,
             cached_tokens=usage.cached_tokens,
             output_tokens=usage.output_tokens,
+            tools=len(answer.turn.calls),
             cost_usd=None if cost is None else str(cost),
         )
 

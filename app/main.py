@@ -37,8 +37,14 @@ PING_SECONDS = 3.0
 log = logging.getLogger(__name__)
 
 
-def create(house: House, *, beside: Callable[[], Awaitable[None]] | None = None) -> FastAPI:
-    """The web application. `beside` runs for as long as it does: the worker, where one process is both."""
+def create(
+    house: House,
+    *,
+    beside: Callable[[], Awaitable[None]] | None = None,
+    leaving: asyncio.Event | None = None,
+) -> FastAPI:
+    """The web application. `beside` runs for as long as it does: the worker, where one process is both. `leaving` says that the
+    server is about to: whoever watches a run is let go, since it waits for all whom it answers."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -87,7 +93,7 @@ def create(house: House, *, beside: Callable[[], Awaitable[None]] | None = None)
         except TransientError as error:
             return JSONResponse({"reason": error.reason}, 503)
 
-    mount(web, house)
+    mount(web, house, leaving or asyncio.Event())
     return web
 
 

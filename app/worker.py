@@ -87,10 +87,11 @@ async def _serve(read: Settings, environ: Mapping[str, str], listener: socket.so
     async with _opened(read, environ) as house:
         await sync_installations(house)
         beside = (lambda: work_jobs(house, read.concurrency)) if read.worker else None
-        config = serving(create(house, beside=beside), read.trusted_proxies)
+        leaving = asyncio.Event()
+        config = serving(create(house, beside=beside, leaving=leaving), read.trusted_proxies)
         _set_apart()
         log.info("Listening.", extra={"address": listener.getsockname()})
-        await _until_cancelled(_Server(config), listener)
+        await _until_cancelled(_Server(config), listener, leaving)
 
 
 class CannotListenError(UserError):
@@ -122,12 +123,13 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def _until_cancelled(server: uvicorn.Server, listener: socket.socket) -> None:
+async def _until_cancelled(server: uvicorn.Server, listener: socket.socket, leaving: asyncio.Event) -> None:
     """Serve; when cancelled, let the requests under way be answered first."""
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         await asyncio.shield(serving)
     except asyncio.CancelledError:
+        leaving.set()
         server.should_exit = True
         await serving
         raise

@@ -28,6 +28,7 @@ from app.errors import (
     UserError,
 )
 from app.house import House
+from app.jobs.permission import may_ask, may_read
 from app.nouns import Account, Action, ApiToken, Installation
 from app.scene import written_down
 
@@ -44,6 +45,7 @@ _TOKEN = re.compile(r"mgc_([0-9]{1,19})_([A-Za-z0-9_-]{43})", re.ASCII)
 class Scope(StrEnum):
     """What a token of the API may do. Each may read what the installation's summary says."""
 
+    RUNS = "runs"
     LOG = "log"
     EXPORT = "export"
     SETTINGS = "settings"
@@ -69,11 +71,12 @@ class TooManyError(TransientError):
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """Whether somebody administers a tenant, or may write to one of its repositories."""
+    """Whether somebody administers a tenant, or may do `what` (`read`, `write`) in one of its repositories."""
 
     tenant: int
     person_id: int
     repository_id: int | None = None
+    what: str = "administer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +109,19 @@ class Access:
             raise NotYoursError
         return Allowed(installation, person.login)
 
-    async def may_write(self, tenant: int, repository_id: int, person: Account) -> Allowed:
+    async def may_write(
+        self, tenant: int, repository_id: int, person: Account, *, anew: bool = False
+    ) -> Allowed:
         """For what concerns one repository. Raises NotYoursError."""
-        installation = await self._installation(tenant)
-        question = _Question(tenant, person.id, repository_id)
-        if not await self._answer(question, person, partial(self._writes, tenant, repository_id, person)):
+        return await self._may(_Question(tenant, person.id, repository_id, "write"), person, anew=anew)
+
+    async def may_read(self, tenant: int, repository_id: int, person: Account) -> Allowed:
+        """Everybody may read a public repository. Raises NotYoursError."""
+        return await self._may(_Question(tenant, person.id, repository_id, "read"), person)
+
+    async def _may(self, question: _Question, person: Account, *, anew: bool = False) -> Allowed:
+        installation = await self._installation(question.tenant)
+        if not await self._answer(question, person, partial(self._has_right, question, person), anew=anew):
             raise NotYoursError
         return Allowed(installation, person.login)
 
@@ -198,11 +209,14 @@ class Access:
     async def _administers(self, tenant: int, person: Account) -> bool:
         return await self._house.github.administers(tenant, person)
 
-    async def _writes(self, tenant: int, repository_id: int, person: Account) -> bool:
-        reading = self._house.github.reader(tenant, repository_id)
-        record = self._house.ledger.recorder(tenant, None)
+    async def _has_right(self, question: _Question, person: Account) -> bool:
+        if question.repository_id is None:
+            raise AssertionError("a right is one in a repository")
+        reading = self._house.github.reader(question.tenant, question.repository_id)
+        record = self._house.ledger.recorder(question.tenant, None)
         async with written_down(reading, record, "read", "read") as reader:
-            return await reader.permission(person.login, person.id) in ("admin", "write")
+            granted = await reader.permission(person.login, person.id)
+        return may_read(granted) if question.what == "read" else may_ask(granted, "fix")
 
     async def _by_login(self) -> Mapping[str, Sequence[int]]:
         """GitHub's present ids of the installations by their accounts' logins, in one list for everybody who asks."""

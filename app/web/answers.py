@@ -28,8 +28,10 @@ from app.errors import (
     TransientError,
     UserError,
 )
-from app.web import unheard
+from app.steering import BusyThereError, NotRetryableError, NotStoppableError
+from app.web import policy, unheard
 from app.web.access import NoTokenError, NotYoursError, TooManyError
+from app.web.live import TooManyWatchingError
 from app.web.signin import ForeignFormError, NoSignInError, NotSignedInError
 
 if TYPE_CHECKING:
@@ -43,10 +45,6 @@ LARGEST_FORM = 64 * 1024
 ANSWERED_WITHIN_SECONDS = 20.0
 """People give up later than that, and so do proxies (60 s with AWS's load balancers)."""
 
-POLICY = (
-    "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self' {github}; base-uri 'none'; "
-    "frame-ancestors 'none'"
-)
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -72,8 +70,12 @@ def status_of(error: MagicodeError) -> int:
         (ForeignFormError, 403),
         (NoSignInError, 501),
         (LegalHoldError, 409),
+        (NotStoppableError, 409),
+        (NotRetryableError, 409),
+        (BusyThereError, 409),
         (AlreadyExistsError, 409),
         (TooManyError, 429),
+        (TooManyWatchingError, 429),
         (RefusedError, 403),
         (UserError, 400),
         (TransientError, 503),
@@ -126,7 +128,7 @@ def install(web: FastAPI, pages: Pages, *, github: str, secure: bool = False) ->
         await _answer(request, pages, status_of(error), error.reason, error.message)(scope, receive, send)
 
     web.add_middleware(InTime, late=late)
-    always = {**HEADERS, "Content-Security-Policy": POLICY.format(github=github)}
+    always = {**HEADERS, policy.HEADER: policy.policy(github)}
     web.add_middleware(_Guard, headers=always | ({"Strict-Transport-Security": HSTS} if secure else {}))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Annotated, Any
 from uuid import UUID
@@ -13,16 +14,18 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse, Response
 from fastapi.security import APIKeyCookie, HTTPBearer
 
-from app import choosing, exporting
+from app import choosing, exporting, steering
 from app.actionlog.chain import Report
 from app.actionlog.export import Format
 from app.custody import provider_keys, settings
 from app.custody.provider_keys import KnownKey
-from app.nouns import ApiToken, Erasure, Installation
-from app.web import deletion, entries, exports, shapes
+from app.nouns import ApiToken, Erasure, Installation, Run
+from app.web import deletion, entries, exports, runs, shapes
 from app.web.access import NotYoursError, Scope, make_token, remove_token
 from app.web.actions import downloaded, looked, narrowed, run_of
-from app.web.desk import LARGEST_ID, Desk, Tenant
+from app.web.desk import Desk, Tenant
+from app.web.journey import Journey
+from app.web.names import LARGEST_ID
 from app.web.overview import held
 from app.web.session import COOKIE
 from app.web.tokens import tokens
@@ -42,6 +45,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
         (401, "No token that is known here, and nobody is signed in."),
         (403, "The token may not do this, or the form key is missing."),
         (404, "There is nothing here, or it is not yours."),
+        (409, "Not as things stand: the run has ended, or another one is at work there."),
         (429, "Too many questions about access; Retry-After says when to go on."),
         (503, "The database or GitHub is briefly away."),
     )
@@ -50,7 +54,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
 _DESCRIPTION = """Everything of an installation: what is held, settings, keys, the action log, exports and deletion.
 
 A program shows a token (`Authorization: Bearer mgc_…`), which an administrator makes on the installation's page, with scopes:
-`log`, `export`, `settings`, `delete`. A browser's session does as well; where it changes something it shows the form key of
+`runs`, `log`, `export`, `settings`, `delete`. A browser's session does as well; where it changes something it shows the form key of
 `GET /api/session` in the header `X-Form-Key`. Errors are problem+json (RFC 9457). Every look and every download is an entry in
 the action log. What is sent twice is done once: PUT and DELETE by nature, an export while one is being made, a deletion once it has
 begun. Only a token is made anew each time.
@@ -69,7 +73,7 @@ def routes(desk: Desk) -> APIRouter:
             get_openapi(title="MagiCode", version="1", description=_DESCRIPTION, routes=router.routes)
         )
 
-    for add in (_who, _settings, _tokens, _log, _exports, _deletion):
+    for add in (_who, _runs, _settings, _tokens, _log, _exports, _deletion):
         add(router, desk)
     return router
 
@@ -107,6 +111,50 @@ def _who(router: APIRouter, desk: Desk) -> None:
             log_since=found.log_since,
             log_head=found.log_head,
         )
+
+
+def _runs(router: APIRouter, desk: Desk) -> None:
+    house = desk.house
+
+    @router.get(f"{BASE}/runs", tags=["runs"])
+    async def look(
+        request: Request,
+        tenant: Tenant,
+        *,
+        repository: Annotated[
+            str, Query(max_length=200, examples=["1296269"], description="Its id, or OWNER/NAME.")
+        ] = "",
+        state: Annotated[str, Query(max_length=20, examples=["opened"])] = "",
+        verb: Annotated[str, Query(max_length=20, examples=["fix"])] = "",
+        beyond: Annotated[UUID | None, Query(description="Go on behind this run.")] = None,
+        limit: Annotated[int, Query(ge=1, le=MOST)] = runs.PAGE,
+    ) -> shapes.RunsPage:
+        """Newest first. Scope `runs`; with `repository`, also the session of somebody who may read it."""
+        given = {"repository": repository, "state": state, "verb": verb}
+        wanted = await runs.read_wanted(desk, tenant, given)
+        await runs.viewed(desk, request, tenant, wanted.repository_id)
+        wanted.require_readable()
+        found, further = await runs.some(house, tenant, wanted, beyond, limit)
+        return shapes.RunsPage(runs=[shapes.RunShape(**_run(one)) for one in found], next=further)
+
+    @router.get(f"{BASE}/runs/{{run_id}}", tags=["runs"])
+    async def look_at_one(request: Request, tenant: Tenant, run_id: UUID) -> shapes.JourneyShape:
+        """Scope `runs`, or the session of somebody who may read its repository."""
+        run = await runs.find_for(desk, request, tenant, run_id)
+        return _journey(await runs.travelled(house, run))
+
+    @router.post(f"{BASE}/runs/{{run_id}}/stop", tags=["runs"], status_code=202)
+    async def stop(request: Request, tenant: Tenant, run_id: UUID) -> shapes.RunShape:
+        """Told once, however often it is asked for. For the session of somebody who may write to its repository."""
+        run, session = await runs.find_to_steer(desk, request, tenant, run_id)
+        stopped = await steering.stop(house, tenant, run.id, session.person.login)
+        return shapes.RunShape(**_run(stopped))
+
+    @router.post(f"{BASE}/runs/{{run_id}}/retry", tags=["runs"], status_code=202)
+    async def retry(request: Request, tenant: Tenant, run_id: UUID) -> shapes.RunShape:
+        """The new run; the same one, however often it is asked for. For the session of somebody who may write there."""
+        run, session = await runs.find_to_steer(desk, request, tenant, run_id)
+        return shapes.RunShape(**_run(await steering.try_again(house, tenant, run.id, session.person)))
 
 
 def _settings(router: APIRouter, desk: Desk) -> None:
@@ -224,6 +272,19 @@ _Filters = {
     ]
 }
 
+_DOCUMENT: Mapping[str, Any] = {
+    "type": "object",
+    "required": ["format", "installation_id", "whole", "filter", "entries"],
+    "properties": {
+        "format": {"type": "string"},
+        "installation_id": {"type": "integer"},
+        "whole": {"type": "boolean"},
+        "filter": {"type": ["object", "null"]},
+        "entries": {"type": "array", "items": shapes.DownloadedEntry.model_json_schema()},
+    },
+}
+"""The one form of a downloaded log that is a JSON document."""
+
 
 def _log(router: APIRouter, desk: Desk) -> None:
     house = desk.house
@@ -255,7 +316,10 @@ def _log(router: APIRouter, desk: Desk) -> None:
         responses={
             200: {
                 "description": "The log, streamed; `magicode actions verify` takes all forms but text.",
-                "content": {kind: {"schema": {"type": "string"}} for kind in entries.TYPES.values()},
+                "content": {
+                    kind: {"schema": _DOCUMENT if form is Format.JSON else {"type": "string"}}
+                    for form, kind in entries.TYPES.items()
+                },
             }
         },
     )
@@ -332,6 +396,45 @@ def _installation(one: Installation) -> dict[str, Any]:
         "suspended": one.suspended,
         "paused_at": one.paused_at,
     }
+
+
+def _run(one: Run) -> dict[str, Any]:
+    return {
+        "id": one.id,
+        "repository_id": one.repository_id,
+        "number": one.number,
+        "about": one.about,
+        "verb": one.verb,
+        "asked_by": one.asker_login,
+        "state": one.state.value,
+        "reason": one.reason,
+        "stop_asked": one.cancel_requested,
+        "pull_request": one.pull_request,
+        "attempts": one.attempt,
+        "input_tokens": one.input_tokens,
+        "cached_tokens": one.cached_tokens,
+        "output_tokens": one.output_tokens,
+        "cost_usd": str(one.cost_usd),
+        "cost_limit_usd": None if one.cost_limit_usd is None else str(one.cost_limit_usd),
+        "asked_at": one.created_at,
+        "started_at": one.started_at,
+        "ended_at": one.ended_at,
+    }
+
+
+def _journey(found: Journey) -> shapes.JourneyShape:
+    counted = asdict(found.figures)
+    return shapes.JourneyShape(
+        **_run(found.run),
+        stations=[
+            shapes.StationShape(name=one.name, standing=one.standing.value, at=one.at, seconds=one.seconds)
+            for one in found.stations
+        ],
+        figures=shapes.FiguresShape(
+            **{name: counted[name] for name in shapes.FiguresShape.model_fields if name != "models"},
+            models=list(found.figures.models),
+        ),
+    )
 
 
 def _key(one: KnownKey, why: str = "") -> shapes.KeyShape:

@@ -15,7 +15,9 @@ from app.errors import ErasedError
 from app.house import House
 from app.nouns import Account, Installation
 from app.web.access import Access, Allowed, NotYoursError, Scope, ScopeError
+from app.web.live import Streams
 from app.web.looks import Looks
+from app.web.names import LARGEST_ID, Names
 from app.web.pages import Pages
 from app.web.session import Session
 from app.web.signin import Gate
@@ -25,9 +27,6 @@ FORM_KEY = "X-Form-Key"
 
 READS = frozenset({"GET", "HEAD"})
 
-
-LARGEST_ID = 2**63 - 1
-"""PostgreSQL's bigint."""
 
 Tenant = Annotated[int, Path(ge=1, le=LARGEST_ID, description="The installation's id.", examples=[100002])]
 
@@ -70,6 +69,8 @@ class Desk:
     gate: Gate
     access: Access
     looks: Looks
+    names: Names
+    streams: Streams
     pages: Pages
 
     async def looks_at(self, request: Request, tenant: int, what: str) -> Visit:
@@ -84,11 +85,23 @@ class Desk:
 
         Raises NotSignedInError, ForeignFormError and NotYoursError.
         """
+        session, form = await self._filled_in(request)
+        return Visit(session, await self.access.administrator(tenant, session.person, anew=True), form)
+
+    async def fills_in(self, request: Request) -> Session:
+        """Somebody who sends a form of ours; what they may do is still to be asked.
+
+        Raises NotSignedInError and ForeignFormError.
+        """
+        session, _ = await self._filled_in(request)
+        return session
+
+    async def _filled_in(self, request: Request) -> tuple[Session, FormData]:
         session = await self.gate.session(request)
         form = await request.form(max_files=0, max_fields=100)
         key = form.get("form_key")
         self.gate.require_form(session, key if isinstance(key, str) else None)
-        return Visit(session, await self.access.administrator(tenant, session.person, anew=True), form)
+        return session, form
 
     async def may_see(self, tenant: int, run_id: UUID | None, person: Account) -> Sight:
         """All of the log for administrators, one run's entries for whoever may write to its repository.
@@ -108,30 +121,39 @@ class Desk:
 
         Raises NoTokenError, NotSignedInError, ForeignFormError and NotYoursError.
         """
+        return await self.shown(request, tenant, scope) or await self.calls_as_person(request, tenant)
+
+    async def shown(self, request: Request, tenant: int, scope: Scope | None) -> Allowed | None:
+        """Whose token was shown; None where none was. Raises NoTokenError and ScopeError."""
         token = _token(request)
-        if token is not None:
-            return await self.access.bearer(tenant, token, scope)
-        return await self.calls_as_person(request, tenant)
+        return None if token is None else await self.access.bearer(tenant, token, scope)
 
     async def calls_for_log(self, request: Request, tenant: int, run_id: UUID | None) -> Sight:
         """A token with the scope `log`, or a session that may see all of the log or one run's entries.
 
         Raises NoTokenError, ScopeError, NotSignedInError and NotYoursError.
         """
-        token = _token(request)
-        if token is not None:
-            return Sight(await self.access.bearer(tenant, token, Scope.LOG), whole=True)
+        allowed = await self.shown(request, tenant, Scope.LOG)
+        if allowed is not None:
+            return Sight(allowed, whole=True)
         return await self.may_see(tenant, run_id, (await self.gate.session(request)).person)
 
     async def calls_as_person(self, request: Request, tenant: int) -> Allowed:
         """What a token may never do, such as making tokens."""
+        session = await self.signs(request)
+        return await self.access.administrator(tenant, session.person, anew=request.method not in READS)
+
+    async def signs(self, request: Request) -> Session:
+        """A person, not a token; with the form key where something is changed. What they may do is still to be asked.
+
+        Raises ScopeError, NotSignedInError and ForeignFormError.
+        """
         if _token(request) is not None:
             raise ScopeError
         session = await self.gate.session(request)
-        writes = request.method not in READS
-        if writes:
+        if request.method not in READS:
             self.gate.require_form(session, request.headers.get(FORM_KEY))
-        return await self.access.administrator(tenant, session.person, anew=writes)
+        return session
 
     async def _repository_of(self, tenant: int, run_id: UUID) -> int | None:
         with suppress(ErasedError):

@@ -21,7 +21,7 @@ from app.actionlog.ledger import Head
 from app.actionlog.verify import check
 from app.errors import UserError
 from app.house import House
-from app.web.desk import LARGEST_ID
+from app.web.names import LARGEST_ID
 
 PAGE = 100
 PIECE = 64 * 1024

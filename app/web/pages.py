@@ -13,6 +13,7 @@ from fastapi.responses import HTMLResponse, StreamingResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup, escape
 
+from app.pulls.wording import dollars
 from app.web.session import Session
 
 _TICKED = re.compile(r"`([^`\n]{1,200})`")
@@ -29,13 +30,19 @@ class Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._templates.filters.update({"when": when, "ticked": ticked})
+        self._templates.filters.update(
+            {"when": when, "ticked": ticked, "clock": clock, "lasting": lasting, "dollars": dollars}
+        )
         self._streamed = self._templates.overlay(enable_async=True)
         self._always = {"slug": slug, "github": github_web_url.rstrip("/"), "refresh": None}
 
     def page(self, name: str, session: Session | None, status: int = 200, **values: Any) -> HTMLResponse:
         template = self._templates.get_template(name)
         return HTMLResponse(template.render(self._always | {"session": session} | values), status)
+
+    def piece(self, name: str, **values: Any) -> str:
+        """A part of a page, as it stands in the whole one."""
+        return self._templates.get_template(name).render(self._always | values)
 
     def stream(self, name: str, session: Session, **values: Any) -> StreamingResponse:
         """A page that is sent while it is made: what `values` yields is shown as it comes."""
@@ -57,10 +64,26 @@ def when(at: datetime | None) -> str:
     return "never" if at is None else at.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
+def clock(at: datetime | None) -> str:
+    """In UTC, to the second."""
+    return "" if at is None else at.astimezone(UTC).strftime("%H:%M:%S")
+
+
+def lasting(seconds: float) -> str:
+    """How long something took, as people say it."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
 def ticked(text: str) -> Markup:
     """What stands between backticks in a sentence of ours, as code; all of it escaped before."""
     return Markup(_TICKED.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704 (escaped first)
 
 
-def style() -> str:
-    return (files("app.web") / "static" / "style.css").read_text(encoding="utf-8")
+def static(name: str) -> str:
+    return (files("app.web") / "static" / name).read_text(encoding="utf-8")

@@ -2,36 +2,45 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, Response
 
+from app.errors import MissingError
 from app.house import House
-from app.web import actions, answers, api, choices, deletion, exports, overview, signin, tokens
+from app.web import actions, answers, api, choices, deletion, exports, overview, runs, signin, tokens
 from app.web.access import Access
 from app.web.attempts import Attempts
 from app.web.desk import Desk
+from app.web.live import Streams
 from app.web.looks import Looks
-from app.web.pages import Pages, style
+from app.web.names import Names
+from app.web.pages import Pages, static
 from app.web.session import COOKIE, Cookies
 from app.web.signin import Gate
 
 
-def mount(web: FastAPI, house: House) -> None:
+def mount(web: FastAPI, house: House, leaving: asyncio.Event) -> None:
+    """`leaving`: whoever watches something is to be let go."""
     cookies = Cookies(house.store, house.keys, house.clock)
     gate = Gate(cookies, house.sign_in, house.public_url, Attempts(house.clock))
     pages = Pages(slug=house.slug, github_web_url=house.github_web_url)
-    desk = Desk(house, gate, Access(house), Looks(house), pages)
+    desk = Desk(house, gate, Access(house), Looks(house), Names(house), Streams(leaving), pages)
     answers.install(web, pages, github=house.github_web_url, secure=gate.secure)
-    for room in (overview, choices, tokens, actions, exports, deletion):
+    for room in (overview, runs, choices, tokens, actions, exports, deletion):
         web.include_router(room.routes(desk))
     web.include_router(signin.routes(gate))
     web.include_router(api.routes(desk))
-    css = style()
+    sent = {"style.css": "text/css", "live.js": "text/javascript", "icon.svg": "image/svg+xml"}
+    kept = {name: static(name) for name in sent}
 
     @web.get("/", include_in_schema=False)
     async def landing(request: Request) -> HTMLResponse:
         return pages.page("landing.html", await gate.cookies.session(request.cookies.get(COOKIE)))
 
-    @web.get("/static/style.css", include_in_schema=False)
-    async def stylesheet() -> Response:
-        return Response(css, media_type="text/css", headers={"Cache-Control": "public, max-age=3600"})
+    @web.get("/static/{name}", include_in_schema=False)
+    async def of_the_pages(name: str) -> Response:
+        if name not in kept:
+            raise MissingError("There is nothing here.")
+        return Response(kept[name], media_type=sent[name], headers={"Cache-Control": "public, max-age=3600"})

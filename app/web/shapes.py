@@ -149,6 +149,66 @@ class MadeToken(TokenShape):
     token: str = Field(examples=["mgc_100002_…"], description="Shown this once.")
 
 
+class RunShape(Shape):
+    """A request and what became of it; `about` is the issue that the pull request `number` was opened for, or `number` itself."""
+
+    id: UUID = Field(examples=[_ID])
+    repository_id: int = Field(examples=[1296269])
+    number: int = Field(examples=[42])
+    about: int = Field(examples=[42])
+    verb: str = Field(examples=["fix"])
+    asked_by: str = Field(examples=["octocat"])
+    state: str = Field(examples=["opened"], description="`queued`, `running`, or one of six ends.")
+    reason: str | None = Field(examples=["opened"])
+    stop_asked: bool
+    pull_request: int | None = Field(examples=[43])
+    attempts: int = Field(examples=[1])
+    input_tokens: int = Field(examples=[5120])
+    cached_tokens: int = Field(examples=[4096])
+    output_tokens: int = Field(examples=[640])
+    cost_usd: str = Field(examples=["0.0421"])
+    cost_limit_usd: str | None = Field(examples=["3"])
+    asked_at: datetime = Field(examples=[_WHEN])
+    started_at: datetime | None = Field(examples=[_WHEN])
+    ended_at: datetime | None = Field(examples=[_WHEN])
+
+
+class RunsPage(Shape):
+    """`next` is the `beyond` of the page that follows, None at the end."""
+
+    runs: list[RunShape]
+    next: UUID | None = Field(examples=[_ID])
+
+
+class StationShape(Shape):
+    """`seconds` is how long this is behind the station before."""
+
+    name: str = Field(examples=["Asking the model"])
+    standing: str = Field(examples=["done"], description="`done`, `at work`, `to come` or `not needed`.")
+    at: datetime | None = Field(examples=[_WHEN])
+    seconds: float | None = Field(examples=[4.2])
+
+
+class FiguresShape(Shape):
+    """What was counted over all tries; None for what was not come to."""
+
+    turns: int = Field(examples=[6])
+    unanswered: int = Field(examples=[0], description="Questions to the model that brought nothing (yet).")
+    tools: int = Field(examples=[9])
+    models: list[str] = Field(examples=[["NAME"]])
+    files: int | None = Field(examples=[2])
+    added: int | None = Field(examples=[12])
+    removed: int | None = Field(examples=[3])
+    checks: int | None = Field(examples=[2])
+    passed: int | None = Field(examples=[2])
+    problems: int | None = Field(examples=[0], description="What a second look at the change remarked.")
+
+
+class JourneyShape(RunShape):
+    stations: list[StationShape]
+    figures: FiguresShape
+
+
 class EntryShape(Shape):
     """One link of the chain; `details` is None where they cannot be opened any more."""
 
@@ -162,6 +222,12 @@ class EntryShape(Shape):
     details_hash: str
     previous_hash: str
     hash: str
+
+
+class DownloadedEntry(EntryShape):
+    """With what its details' hash was salted with, so that it can be verified."""
+
+    salt: str | None
 
 
 class LogPage(Shape):

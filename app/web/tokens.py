@@ -18,6 +18,7 @@ from app.web.desk import Desk, Tenant, Visit
 DAYS = (7, 30, 90, 365)
 
 SCOPES = {
+    Scope.RUNS: "read the runs, their states and figures",
     Scope.LOG: "read the action log, verify it and download it",
     Scope.EXPORT: "ask for exports and download them",
     Scope.SETTINGS: "read and change settings, set and remove provider keys",

@@ -107,6 +107,7 @@ async def test_each_download_can_be_verified_and_is_written_down(ada: Browser, s
 
 
 async def test_salts_leave_in_downloads_alone(ada: Browser, shared: Stage) -> None:
+    await longer(shared, 1)
     salts = [one.salt for one in await shared.log() if one.salt]
     pages = [(await ada.get(at(shared))).text, (await ada.api("GET", at(shared, "?limit=1000"))).text]
     assert not [salt for salt in salts if any(salt in page for page in pages)]

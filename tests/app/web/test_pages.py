@@ -69,7 +69,7 @@ async def test_every_page_opens_for_an_administrator_and_needs_nothing_from_else
         assert page.headers["cache-control"] == "no-store"
         assert not re.findall(r"<script|<style|\son[a-z]+=|\sstyle=", page.text)
         loaded = re.findall(r"""(?:src|<link[^>]*href)=["']([^"']*)""", page.text)
-        assert loaded == ["/static/style.css"]
+        assert loaded == ["/static/icon.svg", "/static/style.css"]
 
 
 async def test_every_form_bears_the_key_of_the_session_and_every_field_a_label(
