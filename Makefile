@@ -14,6 +14,9 @@ OCTOKIT := \
   webhooks-schemas@7.6.1=sha512-qW0Bwtb76r4m2WzVhKDyfEeEnt1GEQoRjkCqmq2ZeB0nNVDJ+Z2LBDS9FDPyduuMXf/ZTWiCJp9PFFHgRfBe3A==
 SHA512 := $(PYTHON) -c 'import base64, hashlib, sys; print("sha512-" + base64.b64encode(hashlib.sha512(open(sys.argv[1], "rb").read()).digest()).decode())'
 OCTOKIT_READY := .cache/octokit/.ready
+AXE := axe-core@4.14.1
+AXE_HASH := sha512-FHfa+lmNjQZfJz1q8wKqIDwC6DExcHt/pkjNQb09a3NPjCKg2rhu5qb2S4r76ASyFNNtuFooJpZe37OgudVGtQ==
+AXE_READY := .cache/axe/.ready
 
 # Published packages of real size that the line is played on: sdists.lock.
 SDISTS_READY := .cache/sdists/.ready
@@ -53,6 +56,14 @@ $(OCTOKIT_READY): Makefile
 	done
 	@touch $@
 
+# What finds out whether everybody can read our pages; it is injected by the tests, and no part of the product.
+$(AXE_READY): Makefile
+	@command -v npm >/dev/null || { echo "The tests look at our pages with axe-core, which npm fetches: npm was not found on the PATH."; exit 1; }
+	@rm -rf .cache/axe; mkdir -p .cache/axe; file=$$(cd .cache/axe && npm pack --silent $(AXE)); \
+	  [ "$$($(SHA512) .cache/axe/$$file)" = "$(AXE_HASH)" ] || { echo "axe-core is not what it was: its hash differs."; exit 1; }; \
+	  tar -xzf .cache/axe/$$file -C .cache/axe --strip-components=1; rm .cache/axe/$$file
+	@touch $@
+
 $(SDISTS_READY): sdists.lock | $(READY)
 	@mkdir -p .cache/sdists
 	@$(PIP) download --no-deps --no-binary :all: --require-hashes --dest .cache/sdists --requirement sdists.lock
@@ -73,10 +84,10 @@ types: $(READY)
 contracts: $(READY)
 	$(BIN)/lint-imports
 
-tests: $(READY) $(OCTOKIT_READY) $(SDISTS_READY)
+tests: $(READY) $(OCTOKIT_READY) $(SDISTS_READY) $(AXE_READY)
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal
 
-quick: $(READY) $(OCTOKIT_READY) $(SDISTS_READY)
+quick: $(READY) $(OCTOKIT_READY) $(SDISTS_READY) $(AXE_READY)
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not long"
 
 prove: $(READY) $(OCTOKIT_READY) $(SDISTS_READY)
