@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,6 +15,8 @@ import pytest
 from tests.claims import MARK
 
 SAID = "claim"
+WRITTEN_EVERY_SECONDS = 60.0
+"""The whole proof takes hours: what was seen until somebody broke it off is there."""
 
 
 @dataclass(slots=True)
@@ -49,6 +52,7 @@ class Reporter:
         self._path = path
         self._claims: dict[tuple[str, ...], Claim] = {}
         self._seen: set[str] = set()
+        self._written = time.monotonic()
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
@@ -77,11 +81,17 @@ class Reporter:
             claim.held += 1
         if report.when == "teardown":
             claim.figures += [[name, value] for name, value in report.user_properties if name != SAID]
+            if time.monotonic() - self._written > WRITTEN_EVERY_SECONDS:
+                self._write(self._path)
 
     def pytest_sessionfinish(self) -> None:
         if self._path is not None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._path.write_text(json.dumps([asdict(one) for one in self._claims.values()], indent=1) + "\n")
+            self._write(self._path)
+
+    def _write(self, path: Path) -> None:
+        self._written = time.monotonic()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps([asdict(one) for one in self._claims.values()], indent=1) + "\n")
 
     def _of(self, said: Sequence[str], nodeid: str) -> Claim:
         group, what, outcome = said

@@ -11,6 +11,7 @@ import pytest
 import infra.github.client
 from infra.models.playbook import Playbook
 from tests.claims import case, claim
+from tests.faults.asking import unlimited
 from tests.faults.github_faults import (
     AT_ONCE,
     CONVERSATIONS,
@@ -53,7 +54,10 @@ def script() -> Playbook:
 
 @pytest.fixture
 async def idle(raise_stage: Stages, sample: Path) -> Stage:
-    return await raise_stage({"octo/fairshare": sample}, script(), working=False)
+    """Where hundreds of accounts ask within minutes, all of them through one App and by one person."""
+    stage = await raise_stage({"octo/fairshare": sample}, script(), working=False)
+    unlimited(stage)
+    return stage
 
 
 @pytest.fixture
