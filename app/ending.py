@@ -17,7 +17,7 @@ from app.errors import (
     TransientError,
     UserError,
 )
-from app.house import House
+from app.house import House, page_of
 from app.jobs import states
 from app.jobs.tasks import Task
 from app.nouns import BESIDE_VERBS, Action, Outcome, PullRequest, Run, RunState, Spending
@@ -133,7 +133,8 @@ async def say(scene: Scene, outcome: Outcome) -> Run:
     head = await scene.house.ledger.head(run.installation_id)
     spending = Spending(run.input_tokens, run.cached_tokens, run.output_tokens, run.cost_usd)
     said = replace(outcome, message=wording.with_remarks(outcome.message, scene.remarks))
-    await scene.last_words(wording.ended(scene.conversation.key, said, spending, str(head)))
+    page = page_of(scene.house, run)
+    await scene.last_words(wording.ended(scene.conversation.key, said, spending, str(head), page=page))
     return run
 
 

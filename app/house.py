@@ -10,6 +10,7 @@ from uuid import UUID
 from app.actionlog.ledger import Ledger
 from app.agent.budget import Limits
 from app.custody.keys import Keys
+from app.nouns import Run
 from app.ports import Clock, Fence, GitHub, KeyCheck, Models, Objects, Sandbox, SignIn, Store
 from app.witness import unfenced
 from embeddings.collection import Points
@@ -58,3 +59,10 @@ class House:
     new_id: Callable[[], UUID]
     timed: Timed = untimed
     held: Fence = unfenced
+
+
+def page_of(house: House, run: Run) -> str | None:
+    """Where people watch this run; None where they cannot reach this service."""
+    if house.public_url is None:
+        return None
+    return f"{house.public_url}/installations/{run.installation_id}/runs/{run.id}"

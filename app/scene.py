@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from app.agent.asking import unless_stopped
 from app.errors import StoppedError, SupersededError
-from app.house import House
+from app.house import House, page_of
 from app.jobs import states
 from app.jobs.fence import RunFence
 from app.nouns import MEND, Action, Comment, Outcome, Publication, Reply, ReviewThread, Run
@@ -63,7 +63,9 @@ class Scene:
         started = self.house.monotonic()
         await self.fence()
         status = await self.conversation.say(
-            wording.working(self.conversation.key, stage, verb=self.origin.verb)
+            wording.working(
+                self.conversation.key, stage, verb=self.origin.verb, page=page_of(self.house, self.run)
+            )
         )
         if status is not None and status != self.run.status_comment_id:
             self.run = await states.note(self.house.store, self.run, status_comment_id=status)

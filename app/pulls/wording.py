@@ -80,8 +80,15 @@ def has_trailer(message: str, run_id: UUID | None = None) -> bool:
 # --- the status comment ----------------------------------------------------------------------------------------------
 
 
-def working(run_id: UUID | str, stage: Stage, *, verb: str = "fix", cost_usd: Decimal | None = None) -> str:
-    """The stages that such a request goes through, in order: done, at work, to come."""
+def working(
+    run_id: UUID | str,
+    stage: Stage,
+    *,
+    verb: str = "fix",
+    cost_usd: Decimal | None = None,
+    page: str | None = None,
+) -> str:
+    """The stages that such a request goes through, in order: done, at work, to come. `page` is where it can be watched."""
     stages = _STAGES.get(verb, tuple(Stage))
     at = stages.index(stage) if stage in stages else 0
     said = [_AT.get((verb, one), one.value) for one in stages]
@@ -90,7 +97,8 @@ def working(run_id: UUID | str, stage: Stage, *, verb: str = "fix", cost_usd: De
         for place, one in enumerate(said)
     ]
     spent = f"\n\nSpent so far: {dollars(cost_usd)}." if cost_usd else ""
-    return _body(run_id, "**Working on it.**\n\n" + "\n".join(lines) + spent)
+    watched = f"\n\n[Watch it live]({page})" if page else ""
+    return _body(run_id, "**Working on it.**\n\n" + "\n".join(lines) + spent + watched)
 
 
 def waiting(run_id: UUID | str, until: datetime) -> str:
@@ -160,8 +168,16 @@ _HEADINGS: Final = {
 """Headings by the reason of an end, where the state alone says too little."""
 
 
-def ended(run_id: UUID | str, outcome: Outcome, spending: Spending | None, ledger_head: str) -> str:
-    """The final state: which, why, what it cost, what to do next, and the action log's head."""
+def ended(
+    run_id: UUID | str,
+    outcome: Outcome,
+    spending: Spending | None,
+    ledger_head: str,
+    *,
+    page: str | None = None,
+) -> str:
+    """The final state: which, why, what it cost, what to do next, and the action log's head; `page` is where each step of it
+    is told."""
     link = f": #{outcome.pull_request}" if outcome.pull_request else ""
     heading = _HEADINGS.get(outcome.reason) or _ENDS.get(outcome.state, "Ended")
     parts = [f"**{heading}**{link}."]
@@ -170,7 +186,7 @@ def ended(run_id: UUID | str, outcome: Outcome, spending: Spending | None, ledge
         parts.append(message if isinstance(message, Ours) else prose(message))
     if outcome.next_step:
         parts.append(f"**Next:** {neutralise(outcome.next_step)}")
-    parts.append(footer(spending, ledger_head, broken_off=outcome.state is RunState.CANCELLED))
+    parts.append(footer(spending, ledger_head, broken_off=outcome.state is RunState.CANCELLED, page=page))
     return _body(run_id, "\n\n".join(parts))
 
 
@@ -219,14 +235,17 @@ def _body(key: UUID | str, text: str) -> str:
     return cut(f"{marker(key)}\n{text}", BODY_LIMIT)
 
 
-def footer(spending: Spending | None, ledger_head: str, *, broken_off: bool = False) -> str:
+def footer(
+    spending: Spending | None, ledger_head: str, *, broken_off: bool = False, page: str | None = None
+) -> str:
     """`broken_off`: a call of the model may have been under way whose cost nobody was told."""
     head = f"Action log head: {code(ledger_head)}" if ledger_head else "Action log head: none yet"
     spent = cost(spending)
     if broken_off:
         spent = "Cost: $0.00" if spent.startswith("No model") else spent
         spent += "; a call of the model that was broken off may add to it"
-    return f"<sub>{spent} · {head}</sub>"
+    told = f" · [Each step]({page})" if page else ""
+    return f"<sub>{spent} · {head}{told}</sub>"
 
 
 def dollars(amount: Decimal) -> str:

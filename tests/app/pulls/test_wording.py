@@ -595,3 +595,13 @@ def test_what_only_the_operator_can_mend_is_a_failure_and_sends_nobody_to_reword
 def test_a_cancelled_run_tells_what_it_had_published() -> None:
     assert "`magicode/issue-3`" in wording.stopped_late("magicode/issue-3", None)
     assert "pull request was open" in wording.stopped_late("magicode/issue-3", 4)
+
+
+def test_a_status_comment_links_to_the_page_where_the_run_is_watched() -> None:
+    page = "https://magicode.example/installations/1/runs/2"
+    assert wording.working(RUN, wording.Stage.WRITING, page=page).endswith(f"[Watch it live]({page})")
+    assert f"[Each step]({page})</sub>" in wording.ended(RUN, DONE, None, "head", page=page)
+    assert "](" not in wording.working(RUN, wording.Stage.WRITING) + wording.ended(RUN, DONE, None, "head")
+
+
+DONE = Outcome(RunState.ANSWERED, "answered", "Done.")

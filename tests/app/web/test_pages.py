@@ -7,12 +7,14 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 import pytest_asyncio
+import yaml
 
 from app.custody import settings
 from app.main import create
@@ -50,6 +52,21 @@ async def logged(stage: Stage, action: str, **facts: Any) -> list[Any]:
         for entry in await stage.log()
         if entry.action == action and facts.items() <= (entry.details or {}).items()
     ]
+
+
+# --- before one signs in ---------------------------------------------------------------------------------------------
+
+
+async def test_who_is_not_signed_in_reads_what_it_may_do_and_no_more_than_that(shared: Stage) -> None:
+    manifest = yaml.safe_load((Path(__file__).parents[3] / "app-manifest.yml").read_text(encoding="utf-8"))
+    async with opened(shared) as somebody:
+        page = await somebody.get("/")
+    rows = re.findall(r"<tr><td><code>(\w+)</code></td><td>(\w+)</td><td class=\"long\">[^<]+", page.text)
+    assert dict(rows) == manifest["default_permissions"]
+    assert f'href="{shared.house.github_web_url}/apps/{shared.house.slug}"' in page.text
+    assert 'href="/signin"' in page.text
+    assert "Sign out" not in page.text
+    Whole.require(page.text)
 
 
 # --- who sees what ---------------------------------------------------------------------------------------------------
