@@ -130,6 +130,7 @@ def _runs(router: APIRouter, desk: Desk) -> None:
         limit: Annotated[int, Query(ge=1, le=MOST)] = runs.PAGE,
     ) -> shapes.RunsPage:
         """Newest first. Scope `runs`; with `repository`, also the session of somebody who may read it."""
+        await runs.require_somebody(desk, request, tenant)
         given = {"repository": repository, "state": state, "verb": verb}
         wanted = await runs.read_wanted(desk, tenant, given)
         await runs.viewed(desk, request, tenant, wanted.repository_id)

@@ -92,6 +92,12 @@ async def find(house: House, tenant: int, run_id: UUID) -> Run:
     return found
 
 
+async def require_somebody(desk: Desk, request: Request, tenant: int) -> None:
+    """Nobody in particular is no reason to ask GitHub anything. Raises NoTokenError, ScopeError and NotSignedInError."""
+    if await desk.shown(request, tenant, Scope.RUNS) is None:
+        await desk.gate.session(request)
+
+
 async def viewed(desk: Desk, request: Request, tenant: int, repository_id: int | None) -> Allowed:
     """A token with the scope `runs`, an administrator's session, or that of somebody who may read this repository.
 

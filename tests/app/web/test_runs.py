@@ -16,10 +16,12 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from app import steering
+from app import steering, worker
 from app.errors import MissingError
+from app.main import create as create_web
 from app.nouns import Account, Run, RunState
 from app.web import live
+from app.web.patience import config
 from tests.app.web.browser import Browser, Whole, opened
 from tests.line.conftest import Stages
 from tests.line.conversations import ask, branches, create, finish, notes, playbook, scenario
@@ -250,6 +252,39 @@ async def test_nobody_is_watched_for_beyond_what_is_good_for_all(
                 return answer.status_code == 200
 
         await until(free)
+
+
+async def test_a_server_that_leaves_lets_go_of_whoever_watches(at_work: tuple[Stage, Run]) -> None:
+    stage, run = at_work
+    leaving, listener = asyncio.Event(), worker._listener("127.0.0.1", 0)
+    server = worker._Server(config(create_web(stage.house, leaving=leaving)))
+    serving = asyncio.create_task(worker._until_cancelled(server, listener, leaving))
+    there = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    async with signed_in(stage, "rita") as rita:
+        streamed = rita.client.stream("GET", there + at(stage, run, "/live"))
+        async with streamed as answer:
+            lines = answer.aiter_lines()
+            assert (await anext(lines)).startswith("retry:")
+            serving.cancel()
+            async with asyncio.timeout(10):
+                assert [line async for line in lines]
+                with contextlib.suppress(asyncio.CancelledError):
+                    await serving
+
+
+async def test_what_nobody_asks_costs_no_question_to_github(finished: tuple[Stage, Run]) -> None:
+    stage, _ = finished
+    before = len(stage.github.world.requests)
+    async with opened(stage) as nobody:
+        page = await nobody.get(at(stage, more="?repository=octo/fairshare"), follow=False)
+        called = await nobody.api("GET", f"{at(stage)}?repository=octo/fairshare")
+    assert (page.status_code, called.status_code) == (303, 401)
+    asked = [one.route for one in stage.github.world.requests[before:] if one.caller != "user"]
+    assert "/installation/repositories" not in asked
+    async with signed_in(stage, "ada") as ada:
+        await ada.get(at(stage, more="?repository=octo/fairshare"))
+    asked = [one.route for one in stage.github.world.requests[before:] if one.caller != "user"]
+    assert "/installation/repositories" in asked, "by which names are looked up"
 
 
 # --- stopped, and tried again ----------------------------------------------------------------------------------------
