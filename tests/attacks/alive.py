@@ -27,6 +27,11 @@ _REFERENCE: Final = re.compile(
 _MATHS: Final = re.compile(r"\\(?:href|url|style|class|cssId|require|def|includegraphics)\b")
 _LIVE_BLOCKS: Final = frozenset(("mermaid", "math", "geojson", "topojson", "stl", "suggestion"))
 _OURS: Final = re.compile(r"<!-- magicode:[a-z]+(?::[\w:.-]+)? -->|</?(?:details|summary|sub)>")
+_PAGE: Final = r"http://127\.0\.0\.1:\d+/installations/\d+/runs/[0-9a-f-]{36}"
+_TO_OUR_PAGE: Final = re.compile(
+    rf" · \[Each step\]\({_PAGE}\)(?=</sub>\s*\Z)|\n\n\[Watch it live\]\({_PAGE}\)(?=\s*\Z)"
+)
+"""The one link of a status comment, at its end: to the page of its run."""
 
 # What is looked for in raw text, in code or not.
 # https://docs.github.com/issues/tracking-your-work-with-issues/linking-a-pull-request-to-an-issue
@@ -51,11 +56,12 @@ _UNSEEN: Final = re.compile(
 
 
 def comes_alive(markdown: str, issue: int, *, pull: int = 0, rendered: bool = True) -> list[str]:
-    """What of a text does anything, of what is not ours: our marks, and the issue and the pull request
-    that it is about.
+    """What of a text does anything, of what is not ours: our marks, the link to the run's page, and the
+    issue and the pull request that it is about.
 
     `rendered` False: a commit's message, which is no Markdown, but whose mentions, references and addresses GitHub links.
     """
+    markdown = _TO_OUR_PAGE.sub("", markdown, count=1)
     found = [*_in_raw(markdown, issue)]
     tokens = _PARSER.parse(markdown) if rendered else []
     found += [one for token in _flat(tokens) for one in _of(token)]
