@@ -411,6 +411,19 @@ class Erasure:
 
 
 @dataclass(frozen=True, slots=True)
+class Registration:
+    """How the App is registered with GitHub. `webhook_url` is None where it has none; `at` is GitHub's own time."""
+
+    slug: str
+    permissions: Mapping[str, str]
+    events: frozenset[str]
+    webhook_url: str | None
+    webhook_json: bool
+    webhook_tls: bool
+    at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class Delivery:
     """One attempt of GitHub's to tell us of an event. All attempts at the same event share the `guid`."""
 

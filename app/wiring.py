@@ -80,7 +80,7 @@ async def open_house(
         app_id = _required(read.app_id, "APP_ID")
         webhook_secrets = _webhook_secrets(given, read, secrets)
         guard = Guard(read.model_hosts)
-        models = _models(stack, read, environ, guard)
+        models = open_models(stack, read, environ, guard)
         private_key = _private_key(read)
         require_rsa(private_key)
         records = await stack.enter_async_context(open_records(read))
@@ -271,8 +271,13 @@ async def _load(encoder: BundledEncoder) -> None:
         await dimension(encoder)
 
 
-def _models(stack: AsyncExitStack, read: Settings, environ: Mapping[str, str], guard: Guard) -> ServiceModels:
-    """The service's own are opened at once, so that a missing key is told at the start and not in a run."""
+def open_models(
+    stack: AsyncExitStack, read: Settings, environ: Mapping[str, str], guard: Guard
+) -> ServiceModels:
+    """The service's own are opened at once, so that a missing key is told at the start and not in a run.
+
+    Raises ModelSettingError, and SettingMissingError where there is none.
+    """
     own = specs(read.model or default_spec(environ) or "")
     models = ServiceModels(environ, own, guard)
     stack.push_async_callback(models.close)
@@ -320,6 +325,11 @@ def _secrets(read: Settings) -> Secrets:
         return Secrets(current.get_secret_value(), previous.get_secret_value() if previous else None)
     except MissingSecretError as error:
         raise SettingMissingError(str(error)) from None
+
+
+def credentials(read: Settings) -> tuple[int, str]:
+    """The App's id and its private key. Raises SettingMissingError."""
+    return _required(read.app_id, "APP_ID"), _private_key(read)
 
 
 def _private_key(read: Settings) -> str:

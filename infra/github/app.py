@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from types import MappingProxyType
 from typing import Any, Final, TypeVar, cast
 from urllib.parse import parse_qs, quote, urlsplit
@@ -20,7 +21,7 @@ from githubkit.throttling import LocalThrottler
 from githubkit_schemas.v2026_03_10 import models
 
 from app.errors import MagicodeError, MissingError, UserError
-from app.nouns import Account, Delivery, GitHubShare, Installation, Repository
+from app.nouns import Account, Delivery, GitHubShare, Installation, Registration, Repository
 from app.ports import Paces, RepositoryReader, RepositoryWriter, Witness
 from infra.github import shapes
 from infra.github.auth import AppToken, InstallationToken
@@ -100,6 +101,24 @@ class GitHubApp:
         if found is None or not isinstance(found.slug, str):
             raise MissingError("GitHub does not say what this App is called.", reason="app_missing")
         return found.slug
+
+    async def registration(self, *, witness: Witness | None = None) -> Registration:
+        """https://docs.github.com/rest/apps/apps#get-the-authenticated-app
+        https://docs.github.com/rest/apps/webhooks#get-a-webhook-configuration-for-an-app"""
+        answer = await self._own(witness).read_response(self._rest.apps.async_get_authenticated)
+        found = parsed(answer)
+        if found is None or not isinstance(found.slug, str):
+            raise MissingError("GitHub does not say what this App is called.", reason="app_missing")
+        hook = await self._own(witness).read(self._rest.apps.async_get_webhook_config_for_app)
+        return Registration(
+            slug=found.slug,
+            permissions={name: str(level) for name, level in found.permissions.model_dump().items() if level},
+            events=frozenset(found.events),
+            webhook_url=hook.url or None,
+            webhook_json=hook.content_type == "json",
+            webhook_tls=str(hook.insecure_ssl) == "0",
+            at=_date(answer.raw_response.headers),
+        )
 
     async def installations(self, *, witness: Witness | None = None) -> Sequence[Installation]:
         found = await self._own(witness).items(self._rest.apps.async_list_installations)
@@ -377,3 +396,10 @@ def _installation(found: models.Installation) -> Installation:
         suspended=found.suspended_at is not None,
         account_type=found.target_type,
     )
+
+
+def _date(headers: Mapping[str, str]) -> datetime | None:
+    try:
+        return parsedate_to_datetime(headers.get("date", ""))
+    except ValueError:
+        return None

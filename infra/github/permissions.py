@@ -45,6 +45,9 @@ ROUTES: Final[Mapping[str, Route]] = MappingProxyType(
         "apps.async_get_authenticated": _route(
             "GET /app", None, "read", "apps/apps#get-the-authenticated-app"
         ),
+        "apps.async_get_webhook_config_for_app": _route(
+            "GET /app/hook/config", None, "read", "apps/webhooks#get-a-webhook-configuration-for-an-app"
+        ),
         "apps.async_list_installations": _route(
             "GET /app/installations", None, "read", "apps/apps#list-installations-for-the-authenticated-app"
         ),

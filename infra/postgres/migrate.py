@@ -196,6 +196,19 @@ def require_service_role(url: str) -> None:
         raise UnsafeRoleError(reason="unsafe_role")
 
 
+def unprotected_tables(url: str) -> list[str]:
+    """The tables that hold rows of tenants and that no policy is forced upon: there must be none."""
+    with psycopg.connect(**parameters(url)) as connection:
+        rows = connection.execute(
+            "SELECT relname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace"
+            " WHERE nspname = ANY(%s) AND relkind IN ('r', 'p') AND NOT (relrowsecurity AND relforcerowsecurity"
+            " AND EXISTS (SELECT FROM pg_policy WHERE polrelid = pg_class.oid)) AND EXISTS (SELECT FROM pg_attribute"
+            " WHERE attrelid = pg_class.oid AND attname = 'installation_id') ORDER BY relname",
+            [[SCHEMA, KEYS_SCHEMA]],
+        ).fetchall()
+    return [str(row[0]) for row in rows]
+
+
 def _config() -> Config:
     config = Config()
     config.set_main_option("script_location", str(Path(infra.migrations.__file__).parent).replace("%", "%%"))
