@@ -10,7 +10,7 @@ from app import settings
 from app.agent.chain import Chain
 from app.errors import MagicodeError, UserError
 from app.nouns import ModelRequest, UserTurn
-from app.wiring import _models
+from app.wiring import open_models
 from infra.models.choose import DEFAULTS, ServiceModels
 from infra.models.guarded import Guard
 from infra.models.playbook import parse
@@ -21,7 +21,7 @@ KEYS = {"ANTHROPIC_API_KEY": "a", "OPENAI_API_KEY": "o"}
 
 def chosen(stack: AsyncExitStack, environ: dict[str, str], *, needed: bool = True) -> ServiceModels:
     read = settings.read(environ).model_copy(update={"worker": needed})
-    return _models(stack, read, environ, Guard())
+    return open_models(stack, read, environ, Guard())
 
 
 @pytest.mark.parametrize(
