@@ -96,7 +96,6 @@ async def try_again(house: House, tenant: int, run_id: UUID, person: Account) ->
         created_at=house.clock(),
     )
     async with house.store.transaction(tenant) as transaction:
-        await transaction.last_entry()  # holds the chain: of two at once, the second one sees the first
         there = await requests_there(transaction, run)
         known = next((one for one in there if one.meaning == again.meaning), None)
         if known is not None:
@@ -106,6 +105,10 @@ async def try_again(house: House, tenant: int, run_id: UUID, person: Account) ->
         if await transaction.active_run(run.repository_id, run.about) is not None:
             raise BusyThereError(reason="busy")
         added = await transaction.add_run(again)
+        if added.id != again.id:  # somebody was quicker
+            return added
+        if added.blocked_by is not None:
+            raise BusyThereError(reason="busy")
         work = Job(Task.WORK, {"installation_id": tenant, "run_id": added.id}, lock_of(added))
         facts: Facts = {
             "repository": run.repository_id,

@@ -112,13 +112,12 @@ class Journey:
     run: Run
     stations: tuple[Station, ...]
     figures: Figures
-    last_seq: int
 
 
 def journey(run: Run, entries: Iterable[ExportedEntry]) -> Journey:
     """`entries` are the run's own, oldest first."""
     listed = list(entries)
-    return Journey(run, _stations(run, listed), _figures(run, listed), listed[-1].seq if listed else 0)
+    return Journey(run, _stations(run, listed), _figures(run, listed))
 
 
 def _stations(run: Run, entries: Sequence[ExportedEntry]) -> tuple[Station, ...]:
