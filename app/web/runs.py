@@ -138,12 +138,10 @@ async def travelled(house: House, run: Run) -> Journey:
     return journey.journey(run, found)
 
 
-async def viewer(
-    desk: Desk, session: Session, tenant: int, repository_id: int | None, *, anew: bool = False
-) -> Viewer:
+async def viewer(desk: Desk, session: Session, tenant: int, repository_id: int | None) -> Viewer:
     """An administrator, or somebody who may read this repository. Raises NotYoursError."""
     try:
-        return Viewer(session, await desk.access.administrator(tenant, session.person, anew=anew), whole=True)
+        return Viewer(session, await desk.access.administrator(tenant, session.person), whole=True)
     except NotYoursError:
         if repository_id is None:
             raise
