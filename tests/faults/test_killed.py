@@ -156,6 +156,7 @@ _ASKED_ELSEWHERE = (
     "asked for on the web's pages or the command line; `tests/app/custody` and `tests/line` break it off"
 )
 _READS = "changes nothing"
+_BUTTON = "one transaction, asked for on a run's page; asked for again it is done once (`tests/app/web/test_runs.py`)"
 _KEYS = "keys of customers and of the operator, changed on the web's pages or the command line (`tests/app/custody`)"
 _NEWS = "one transaction, as each acceptance is; GitHub is asked for what was not accepted (`tests/line/test_missed.py`)"
 _LATER = "puts a look on the queue that is taken up by whoever lives, and whose effects are those of the looks that are met"
@@ -193,6 +194,8 @@ PAST_THE_CONVERSATIONS: Final = {
     "app.settling:_opened_all_the_same": "a run that failed behind its pull request's opening: said first, then noted",
     "app.settling:settle_later": _LATER,
     "app.showing:_last": _READS,
+    "app.steering:stop": _BUTTON,
+    "app.steering:try_again": _BUTTON,
     "app.worker:_asks_for": "written down before a missed event is asked for; `test_deliveries.py` lets who did so die there",
     "reactions.async_create_for_issue": "the same call of the same port as on a comment, where a label asks; twice is once",
 }
