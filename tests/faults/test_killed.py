@@ -173,6 +173,7 @@ PAST_THE_CONVERSATIONS: Final = {
     "app.custody.rotation:Rotation._moved": _KEYS,
     "app.custody.rotation:Rotation.run": _KEYS,
     "app.demo:_follow": _READS,
+    "app.doctor:_records": _READS,
     "app.erasing:begin": _ASKED_ELSEWHERE,
     "app.erasing:counted": _READS,
     "app.erasing:erase_later": "the deletion's job, put on the queue again when it has failed as often as it may",
