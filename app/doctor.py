@@ -1,6 +1,7 @@
 """Looks at everything that the service needs, and says of each thing that is not well what to do about it.
 
-It brings no schema up to date, writes nothing to GitHub and sends no model anything: a provider is asked for its list alone.
+It writes nothing to GitHub and sends no model anything: a provider is asked for its list alone. No database of somebody's own is
+brought up to date; the embedded one is started, and its folder and master key are made, as `serve` does.
 """
 
 from __future__ import annotations

@@ -75,10 +75,11 @@ def _when(figures: _Figures) -> str:
     took = datetime.fromisoformat(figures.last) - datetime.fromisoformat(figures.first)
     ended = f", ended as {figures.state}" if figures.state else ""
     began, last = (f"{at[:10]} {at[11:19]}" for at in (figures.first, figures.last))
-    return f"**{counted}** from {began} to {last} UTC ({_lasted(took.total_seconds())}){ended}."
+    return f"**{counted}** from {began} to {last} UTC ({lasted(took.total_seconds())}){ended}."
 
 
-def _lasted(seconds: float) -> str:
+def lasted(seconds: float) -> str:
+    """How long something took, as people say it."""
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

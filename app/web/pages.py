@@ -13,6 +13,7 @@ from fastapi.responses import HTMLResponse, StreamingResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup, escape
 
+from app.actionlog.summary import lasted
 from app.pulls.wording import dollars
 from app.web.session import Session
 
@@ -70,14 +71,8 @@ def clock(at: datetime | None) -> str:
 
 
 def lasting(seconds: float) -> str:
-    """How long something took, as people say it."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    """Of what is short the tenths too."""
+    return f"{seconds:.1f} s" if seconds < 10 else lasted(seconds)
 
 
 def ticked(text: str) -> Markup:
