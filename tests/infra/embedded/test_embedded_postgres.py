@@ -7,6 +7,7 @@ import pwd
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -133,6 +134,8 @@ def test_one_that_was_killed_is_revived_by_whoever_uses_it_and_leaves_no_orphan(
         assert not server.revive(), "it lives"
         first = postmaster(folder)
         os.kill(first, 9)
+        while first in _processes_in(folder / "postgres"):  # a signal is sent, and obeyed a moment later
+            time.sleep(0.01)
         with ThreadPoolExecutor() as threads:
             revived = list(threads.map(lambda one: one.revive(), [server, other]))
         assert revived.count(True) == 1, "one of them, not both"
