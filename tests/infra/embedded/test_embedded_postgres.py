@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -48,8 +49,27 @@ def says(server: EmbeddedPostgres, query: str) -> object:
     return row[0] if row else None
 
 
+def _parents(processes: list[int], *, but: int) -> set[int]:
+    """Of those that still are: a server's workers come and go."""
+    found = set()
+    for pid in processes:
+        with suppress(psutil.NoSuchProcess):
+            if pid != but:
+                found.add(psutil.Process(pid).ppid())
+    return found
+
+
 def postmaster(folder: Path) -> int:
     return int((folder / "postgres" / "postmaster.pid").read_text().split()[0])
+
+
+def killed_server(folder: Path) -> int:
+    """Its process id, once it is gone: a signal is sent, and obeyed a moment later."""
+    pid = postmaster(folder)
+    os.kill(pid, 9)
+    while pid in _processes_in(folder / "postgres"):
+        time.sleep(0.01)
+    return pid
 
 
 @pytest.fixture
@@ -123,7 +143,7 @@ def test_a_crash_leaves_nothing_that_stops_the_next_start(folder: Path) -> None:
     server = embedded(folder).start()
     with psycopg.connect(server.owner_url) as connection:
         connection.execute("CREATE TABLE kept AS SELECT 42 AS x")
-    os.kill(postmaster(folder), 9)
+    killed_server(folder)
     with embedded(folder) as again:
         assert says(again, "SELECT x FROM kept") == 42
     server.stop()
@@ -132,18 +152,14 @@ def test_a_crash_leaves_nothing_that_stops_the_next_start(folder: Path) -> None:
 def test_one_that_was_killed_is_revived_by_whoever_uses_it_and_leaves_no_orphan(folder: Path) -> None:
     with embedded(folder) as server, embedded(folder) as other:
         assert not server.revive(), "it lives"
-        first = postmaster(folder)
-        os.kill(first, 9)
-        while first in _processes_in(folder / "postgres"):  # a signal is sent, and obeyed a moment later
-            time.sleep(0.01)
+        first = killed_server(folder)
         with ThreadPoolExecutor() as threads:
             revived = list(threads.map(lambda one: one.revive(), [server, other]))
         assert revived.count(True) == 1, "one of them, not both"
         assert postmaster(folder) != first
         assert says(other, "SELECT 1") == 1
         again = postmaster(folder)
-        parents = {pid: psutil.Process(pid).ppid() for pid in _processes_in(folder / "postgres")}
-        assert {parent for pid, parent in parents.items() if pid != again} == {again}
+        assert _parents(_processes_in(folder / "postgres"), but=again) == {again}
     assert not server.revive(), "who has left starts nothing"
     assert not _processes_in(folder / "postgres")
 
