@@ -50,6 +50,7 @@ ROUTES = (
     "graphql",
     "installations",
     "issues",
+    "manifests",
     "merges",
     "oauth",
     "pages",

@@ -107,6 +107,7 @@ class App:
     created_at: datetime
     client_secret: str = ""
     callback_urls: list[str] = field(default_factory=list)
+    setup_url: str = ""
     permissions: dict[str, str] = field(default_factory=lambda: dict(APP_PERMISSIONS))
     events: list[str] = field(default_factory=lambda: list(APP_EVENTS))
 
@@ -154,6 +155,14 @@ class SignInCode:
     user_id: int
     redirect_uri: str
     challenge: str | None
+    expires_at: datetime
+
+
+@dataclass
+class Registered:
+    """What the browser brings back from a registration, good for one exchange."""
+
+    code: str
     expires_at: datetime
 
 
@@ -627,6 +636,7 @@ class World:
     repositories: dict[int, Repo] = field(default_factory=dict)
     tokens: dict[str, Token] = field(default_factory=dict)
     sign_in_codes: dict[str, SignInCode] = field(default_factory=dict)
+    registered: Registered | None = None
     authorizations: set[int] = field(default_factory=set)  # the people who let the App sign them in
     deliveries: list[Delivery] = field(default_factory=list)
     requests: list[RequestRecord] = field(default_factory=list)

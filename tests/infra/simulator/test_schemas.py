@@ -30,6 +30,10 @@ NOT_IN_THE_DESCRIPTION = {
     ("GET", "/login/oauth/authorize"): "the page on which a person signs in; test_oauth.py",
     ("POST", "/login/oauth/authorize"): "that page's form",
     ("POST", "/login/oauth/access_token"): "OAuth's token endpoint, on the web host; test_oauth.py",
+    ("POST", "/settings/apps/new"): "the page on which a person registers an App; test_manifests.py",
+    ("POST", "/organizations/{org}/settings/apps/new"): "the same for an organization's App",
+    ("GET", "/apps/{app_slug}/installations/new"): "the page on which an App is installed",
+    ("POST", "/apps/{app_slug}/installations/new"): "that page's form",
     ("POST", "/graphql"): "GraphQL has a schema of its own; test_graphql.py",
     (
         "GET",
@@ -354,6 +358,25 @@ async def drive_sign_in(hub: Any) -> None:
     must(gone, 204)
 
 
+async def drive_registration(hub: Any) -> None:
+    """The last of all: the App is another one afterwards."""
+    nobody = hub.as_user(None)
+    manifest = {
+        "name": "Second",
+        "url": "https://second.example",
+        "redirect_url": "http://127.0.0.1:9/created",
+        "hook_attributes": {"url": "http://127.0.0.1:9/webhooks/github"},
+    }
+    sent = {"manifest": json.dumps(manifest), "person": "ada"}
+    hub.world.user_by_login("octo").owner_ids.add(hub.world.user_by_login("ada").id)
+    address = "/organizations/octo/settings/apps/new"
+    assert (await nobody.post(address, data={**sent, "name": "First"})).status_code == 302
+    assert (await nobody.post("/settings/apps/new", data=sent)).status_code == 302
+    must(await nobody.post(f"/app-manifests/{hub.world.registered.code}/conversions"), 201)
+    must(await nobody.get("/apps/second/installations/new"))
+    must(await nobody.post("/apps/second/installations/new", data={"account": "ada"}))
+
+
 async def drive_customers(hub: Any) -> None:
     desk = hub.running.client()
     for action in ("purchased", "changed", "pending_change", "pending_change_cancelled", "cancelled"):
@@ -383,6 +406,7 @@ async def drive_everything(hub: Any) -> None:
         drive_sign_in,
         drive_customers,
         drive_ends,
+        drive_registration,
     ):
         await part(hub)
 
