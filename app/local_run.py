@@ -129,6 +129,7 @@ async def run(
     Raises NoModelError, SwitchedOffError, infra.git_folder.NotARepositoryError, infra.models.choose.ModelSettingError,
     infra.qdrant.FolderInUseError, and what `app.making.make` raises.
     """
+    given = read
     read, environ, _ = await filled(read, environ)
     found = await asyncio.to_thread(find, asked.folder)
     async with AsyncExitStack() as rooms:
@@ -145,7 +146,7 @@ async def run(
             index=await rooms.enter_async_context(folder_index(read, found.root, encoder)),
             model=model or await _model(rooms, read, environ, asked, repofile),
             limits=_limits(read, repofile, asked.up_to),
-            sandbox=open_sandbox(read) if asked.checks else _NoSandbox(),
+            sandbox=open_sandbox(given) if asked.checks else _NoSandbox(),
             record=_untold,
             fence=_unfenced,
             on_call=asks.called,

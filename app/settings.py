@@ -23,17 +23,19 @@ Network = Annotated[str, StringConstraints(pattern=r"^[0-9A-Fa-f:.]+(/[0-9]{1,3}
 KEPT_APART = frozenset(
     {
         "app_id",
+        "app_slug",
         "client_id",
         "client_secret",
         "database_owner_url",
         "database_url",
         "private_key",
+        "public_url",
         "qdrant_api_key",
         "webhook_secret",
         "webhook_secret_previous",
     }
 )
-"""The settings that may come from where MAGICODE_SECRETS says, instead of from the environment."""
+"""The settings that may come from where MAGICODE_SECRETS says, instead of from the environment: what `magicode setup` learns."""
 
 PROVIDERS = frozenset(
     {
@@ -96,6 +98,11 @@ class Settings(BaseModel):
     index_seconds: float = 60.0
     write_interval_seconds: float = 1.0
     log_level: str = Field(default="INFO", pattern="(?i)^(debug|info|warning|error|critical)$")
+
+    @property
+    def secrets_kept(self) -> str:
+        """Where the App's secrets are, or would be: what MAGICODE_SECRETS says, else a file beside the data."""
+        return self.secrets.strip() or f"file:{self.data_dir / 'app.secrets'}"
 
     @field_validator("sandbox_tools", mode="before")
     @classmethod

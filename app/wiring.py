@@ -120,7 +120,7 @@ async def open_house(
                 seconds=float(read.max_seconds),
             ),
             workspace_root=_workspace_root(read),
-            sandbox=open_sandbox(read),
+            sandbox=open_sandbox(given),
             ready_after_seconds=read.ready_after_seconds,
             index_seconds=read.index_seconds,
             service_url=records.service_url,
@@ -142,7 +142,7 @@ def _sign_in(stack: AsyncExitStack, read: Settings) -> GitHubSignIn | None:
 
 
 def open_sandbox(read: Settings) -> BubblewrapSandbox | None:
-    """None where the operator wants no check to be run. An index that the operator names may be a private one."""
+    """None where the operator wants no check to be run. `read` still says where the secrets are. An index that the operator names may be a private one."""
     if not read.sandbox:
         return None
     indexes: Sequence[PackageIndex] = DEFAULT
@@ -299,13 +299,14 @@ def _workspace_root(read: Settings) -> Path:
 async def filled(
     read: Settings, environ: Mapping[str, str]
 ) -> tuple[Settings, Mapping[str, str], AppSecrets | None]:
-    """The settings and the environment with what MAGICODE_SECRETS holds, and where that is. What the environment sets wins.
+    """The settings and the environment with what MAGICODE_SECRETS holds (or `magicode setup` left beside the data), and where
+    that is. What the environment sets wins.
 
     Raises app.settings.UnknownSettingError, and what the secrets' place raises.
     """
-    secrets = await asyncio.to_thread(open_secrets, read.secrets)
-    if secrets is None:
+    if not read.secrets.strip() and not any(path.exists() for path in files(read.secrets_kept)):
         return read, environ, None
+    secrets = await asyncio.to_thread(open_secrets, read.secrets_kept)
     read, providers = settings.filled(read, await asyncio.to_thread(secrets.read))
     return read, {**providers, **{name: value for name, value in environ.items() if value}}, secrets
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from app.errors import UserError
+from app.errors import SHORT, ShortError, UserError
 from infra.secrets import private
 
 _NAME = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
@@ -20,10 +20,14 @@ class SecretsUnreadableError(UserError):
 
 
 class AppSecrets(Protocol):
-    """Where the secrets are. `read` asks there each time, and may block."""
+    """Where the secrets are. Both ask there each time, and may block."""
 
     def read(self) -> Mapping[str, str]:
         """Names with their values. Raises SecretsUnreadableError, and AWS's AwsAwayError and AwsRefusedError."""
+        ...
+
+    def keep(self, found: Mapping[str, str]) -> None:
+        """From now on these too, in place of those of the same names. Raises as `read`, and ShortError."""
         ...
 
 
@@ -41,6 +45,34 @@ class FileSecrets:
         except OSError:
             raise SecretsUnreadableError(reason="secrets_unreadable") from None
         return parsed(content)
+
+    def keep(self, found: Mapping[str, str]) -> None:
+        """A file that is not there yet is made; in one that is, whatever else stands there stays as it is."""
+        try:
+            private.make(self._path, b"")
+            with private.locked(self._path):
+                content = private.read(self._path)
+                parsed(content)
+                private.replace(self._path, merged(content.decode("utf-8"), found).encode())
+        except private.ExposedError:
+            raise SecretsUnreadableError(reason="secrets_exposed") from None
+        except OSError as error:
+            if error.errno in SHORT:
+                raise ShortError(reason="machine_short") from None
+            raise SecretsUnreadableError(reason="secrets_unreadable") from None
+
+
+def merged(text: str, found: Mapping[str, str]) -> str:
+    """What stood there with what is `found`, in the form that it had. A line holds no line breaks: each is written there as a
+    backslash and an n, which a private key is read with."""
+    if text.lstrip().startswith("{"):
+        return json.dumps({**_of_json(text), **found}, indent=1) + "\n"
+    kept = [line for line in text.splitlines() if line.partition("=")[0].strip() not in found]
+    return "\n".join([*kept, *(f"{name}={_on_one_line(value)}" for name, value in found.items()), ""])
+
+
+def _on_one_line(value: str) -> str:
+    return value.replace("\n", "\\n")
 
 
 def parsed(content: bytes) -> Mapping[str, str]:

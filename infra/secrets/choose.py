@@ -31,10 +31,8 @@ def open_master_key(setting: str, default: Path) -> OneMasterKey:
     return opened[0] if len(opened) == 1 else SeveralMasterKeys(*opened)
 
 
-def open_secrets(setting: str) -> AppSecrets | None:
-    """Where the setting says that the App's secrets are; None where it is empty. Raises SecretSettingError."""
-    if not setting.strip():
-        return None
+def open_secrets(setting: str) -> AppSecrets:
+    """Where the setting says that the App's secrets are. Raises SecretSettingError."""
     kind, name = _parts(setting)
     if kind == FILE:
         return FileSecrets(Path(name))

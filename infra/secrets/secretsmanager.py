@@ -7,6 +7,7 @@ https://docs.aws.amazon.com/secretsmanager/latest/userguide/whats-in-a-secret.ht
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from threading import RLock
@@ -34,6 +35,11 @@ _REMEDY = (
 )
 
 _APPS_REMEDY = "Make the secret that MAGICODE_SECRETS names, and let the service's role secretsmanager:GetSecretValue on it."
+
+_KEEPING_REMEDY = (
+    "Make the secret that MAGICODE_SECRETS names, empty, and let whoever sets the App up secretsmanager:GetSecretValue and "
+    "PutSecretValue on it."
+)
 
 
 class MasterKeySecretError(AwsRefusedError):
@@ -188,5 +194,20 @@ class SecretsManagerSecrets:
     def read(self) -> Mapping[str, str]:
         """Raises SecretsUnreadableError, AwsAwayError, AwsRefusedError."""
         with translated(_APPS_REMEDY):
-            answer = self._client.get_secret_value(SecretId=self._secret)
+            return self._held()
+
+    def keep(self, found: Mapping[str, str]) -> None:
+        """As a new version, in JSON. The secret is there already; it may be empty."""
+        with translated(_KEEPING_REMEDY):
+            try:
+                held = self._held()
+            except ClientError as error:
+                if error_code(error) != "ResourceNotFoundException":
+                    raise
+                held = {}  # no version yet; of a secret that is not there nothing can be kept either
+            document = json.dumps({**held, **found})
+            self._client.put_secret_value(SecretId=self._secret, SecretString=document)
+
+    def _held(self) -> Mapping[str, str]:
+        answer = self._client.get_secret_value(SecretId=self._secret)
         return parsed(answer.get("SecretString", "").encode() or answer.get("SecretBinary", b""))

@@ -120,3 +120,48 @@ def test_a_setting_that_names_no_master_key_is_refused(
 def test_the_files_that_settings_name_are_known() -> None:
     named = files("file:/a/b, aws-kms:alias/x,file:/c", "file:/d/e", "", "aws-secretsmanager:f")
     assert named == [Path("/a/b"), Path("/c"), Path("/d/e")]
+
+
+# --- what is kept ----------------------------------------------------------------------------------------------------
+
+
+def test_what_is_kept_joins_what_stands_there_in_its_own_form(path: Path) -> None:
+    secrets = open_secrets(f"file:{path}")
+    path.write_text("# ours\nWEBHOOK_SECRET = one\n\nOPENAI_API_KEY=o\n")
+    secrets.keep({"WEBHOOK_SECRET": "two", "PRIVATE_KEY": PEM})
+    assert path.read_text().startswith("# ours\n\nOPENAI_API_KEY=o\n")
+    escaped = PEM.replace("\n", "\\n")
+    assert secrets.read() == {"OPENAI_API_KEY": "o", "WEBHOOK_SECRET": "two", "PRIVATE_KEY": escaped}
+    path.write_text('{"WEBHOOK_SECRET": "one", "APP_ID": 7}')
+    secrets.keep({"WEBHOOK_SECRET": "two", "PRIVATE_KEY": PEM})
+    assert secrets.read() == {"WEBHOOK_SECRET": "two", "APP_ID": "7", "PRIVATE_KEY": PEM}
+    assert json.loads(path.read_text())["PRIVATE_KEY"] == PEM
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_file_is_made_where_none_is_and_one_that_others_read_is_not_written(tmp_path: Path) -> None:
+    made = tmp_path / "deep" / "secrets"
+    open_secrets(f"file:{made}").keep({"APP_ID": "7"})
+    assert made.stat().st_mode & 0o777 == 0o600
+    assert open_secrets(f"file:{made}").read() == {"APP_ID": "7"}
+    made.chmod(0o644)
+    with pytest.raises(SecretsUnreadableError) as refused:
+        open_secrets(f"file:{made}").keep({"APP_ID": "8"})
+    assert refused.value.reason == "secrets_exposed"
+    made.chmod(0o600)
+    made.write_text("no secrets")
+    with pytest.raises(SecretsUnreadableError):
+        open_secrets(f"file:{made}").keep({"APP_ID": "8"})
+    assert made.read_text() == "no secrets"
+
+
+def test_in_aws_what_is_kept_is_a_new_version_of_a_secret_that_is_there(aws: Aws) -> None:
+    name = aws.secret('{"WEBHOOK_SECRET": "one", "OPENAI_API_KEY": "o"}')
+    secrets = open_secrets(f"aws-secretsmanager:{name}")
+    secrets.keep({"WEBHOOK_SECRET": "two", "PRIVATE_KEY": PEM})
+    assert secrets.read() == {"OPENAI_API_KEY": "o", "WEBHOOK_SECRET": "two", "PRIVATE_KEY": PEM}
+    empty = open_secrets(f"aws-secretsmanager:{aws.secret()}")
+    empty.keep({"APP_ID": "7"})
+    assert empty.read() == {"APP_ID": "7"}
+    with pytest.raises(AwsRefusedError, match=r"ResourceNotFoundException.*PutSecretValue"):
+        open_secrets("aws-secretsmanager:none/such").keep({"APP_ID": "7"})
