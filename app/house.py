@@ -11,7 +11,7 @@ from app.actionlog.ledger import Ledger
 from app.agent.budget import Limits
 from app.custody.keys import Keys
 from app.nouns import Run
-from app.ports import Clock, Fence, GitHub, KeyCheck, Models, Objects, Sandbox, SignIn, Store
+from app.ports import Clock, Fence, GitHub, KeyCheck, Models, Objects, Relay, Sandbox, SignIn, Store
 from app.witness import unfenced
 from embeddings.collection import Points
 from embeddings.repository import RepositoryIndex
@@ -28,7 +28,8 @@ def untimed(_run_id: UUID, _station: str, _seconds: float) -> None:
 class House:
     """`models` are those that can be asked, `key_check` asks whether a customer's own key is good; `index` a repository's index
     under the installation's key, `points` the store of all of them. `objects` holds exports. `public_url` is where people
-    reach this service, None where they cannot; `sign_in` is None where the App's OAuth credentials are not set. `timed` is told how many seconds a run spent at each station.
+    reach this service, None where they cannot; `sign_in` is None where the App's OAuth credentials are not set, `relay` where
+    GitHub reaches us itself. `timed` is told how many seconds a run spent at each station.
     `held` is asked before each write: does this worker still have the job in its hands that it works on?
     """
 
@@ -44,6 +45,7 @@ class House:
     public_url: str | None
     github_web_url: str
     sign_in: SignIn | None
+    relay: Relay | None
     webhook_secrets: Secrets
     slug: str
     app_id: int

@@ -43,17 +43,22 @@ def create(
     beside: Callable[[], Awaitable[None]] | None = None,
     leaving: asyncio.Event | None = None,
 ) -> FastAPI:
-    """The web application. `beside` runs for as long as it does: the worker, where one process is both. `leaving` says that the
+    """The web application. `beside` runs for as long as it does: the worker, where one process is both. So does listening to the
+    house's relay, where it has one. `leaving` says that the
     server is about to: whoever watches a run is let go, since it waits for all whom it answers."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        task = asyncio.ensure_future(beside()) if beside else None
+        works: list[Awaitable[None]] = [beside()] if beside else []
+        if house.relay is not None:
+            works.append(house.relay.carry(web))
+        tasks = [asyncio.ensure_future(work) for work in works]
         try:
             yield
         finally:
-            if task:
+            for task in tasks:
                 task.cancel()
+            for task in tasks:
                 with suppress(asyncio.CancelledError):
                     await task
 

@@ -6,7 +6,7 @@ retries), MissingError, GoneError, DeniedError, AlreadyExistsError, InvalidError
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -259,6 +259,14 @@ class GitHub(Protocol):
         witness: Witness | None = None,
     ) -> AbstractAsyncContextManager[RepositoryWriter]:
         """A token with exactly these permissions for one repository, minted on entry and revoked on exit."""
+        ...
+
+
+class Relay(Protocol):
+    """Where GitHub delivers instead, if it cannot reach us."""
+
+    async def carry(self, web: Callable[..., Awaitable[None]]) -> None:
+        """Hands each delivery to our own web process, an ASGI application, until it is cancelled."""
         ...
 
 

@@ -31,6 +31,7 @@ KEPT_APART = frozenset(
         "private_key",
         "public_url",
         "qdrant_api_key",
+        "relay_url",
         "webhook_secret",
         "webhook_secret_previous",
     }
@@ -81,6 +82,7 @@ class Settings(BaseModel):
     model_hosts: tuple[Index, ...] = ()
     embedding_model: str = "magicode-minilm-1"
     public_url: str | None = None
+    relay_url: str | None = None
     exports: str | None = None
     trusted_proxies: tuple[Network, ...] = ()
     host: str = "127.0.0.1"

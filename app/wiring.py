@@ -42,6 +42,7 @@ from infra.postgres.errors import translated
 from infra.postgres.migrate import migrate, require_current, require_service_role
 from infra.postgres.store import PostgresStore
 from infra.qdrant import QdrantPoints
+from infra.relay import Relay
 from infra.sandbox.bubblewrap import BubblewrapSandbox
 from infra.sandbox.indexes import DEFAULT
 from infra.sandbox.indexes import Index as PackageIndex
@@ -110,6 +111,7 @@ async def open_house(
             public_url=read.public_url.rstrip("/") if read.public_url else None,
             github_web_url=read.github_web_url,
             sign_in=_sign_in(stack, read),
+            relay=Relay(read.relay_url) if read.relay_url else None,
             webhook_secrets=webhook_secrets,
             slug=read.app_slug,
             app_id=app_id,

@@ -18,6 +18,7 @@ from app.main import create
 from app.settings import UnknownSettingError
 from app.wiring import filled, open_house, open_records, open_sandbox
 from infra.secrets.aws import AwsRefusedError
+from infra.secrets.choose import open_secrets
 from infra.secrets.file import FileMasterKey
 from infra.secrets.kms import KmsMasterKey
 from tests.aws import Aws, aws, moto_url
@@ -192,6 +193,31 @@ async def test_a_service_refuses_to_start_under_a_master_key_that_is_not_its_own
         house.store.transaction(0) as transaction,
     ):
         assert await house.keys.existing_key(transaction) == before
+
+
+async def test_a_service_with_its_secrets_in_a_file_hides_them_from_the_sandbox(
+    database: Any, pem: str, tmp_path: Path
+) -> None:
+    place = tmp_path / "apart" / "secrets"
+    open_secrets(f"file:{place}").keep(
+        {"APP_ID": "7", "PRIVATE_KEY": pem, "WEBHOOK_SECRET": "w", "DATABASE_URL": database.service_url}
+    )
+    given = read(SECRETS=f"file:{place}", DATA_DIR=str(tmp_path / "data"), MODEL="anthropic:m")
+    async with open_house(given, {"ANTHROPIC_API_KEY": "key"}) as house:
+        assert place.parent in house.sandbox._hidden  # type: ignore[union-attr]
+
+
+async def test_what_setting_up_left_beside_the_data_is_read_where_nothing_else_is_named(
+    tmp_path: Path,
+) -> None:
+    assert await filled(read(DATA_DIR=str(tmp_path)), {}) == (read(DATA_DIR=str(tmp_path)), {}, None)
+    open_secrets(f"file:{tmp_path}/app.secrets").keep({"APP_ID": "7", "RELAY_URL": "https://relay.example/c"})
+    full, _, _ = await filled(read(DATA_DIR=str(tmp_path)), {})
+    assert (full.app_id, full.relay_url) == (7, "https://relay.example/c")
+    place = tmp_path / "named"
+    open_secrets(f"file:{place}").keep({"APP_ID": "8"})
+    full, _, _ = await filled(read(DATA_DIR=str(tmp_path), SECRETS=f"file:{place}"), {})
+    assert (full.app_id, full.relay_url) == (8, None)
 
 
 def test_the_folders_of_the_secrets_are_hidden_from_the_sandbox(tmp_path: Path) -> None:

@@ -3,41 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
-import uvicorn
-
 from infra.models.playbook import Playbook, load
-from infra.simulator.listener import listen
 from infra.simulator.model.server import PLAYBOOK_KEY, create
-
-
-class _Server(uvicorn.Server):
-    """Says when it answers, stops when it is told and not at the next tick, and leaves the process's signals to whoever
-    runs it.
-    """
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.answers = asyncio.Event()
-        self.told_to_stop = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.answers.set()
-
-    async def main_loop(self) -> None:
-        """uvicorn's own looks ten times a second; its upkeep is due once."""
-        while not await self.on_tick(0) and not self.told_to_stop.is_set():
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self.told_to_stop.wait(), 1)
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
+from infra.simulator.served import served
 
 
 @asynccontextmanager
@@ -48,18 +20,8 @@ async def running(
 
     Raises OSError when the port is taken.
     """
-    listener = listen(host, port)
-    config = uvicorn.Config(create(playbook, api_key), log_config=None, access_log=False, lifespan="off")
-    server = _Server(config)
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    try:
-        await server.answers.wait()
-        yield f"http://{host}:{listener.getsockname()[1]}"
-    finally:
-        server.should_exit = server.force_exit = True
-        server.told_to_stop.set()
-        await serving
-        listener.close()
+    async with served(create(playbook, api_key), host=host, port=port) as url:
+        yield url
 
 
 def environment(base_url: str, api_key: str = PLAYBOOK_KEY) -> dict[str, str]:
