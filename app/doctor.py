@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from app import wiring
 from app.custody.rotation import SERVICE
 from app.errors import MagicodeError
+from app.grants import EVENTS, PERMISSIONS
 from app.nouns import OwnKey, Registration
 from app.settings import Settings, UnknownSettingError
 from app.workspace.storage import find_root
@@ -35,28 +36,6 @@ from infra.reachable import why_not_alive
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-
-PERMISSIONS: Final[Mapping[str, str]] = {
-    "actions": "read",
-    "checks": "read",
-    "contents": "write",
-    "issues": "write",
-    "metadata": "read",
-    "pull_requests": "write",
-    "statuses": "read",
-}
-EVENTS: Final = frozenset(
-    {
-        "check_suite",
-        "issue_comment",
-        "issues",
-        "pull_request",
-        "pull_request_review",
-        "pull_request_review_comment",
-        "push",
-    }
-)
-"""What `app-manifest.yml` asks for; a test holds them to it."""
 
 WITHIN_SECONDS: Final = 60.0
 APART: Final = timedelta(seconds=30)
@@ -218,7 +197,13 @@ def _wrong_with_the_hook(read: Settings, found: Registration) -> Iterator[tuple[
     if found.webhook_url is None:
         yield "the App has no webhook address", f"{change}, to https://YOUR-HOST/webhooks/github"
         return
-    if read.public_url and found.webhook_url != f"{read.public_url.rstrip('/')}/webhooks/github":
+    if read.relay_url:
+        if found.webhook_url != read.relay_url:
+            yield (
+                f"GitHub delivers to {found.webhook_url}, and MAGICODE_RELAY_URL is {read.relay_url}",
+                change,
+            )
+    elif read.public_url and found.webhook_url != f"{read.public_url.rstrip('/')}/webhooks/github":
         yield f"GitHub delivers to {found.webhook_url}, and MAGICODE_PUBLIC_URL is {read.public_url}", change
     elif not found.webhook_url.endswith("/webhooks/github"):
         yield f"GitHub delivers to {found.webhook_url}, which is no address of ours", change

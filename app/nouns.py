@@ -424,6 +424,20 @@ class Registration:
 
 
 @dataclass(frozen=True, slots=True)
+class Registered:
+    """An App that has just been registered, with all that GitHub tells about it once and never again. `url` is its page on
+    GitHub; `webhook_secret` is None where it has no webhook."""
+
+    id: int
+    slug: str
+    url: str
+    client_id: str
+    client_secret: str = field(repr=False)
+    private_key: str = field(repr=False)
+    webhook_secret: str | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Delivery:
     """One attempt of GitHub's to tell us of an event. All attempts at the same event share the `guid`."""
 

@@ -91,7 +91,7 @@ async def _serve(read: Settings, environ: Mapping[str, str], listener: socket.so
         config = serving(create(house, beside=beside, leaving=leaving), read.trusted_proxies)
         _set_apart()
         log.info("Listening.", extra={"address": listener.getsockname()})
-        await _until_cancelled(_Server(config), listener, leaving)
+        await _until_cancelled(Server(config), listener, leaving)
 
 
 class CannotListenError(UserError):
@@ -114,7 +114,7 @@ def _listener(host: str, port: int) -> socket.socket:
     return listener
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """Leaves the process's signals to whoever runs the event loop: uvicorn's own handling ends the process with the
     signal, before PostgreSQL is stopped and the workspace swept."""
 

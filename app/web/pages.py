@@ -6,17 +6,24 @@ import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from importlib.resources import files
-from typing import Any
+from typing import Any, Final
 
-from fastapi import Request
-from fastapi.responses import HTMLResponse, StreamingResponse
+from fastapi import FastAPI, Request
+from fastapi.responses import HTMLResponse, Response, StreamingResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup, escape
 
 from app.actionlog.summary import lasted
+from app.errors import MissingError
 from app.pulls.wording import dollars
 from app.web.session import Session
 
+_STATIC: Final = {
+    "style.css": "text/css",
+    "live.js": "text/javascript",
+    "setup.js": "text/javascript",
+    "icon.svg": "image/svg+xml",
+}
 _TICKED = re.compile(r"`([^`\n]{1,200})`")
 
 
@@ -78,6 +85,19 @@ def lasting(seconds: float) -> str:
 def ticked(text: str) -> Markup:
     """What stands between backticks in a sentence of ours, as code; all of it escaped before."""
     return Markup(_TICKED.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704 (escaped first)
+
+
+def serve_static(web: FastAPI) -> None:
+    """What the pages load, all of it ours."""
+    kept = {name: static(name) for name in _STATIC}
+
+    @web.get("/static/{name}", include_in_schema=False)
+    async def of_the_pages(name: str) -> Response:
+        if name not in kept:
+            raise MissingError("There is nothing here.")
+        return Response(
+            kept[name], media_type=_STATIC[name], headers={"Cache-Control": "public, max-age=3600"}
+        )
 
 
 def static(name: str) -> str:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from fastapi import FastAPI, Request
-from fastapi.responses import HTMLResponse, Response
+from fastapi.responses import HTMLResponse
 
-from app.errors import MissingError
 from app.house import House
 from app.web import actions, answers, api, choices, deletion, exports, overview, runs, signin, tokens
 from app.web.access import Access
@@ -16,7 +15,7 @@ from app.web.desk import Desk
 from app.web.live import Streams
 from app.web.looks import Looks
 from app.web.names import Names
-from app.web.pages import Pages, static
+from app.web.pages import Pages, serve_static
 from app.web.session import COOKIE, Cookies
 from app.web.signin import Gate
 
@@ -32,15 +31,8 @@ def mount(web: FastAPI, house: House, leaving: asyncio.Event) -> None:
         web.include_router(room.routes(desk))
     web.include_router(signin.routes(gate))
     web.include_router(api.routes(desk))
-    sent = {"style.css": "text/css", "live.js": "text/javascript", "icon.svg": "image/svg+xml"}
-    kept = {name: static(name) for name in sent}
+    serve_static(web)
 
     @web.get("/", include_in_schema=False)
     async def landing(request: Request) -> HTMLResponse:
         return pages.page("landing.html", await gate.cookies.session(request.cookies.get(COOKIE)))
-
-    @web.get("/static/{name}", include_in_schema=False)
-    async def of_the_pages(name: str) -> Response:
-        if name not in kept:
-            raise MissingError("There is nothing here.")
-        return Response(kept[name], media_type=sent[name], headers={"Cache-Control": "public, max-age=3600"})

@@ -48,6 +48,12 @@ ROUTES: Final[Mapping[str, Route]] = MappingProxyType(
         "apps.async_get_webhook_config_for_app": _route(
             "GET /app/hook/config", None, "read", "apps/webhooks#get-a-webhook-configuration-for-an-app"
         ),
+        "apps.async_create_from_manifest": _route(
+            "POST /app-manifests/{code}/conversions",
+            None,
+            "write",
+            "apps/apps#create-a-github-app-from-a-manifest",
+        ),
         "apps.async_list_installations": _route(
             "GET /app/installations", None, "read", "apps/apps#list-installations-for-the-authenticated-app"
         ),

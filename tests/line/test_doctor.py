@@ -17,8 +17,9 @@ import psycopg
 import pytest
 import yaml
 
-from app import doctor, settings
+from app import settings
 from app.doctor import Finding, examine
+from app.grants import EVENTS, PERMISSIONS
 from tests.conftest import Database
 from tests.line.conftest import Stages
 from tests.line.conversations import ask, notes
@@ -55,8 +56,8 @@ async def test_a_service_that_is_well_is_found_to_be(stage: Stage) -> None:
 
 def test_what_it_asks_for_is_what_the_manifest_asks_for() -> None:
     manifest = yaml.safe_load((ROOT / "app-manifest.yml").read_text(encoding="utf-8"))
-    assert manifest["default_permissions"] == doctor.PERMISSIONS
-    assert set(manifest["default_events"]) == doctor.EVENTS
+    assert manifest["default_permissions"] == PERMISSIONS
+    assert set(manifest["default_events"]) == EVENTS
 
 
 WRONG: Sequence[tuple[str, Mapping[str, str], str]] = (
