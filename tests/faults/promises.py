@@ -247,7 +247,9 @@ def _asked(entries: Sequence[ExportedEntry]) -> int:
 
 async def _complete(stage: Stage, installations: Sequence[int], looked: Looked) -> None:
     """Each request that changed something and each one to the model stands in the log; of reads a process that was killed may have
-    counted some that it could not write down, so `test_log_complete` holds those for processes that end."""
+    counted some that it could not write down, so `test_log_complete` holds those for processes that end. What was asked is looked at
+    first: an entry is there before its request, and somebody may be at work again."""
+    recorded, asked = accounts.recorded(stage), len(await asked_of_the_model(stage))
     told: Counter[tuple[int, str]] = Counter()
     tried = 0
     for tenant in (NOBODY, *installations):
@@ -257,11 +259,10 @@ async def _complete(stage: Stage, installations: Sequence[int], looked: Looked) 
             continue
         told += accounts.written(entries, tenant)
         tried += _asked(entries)
-    asked = len(await asked_of_the_model(stage))
     looked.must(asked <= tried, f"{asked} requests to the model, and {tried} stand in the log")
     lost = {
         what: count
-        for what, count in (accounts.recorded(stage) - told).items()
+        for what, count in (recorded - told).items()
         if not what[1].startswith(("GET ", "HEAD "))
         and "graphql" not in what[1]
         and what[0] in (NOBODY, *installations)
