@@ -24,7 +24,7 @@ SDISTS_READY := .cache/sdists/.ready
 .PHONY: help setup demo test lint types contracts tests quick prove audit bench clean
 
 help:
-	@echo "make demo    a comment becomes a pull request, on a simulated GitHub"
+	@echo "make demo    a comment becomes a pull request, on a simulated GitHub; KEEP=1 stays, with the dashboard"
 	@echo "make test    lint, types, import contracts and all tests"
 	@echo "make quick   the tests that take less than ten seconds each"
 	@echo "make prove   every fault and every attack, at length (hours), with a report in build/proof"
@@ -70,7 +70,7 @@ $(SDISTS_READY): sdists.lock | $(READY)
 	@touch $@
 
 demo: $(READY)
-	@$(BIN)/magicode demo
+	@$(BIN)/magicode demo $(if $(KEEP),--keep)
 
 test: lint types contracts tests
 

@@ -43,11 +43,16 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document on standar
 
 
 @cli.command()
-def demo(as_json: Json = False) -> None:
+def demo(
+    as_json: Json = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Stay until Ctrl-C, with the dashboard to look at.")
+    ] = False,
+) -> None:
     """Play one request from comment to pull request on a simulated GitHub."""
     from app.demo import main as play  # noqa: PLC0415 (the simulator is not loaded by the other commands)
 
-    raise typer.Exit(play(as_json))
+    raise typer.Exit(play(as_json=as_json, keep=keep))
 
 
 @cli.command()

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import httpx
 from rich.console import Console
@@ -35,6 +36,7 @@ from app.errors import MagicodeError
 from app.wiring import Records, open_records
 from infra.models import playbook
 from infra.models.choose import default_spec
+from infra.simulator.control import ENTER
 from infra.simulator.model.serve import environment
 from infra.simulator.model.serve import running as running_model
 from infra.simulator.serve import Running
@@ -53,6 +55,7 @@ Splitting 10.00 among three people gives 3.33 each, and nobody pays the last cen
 `python -m unittest` shows it too: `test_no_cent_is_lost` and `test_every_cent_is_accounted_for` fail.
 """
 COMMENT = "@magicode fix this"
+ADMINISTRATOR = "ada"
 _STEPS = {
     "webhook.accepted": "GitHub's webhook was accepted: signature checked, one row and one job written",
     "run.started": "a worker took the run up",
@@ -94,9 +97,12 @@ class Told:
     run: dict[str, Any] = field(default_factory=dict)
     actions: list[dict[str, Any]] = field(default_factory=list)
     diff: str = ""
+    dashboard: str | None = None
 
     def document(self) -> dict[str, Any]:
+        kept = {} if self.dashboard is None else {"dashboard": self.dashboard}
         return {
+            **kept,
             "pull_request": self.pull_request or None,
             "run": self.run,
             "actions": self.actions,
@@ -104,8 +110,11 @@ class Told:
         }
 
 
-async def demonstrate(*, as_json: bool, environ: Mapping[str, str], patience: float = 300.0) -> int:
-    """Run it. Returns the exit status: 0 when a pull request was opened, 1 otherwise."""
+async def demonstrate(
+    *, as_json: bool, environ: Mapping[str, str], keep: bool = False, patience: float = 300.0
+) -> int:
+    """Run it; with `keep` it stays, to be looked at, until SIGINT or SIGTERM. Returns the exit status: 0 when a pull request was
+    opened, 1 otherwise."""
     out = Console(stderr=as_json, highlight=False)
     with tempfile.TemporaryDirectory(prefix="magicode-demo-", ignore_cleanup_errors=True) as folder:
         async with _stage(Path(folder), environ) as stage:
@@ -114,10 +123,15 @@ async def demonstrate(*, as_json: bool, environ: Mapping[str, str], patience: fl
             out.print(f'[bold]wim[/] comments on issue #{number}: [cyan]"{COMMENT}"[/]\n')
             told = await asyncio.wait_for(_follow(out, stage), patience)
             await _read_pull_request(stage, repository, told)
-    if as_json:
-        sys.stdout.write(json.dumps(told.document(), indent=2, ensure_ascii=False) + "\n")
-    else:
-        _show(out, told)
+            if keep:
+                told.dashboard = stage.dashboard
+            if as_json:
+                sys.stdout.write(json.dumps(told.document(), indent=2, ensure_ascii=False) + "\n")
+                sys.stdout.flush()
+            else:
+                _show(out, told)
+            if keep:
+                await _stay(out, stage)
     return 0 if told.run.get("state") == "opened" else 1
 
 
@@ -126,12 +140,21 @@ async def demonstrate(*, as_json: bool, environ: Mapping[str, str], patience: fl
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A simulated GitHub and a service that listens to it."""
+    """A simulated GitHub and a service that listens to it at `url`."""
 
     github: Running
+    url: str
     records: Records
     spec: str
     scripted: bool
+
+    @property
+    def dashboard(self) -> str:
+        """The service's pages, signed in as the simulated GitHub's administrator."""
+        signing_in = (
+            f"{self.url}/signin?{urlencode({'then': f'/installations/{self.github.installation_id}/runs'})}"
+        )
+        return f"{self.github.base_url}{ENTER}?{urlencode({'person': ADMINISTRATOR, 'to': signing_in})}"
 
     async def ask(self) -> tuple[int, str]:
         """Opens the issue and comments on it, through GitHub's ordinary REST API, as a person with write access."""
@@ -155,12 +178,16 @@ async def _stage(folder: Path, environ: Mapping[str, str]) -> AsyncIterator[Stag
         spec, extra = await _model(stack, environ)
         app = github.world.app
         port = _free_port()
+        url = f"http://127.0.0.1:{port}"
         service = {
             **{name: value for name, value in environ.items() if _kept(name)},
             **extra,
             "MAGICODE_GITHUB_API_URL": github.base_url,
             "MAGICODE_GITHUB_WEB_URL": github.base_url,
+            "MAGICODE_PUBLIC_URL": url,
             "MAGICODE_APP_ID": str(app.id),
+            "MAGICODE_CLIENT_ID": app.client_id,
+            "MAGICODE_CLIENT_SECRET": app.client_secret,
             "MAGICODE_PRIVATE_KEY": app.private_key_pem,
             "MAGICODE_WEBHOOK_SECRET": app.webhook_secret,
             "MAGICODE_DATA_DIR": str(folder / "data"),
@@ -168,9 +195,9 @@ async def _stage(folder: Path, environ: Mapping[str, str]) -> AsyncIterator[Stag
             "MAGICODE_PORT": str(port),
         }
         await stack.enter_async_context(_service(service, folder / "service.log", port))
-        github.world.app_url = f"http://127.0.0.1:{port}/webhooks/github"
+        github.world.app_url = f"{url}/webhooks/github"
         records = await stack.enter_async_context(open_records(settings.read(service)))
-        yield Stage(github, records, spec, scripted=bool(extra))
+        yield Stage(github, url, records, spec, scripted=bool(extra))
 
 
 async def _model(stack: contextlib.AsyncExitStack, environ: Mapping[str, str]) -> tuple[str, dict[str, str]]:
@@ -364,6 +391,22 @@ def _section(body: str, heading: str) -> str:
     return re.split(r"^(?:## |<!--|- \[ \])", text, maxsplit=1, flags=re.MULTILINE)[0].strip()
 
 
-def main(as_json: bool) -> int:
+async def _stay(out: Console, stage: Stage) -> None:
+    """Until somebody has seen enough."""
+    out.print(
+        f"\nThe dashboard, signed in as {ADMINISTRATOR}, who administers the simulated GitHub:\n  {stage.dashboard}",
+        soft_wrap=True,
+    )
+    out.print(
+        f"The simulated GitHub's issues and pull requests are at {stage.github.base_url}/{REPOSITORY}/issues/1"
+    )
+    out.print("All of it stays until Ctrl-C, and is gone then.")
+    enough, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, enough.set)
+    await enough.wait()
+
+
+def main(*, as_json: bool, keep: bool) -> int:
     """The command `magicode demo`."""
-    return asyncio.run(demonstrate(as_json=as_json, environ=os.environ))
+    return asyncio.run(demonstrate(as_json=as_json, keep=keep, environ=os.environ))

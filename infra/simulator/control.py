@@ -15,13 +15,20 @@ from infra.simulator import installing, playing
 from infra.simulator.answers import ApiError, bad_request, not_found, unprocessable
 from infra.simulator.faults import Faults, described
 from infra.simulator.limits import Usage
+from infra.simulator.routes import oauth
 from infra.simulator.routes.checks import report
 from infra.simulator.state import Limits, RequestRecord, World, stamp
+
+ENTER = "/_simulator/enter"
 
 
 async def answer(world: World, faults: Faults, usage: Usage, request: Request) -> Response:
     """Not GitHub's: for tests, demonstrations and the bench."""
     try:
+        if request.method == "GET" and request.url.path == ENTER:
+            return oauth.entered(
+                world, request.query_params.get("person", ""), request.query_params.get("to", "")
+            )
         return JSONResponse(await _answer(world, faults, usage, request))
     except ApiError as error:
         return JSONResponse(error.body(), error.status)

@@ -22,9 +22,15 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from infra.simulator import auth
-from infra.simulator.answers import bad_credentials, not_found, requires_authentication, validation_failed
+from infra.simulator.answers import (
+    bad_credentials,
+    not_found,
+    requires_authentication,
+    unprocessable,
+    validation_failed,
+)
 from infra.simulator.call import Call, endpoint
-from infra.simulator.state import SignInCode, Token, User
+from infra.simulator.state import SignInCode, Token, User, World
 
 CODE_LIFETIME = timedelta(minutes=10)
 """https://docs.github.com/apps/oauth-apps/building-oauth-apps/authorizing-oauth-apps#2-users-are-redirected-back-to-your-site-by-github"""
@@ -87,6 +93,20 @@ async def agree(call: Call) -> Response:
     return answer
 
 
+def entered(world: World, login: str, to: str) -> Response:
+    """The desk's way in: this browser is the person's, who agreed to the App before, and goes on to `to` on this machine. Raises
+    404 for nobody, 422 for an address elsewhere."""
+    person = world.user_by_login(login)
+    if person is None or person.type != "User":
+        raise not_found()
+    if not _of_this_machine(to):
+        raise unprocessable("to is an address of this machine")
+    world.authorizations.add(person.id)
+    answer = RedirectResponse(to, 302)
+    answer.set_cookie(COOKIE, person.login, httponly=True, samesite="lax")
+    return answer
+
+
 def _refused(call: Call, asked: dict[str, str]) -> Response | None:
     """An address that is not registered is never redirected to; the first registered one is told.
 
@@ -108,6 +128,10 @@ def _registered(call: Call, uri: str) -> bool:
     known = call.world.app.callback_urls
     if known:
         return uri in ("", *known)
+    return _of_this_machine(uri)
+
+
+def _of_this_machine(uri: str) -> bool:
     parts = urlsplit(uri)
     return parts.scheme in ("http", "https") and parts.hostname in _HERE
 

@@ -70,6 +70,22 @@ async def test_the_page_offers_every_person_and_nobody_else(hub: Any) -> None:
     assert "[bot]" not in page.text
 
 
+async def test_the_desk_s_way_in_makes_the_browser_a_person_s_who_is_asked_nothing_more(hub: Any) -> None:
+    browser = hub.running.client(None)
+    there = {"person": "ada", "to": "http://127.0.0.1:9/signin?then=/runs"}
+    answer = await browser.get("/_simulator/enter", params=there)
+    assert (answer.status_code, answer.headers["location"]) == (302, there["to"])
+    straight = await browser.get(authorize(hub))
+    assert straight.status_code == 302
+    assert "code" in told(straight.headers["location"])
+    for wrong, status in (
+        ({"person": "nobody"}, 404),
+        ({"person": "octo"}, 404),
+        ({"to": "https://a.example"}, 422),
+    ):
+        assert (await browser.get("/_simulator/enter", params=there | wrong)).status_code == status
+
+
 async def test_the_page_s_own_form_signs_in_whatever_the_state_holds(hub: Any) -> None:
     state = "\"><script>alert('1')</script>&amp;"
     page = await hub.running.client(None).get(authorize(hub, state=state))
