@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Final
 
 from app.errors import DefectError, GoneError, MissingError, UserError
 from app.jobs import permission
@@ -25,6 +27,12 @@ OPT_OUT = "no-magicode"
 
 _CHANGES = frozenset({Verb.FIX, Verb.REVISE, Verb.RETRY, Verb.GO, MEND})
 _WORKS = _CHANGES | {Verb.PLAN}
+
+
+Sleep = Callable[[float], Awaitable[None]]
+
+_AGAIN: Final = (1.0, 3.0)
+"""Seconds. GitHub tells of things sooner than they can be found everywhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +66,7 @@ async def read_request(scene: Scene, *, changes: bool = True) -> Asked:
     if not published:
         _require_frozen(scene, issue, comment)
         await _require_open(scene, issue)
-    tip = await _tip(reader, repository.default_branch)
+    tip = await _tip(reader, repository.default_branch, scene.house.sleep)
     tree = await reader.tree(tip.sha)
     repofile = await _repofile(reader, tree)
     if repofile.base is not None and repofile.base != tip.name:
@@ -117,10 +125,20 @@ async def require_plan(scene: Scene) -> None:
 async def require_permission(scene: Scene) -> None:
     """GitHub's own answer, asked anew each time. Raises permission.NotAllowedError."""
     run = scene.run
-    granted = await scene.reader.permission(run.asker_login, run.asker_id)
+    granted = await _permission(scene)
     allowed = permission.may_ask(granted, run.verb)
     await scene.record(Action.PERMISSION_CHECKED, login=run.asker_login, permission=granted, allowed=allowed)
     permission.require(granted, run.verb, run.asker_login)
+
+
+async def _permission(scene: Scene) -> str:
+    """`none` is not believed at once: that is how somebody who is not found looks, and whoever has none can hardly have asked."""
+    for pause in _AGAIN:
+        granted = await scene.reader.permission(scene.run.asker_login, scene.run.asker_id)
+        if granted != "none":
+            return granted
+        await scene.house.sleep(pause)
+    return await scene.reader.permission(scene.run.asker_login, scene.run.asker_id)
 
 
 async def require_administrator(scene: Scene) -> None:
@@ -166,12 +184,14 @@ def _require_workable(repository: Repository, *, is_pull_request: bool) -> None:
         raise _why("no_issues")
 
 
-async def _tip(reader: RepositoryReader, default_branch: str) -> Branch:
-    """A repository whose default branch is not there yet holds no commit."""
-    try:
-        return await reader.branch(default_branch)
-    except MissingError:
-        raise _why("repository_empty") from None
+async def _tip(reader: RepositoryReader, default_branch: str, sleep: Sleep) -> Branch:
+    """A repository whose default branch is not there holds no commit; one that is not found at once may be there all the same."""
+    for pause in (*_AGAIN, None):
+        with suppress(MissingError):
+            return await reader.branch(default_branch)
+        if pause is not None:
+            await sleep(pause)
+    raise _why("repository_empty")
 
 
 async def _named_base(reader: RepositoryReader, name: str) -> Branch:
@@ -245,9 +265,9 @@ def _is_ours(pull: PullRequest, repository_id: int) -> bool:
     return is_ours(pull.head_ref) and pull.head_repository_id == repository_id
 
 
-async def rules_of(reader: RepositoryReader) -> RepoFile:
+async def rules_of(reader: RepositoryReader, sleep: Sleep) -> RepoFile:
     """The repository's file on its default branch. Raises UserError where it cannot be read or switches us off."""
-    tip = await _tip(reader, (await reader.repository()).default_branch)
+    tip = await _tip(reader, (await reader.repository()).default_branch, sleep)
     return await _repofile(reader, await reader.tree(tip.sha))
 
 

@@ -193,14 +193,14 @@ async def _marked_ready(scene: Scene, pull: PullRequest) -> bool:
 
 async def _wants_mending(scene: Scene) -> bool:
     try:
-        return (await rules_of(scene.reader)).mend
+        return (await rules_of(scene.reader, scene.house.sleep)).mend
     except UserError:  # a file that cannot be read allows nothing
         return False
 
 
 async def _marks_ready(scene: Scene) -> bool:
     try:
-        return not (await rules_of(scene.reader)).draft
+        return not (await rules_of(scene.reader, scene.house.sleep)).draft
     except UserError:
         return False
 

@@ -49,7 +49,7 @@ async def open_workspace(
         shelf = _Shelf(directory, set(sizes))
         _refuse_without_room(sum(sizes.values()), shutil.disk_usage(directory))
         if shelf.wanted:
-            await _fill_from_archive(reader, sha, shelf, caps, unpacked_cap=_expected(entries, caps))
+            await _filled_from_archive(reader, sha, shelf, caps, unpacked_cap=_expected(entries, caps))
         left_out += await _fill_by_blob(
             reader, shelf, [entry for entry in entries if entry.path not in skip], caps
         )
@@ -139,6 +139,18 @@ def _expected(entries: Sequence[TreeEntry], limits: Limits) -> int:
     if any(entry.size is None or entry.path.rpartition("/")[2] == ".gitattributes" for entry in blobs):
         return limits.unpacked_bytes
     return sum(entry.size or 0 for entry in blobs) + 8192 * len(entries) + (4 << 20)
+
+
+async def _filled_from_archive(
+    reader: RepositoryReader, sha: str, shelf: _Shelf, limits: Limits, *, unpacked_cap: int
+) -> None:
+    """GitHub packs the archive itself, so one that is malformed was more likely spoilt on its way: it is fetched once more."""
+    try:
+        await _fill_from_archive(reader, sha, shelf, limits, unpacked_cap=unpacked_cap)
+    except RefusedError as error:
+        if error.reason != "archive_malformed":
+            raise
+        await _fill_from_archive(reader, sha, shelf, limits, unpacked_cap=unpacked_cap)
 
 
 async def _fill_from_archive(

@@ -40,6 +40,8 @@ https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api#
 
 REVOKE_SECONDS: Final = 10.0
 
+NOT_FOUND_YET_SECONDS: Final = 2.0
+
 ASKED_AT_ONCE: Final = 8
 """How many repositories are asked about one person at the same time."""
 
@@ -278,19 +280,23 @@ class GitHubApp:
     ) -> str:
         """https://docs.github.com/rest/apps/apps#create-an-installation-access-token-for-an-app
 
-        A token that was minted and not heard of costs nothing, so minting is repeated as a read is.
+        A token that was minted and not heard of costs nothing, so minting is repeated as a read is; once also where the installation
+        is not found, since GitHub tells of one sooner than it can be found everywhere.
         """
         asked: dict[str, object] = {"permissions": dict(permissions)}
         if repository_id is not None:
             asked = {"repository_ids": [repository_id], **asked}
         data = cast("Any", asked)
         create = self._rest.apps.async_create_installation_access_token
-        try:
-            return (await self._own(witness).read(create, installation_id, data=data)).token
-        except MissingError as error:
-            if error.reason == "repository_missing":
-                raise
-            raise _installation_missing() from None
+        for pause in (NOT_FOUND_YET_SECONDS, None):
+            try:
+                return (await self._own(witness).read(create, installation_id, data=data)).token
+            except MissingError as error:
+                if error.reason == "repository_missing":
+                    raise
+            if pause is not None:
+                await self._sleep(pause)
+        raise _installation_missing()
 
     async def _revoke(
         self, github: GitHub[InstallationToken], token: InstallationToken, calls: Calls

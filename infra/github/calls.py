@@ -174,6 +174,10 @@ class Calls:
             raise await self._heeded(translated(error)) from None
         except ValidationError as error:
             raise translated(error) from None
+        except (
+            AttributeError
+        ):  # githubkit's model of an answer asks for keys before it looks whether there can be any
+            raise unreadable() from None
         self._tell(route, 200)
         return data
 
