@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from uuid import UUID
@@ -408,6 +408,22 @@ class Erasure:
     facts: str = "{}"
     receipt: str | None = None
     ended_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UsedThere:
+    """What the runs of one UTC day in one repository used together, those that came to the same end. `reason` is None but for what
+    became of a pull request: `merged` or `closed_unmerged`."""
+
+    day: date
+    repository_id: int
+    state: RunState
+    reason: str | None
+    runs: int
+    input_tokens: int
+    cached_tokens: int
+    output_tokens: int
+    cost_usd: Decimal
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,7 @@ from app.nouns import (
     Tree,
     TreeChange,
     TreeEntry,
+    UsedThere,
 )
 
 Clock = Callable[[], datetime]
@@ -536,6 +537,15 @@ class Transaction(Protocol):
 
     async def spent(self, since: datetime) -> Decimal:
         """What the runs that were begun from then on cost so far, in dollars."""
+        ...
+
+    async def used(self, since: datetime) -> Sequence[UsedThere]:
+        """What the runs that were asked for from then on used, the oldest day first."""
+        ...
+
+    async def opened_within(self, since: datetime) -> tuple[int, float, float]:
+        """How many runs asked for from then on opened a pull request, and how many seconds half of them, and nine of ten, took at the
+        most from the request to their end; zeros where there is none."""
         ...
 
     async def prune_runs(

@@ -87,14 +87,49 @@ async def read(transaction: Transaction) -> InstallationSettings:
         ) from error
 
 
+ALERTS: Final = (100, 90, 80)
+"""Of a hundred that a budget has, how many are used when people are to hear of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What the day or the month may cost, and has cost so far, in dollars."""
+
+    setting: str
+    period: str
+    limit_usd: Decimal
+    spent_usd: Decimal
+
+    @property
+    def percent(self) -> int:
+        """Rounded down; a budget of nothing is used up."""
+        return int(self.spent_usd * 100 / self.limit_usd) if self.limit_usd else 100
+
+    @property
+    def alert(self) -> int | None:
+        """The highest of ALERTS that is reached."""
+        return next((one for one in ALERTS if self.percent >= one), None)
+
+
+async def budgets(transaction: Transaction, chosen: InstallationSettings, now: datetime) -> Sequence[Budget]:
+    """Those that are set, by days and months of UTC."""
+    day = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    periods = (
+        ("limit-day", "today", chosen.day_usd, day),
+        ("limit-month", "this month", chosen.month_usd, day.replace(day=1)),
+    )
+    return [
+        Budget(setting, period, limit, await transaction.spent(since))
+        for setting, period, limit, since in periods
+        if limit is not None
+    ]
+
+
 async def left(transaction: Transaction, chosen: InstallationSettings, now: datetime) -> Decimal | None:
     """What may be spent now, in dollars: the lower of what the day and the month have left (UTC); None without a limit. Runs at
     work at the same time are told the same."""
-    day = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    limits = ((chosen.day_usd, day), (chosen.month_usd, day.replace(day=1)))
-    return min(
-        [limit - await transaction.spent(since) for limit, since in limits if limit is not None], default=None
-    )
+    found = await budgets(transaction, chosen, now)
+    return min([one.limit_usd - one.spent_usd for one in found], default=None)
 
 
 # --- changing one ----------------------------------------------------------------------------------------------------

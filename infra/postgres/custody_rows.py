@@ -30,7 +30,9 @@ from app.nouns import (
     Erasure,
     Installation,
     ProviderKey,
+    RunState,
     StoredSettings,
+    UsedThere,
 )
 from infra.postgres.entry_rows import entry_of
 from infra.postgres.rows import TenantRows, made, plain, values_of
@@ -60,6 +62,25 @@ _KEY: LiteralString = (
 )
 _SETTINGS = settings
 """The table, by a name that a parameter does not hide."""
+_USED = text(
+    f"""
+    SELECT (created_at AT TIME ZONE 'UTC')::date AS day, repository_id, state,
+      CASE WHEN reason IN ('merged', 'closed_unmerged') THEN reason END AS reason, count(*) AS runs,
+      sum(input_tokens)::bigint AS input_tokens, sum(cached_tokens)::bigint AS cached_tokens,
+      sum(output_tokens)::bigint AS output_tokens, sum(cost_usd) AS cost_usd
+    FROM {SCHEMA}.runs WHERE installation_id = :tenant AND created_at >= :since
+    GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
+    """  # noqa: S608 (our own schema's name)
+)
+_OPENED_WITHIN = text(
+    f"""
+    SELECT count(*), percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds), percentile_cont(0.9) WITHIN GROUP (ORDER BY seconds)
+    FROM (
+      SELECT extract(epoch FROM ended_at - created_at) AS seconds FROM {SCHEMA}.runs
+      WHERE installation_id = :tenant AND created_at >= :since AND state = 'opened' AND ended_at IS NOT NULL
+    ) AS opened
+    """  # noqa: S608 (our own schema's name)
+)
 _ERASE_ENTRIES = text(f"SELECT {SCHEMA}.erase_entries()")
 _PRUNE_ENTRIES = text(f"SELECT {SCHEMA}.prune_entries(:up_to)")
 _TABLES = text(
@@ -253,6 +274,18 @@ class CustodyRows(TenantRows):
             self._ours(runs), runs.c.started_at >= since
         )
         return Decimal(await self._connection.scalar(total) or 0)
+
+    async def used(self, since: datetime) -> Sequence[UsedThere]:
+        found = await self._connection.execute(_USED, {"tenant": self._tenant, "since": since})
+        return [
+            UsedThere(**{**row, "state": RunState(row["state"]), "cost_usd": Decimal(row["cost_usd"])})
+            for row in found.mappings()
+        ]
+
+    async def opened_within(self, since: datetime) -> tuple[int, float, float]:
+        found = await self._connection.execute(_OPENED_WITHIN, {"tenant": self._tenant, "since": since})
+        count, half, most = found.one()
+        return int(count), float(half or 0), float(most or 0)
 
     async def prune_runs(
         self,

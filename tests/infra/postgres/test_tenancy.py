@@ -147,6 +147,8 @@ CALLS: Mapping[str, Call] = {
     "row_counts": lambda t, _: t.row_counts(),
     "rows": lambda t, _: t.rows("runs", limit=10),
     "spent": lambda t, _: t.spent(NOW - timedelta(days=1)),
+    "used": lambda t, _: t.used(NOW - timedelta(days=1)),
+    "opened_within": lambda t, _: t.opened_within(NOW - timedelta(days=1)),
     "prune_runs": lambda t, _: t.prune_runs(LATER),
     "prune_deliveries": lambda t, _: t.prune_deliveries(LATER),
     "entry_before": lambda t, _: t.entry_before(LATER),

@@ -1,0 +1,116 @@
+"""The pictures of what was used: sums that are right to the cent, of this installation alone, and budgets that say when they end."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from html import unescape
+from uuid import uuid4
+
+import pytest
+import pytest_asyncio
+
+from app.custody import settings
+from app.custody.settings import Budget
+from app.nouns import Run, RunState
+from app.web.usage import used
+from tests.app.web.browser import Browser, opened
+from tests.line.stage import Stage
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+async def put(stage: Stage, tenant: int, *, ago: timedelta, **given: object) -> Run:
+    """A run that ended a minute after it was asked for, so long ago."""
+    at = datetime.now(UTC) - ago
+    made = Run(
+        id=uuid4(), installation_id=tenant, repository_id=int(str(given.get("repository_id", 5))), number=7, is_pull_request=False,
+        verb="fix", occasion="comment", comment_id=1, asker_id=9, asker_login="wim", meaning=str(uuid4()), input_hash="h",
+        cost_limit_usd=None, state=RunState.QUEUED, attempt=0, blocked_by=None, cancel_requested=False, reason=None,
+        status_comment_id=None, branch=None, base_sha=None, head_sha=None, pull_request=None, input_tokens=0, cached_tokens=0,
+        output_tokens=0, cost_usd=Decimal(0), created_at=at, started_at=None, ended_at=None,
+    )  # fmt: skip
+    async with stage.house.store.transaction(tenant) as transaction:
+        await transaction.add_run(made)
+        fields = {name: value for name, value in given.items() if name != "repository_id"}
+        return await transaction.update_run(
+            made.id, **{"started_at": at, "ended_at": at + timedelta(seconds=60), **fields}
+        )
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def tenant(shared: Stage) -> int:
+    """Whose runs these are; another has one as well."""
+    tenant, day = shared.installation, timedelta(days=1)
+    other = next(one.id for one in shared.github.world.installations.values() if one.id != tenant)
+    cost = {"cost_usd": Decimal("0.10"), "input_tokens": 1_000, "cached_tokens": 600, "output_tokens": 50}
+    await put(shared, tenant, ago=timedelta(), state=RunState.OPENED, reason="merged", **cost)
+    await put(shared, tenant, ago=day, state=RunState.OPENED, reason="closed_unmerged", **cost)
+    await put(shared, tenant, ago=2 * day, state=RunState.OPENED, reason="opened", repository_id=6, **cost)
+    await put(shared, tenant, ago=20 * day, state=RunState.REFUSED, reason="closed", **cost)
+    await put(shared, tenant, ago=40 * day, state=RunState.FAILED, reason="defect", **cost)
+    await put(shared, other, ago=timedelta(), state=RunState.OPENED, reason="opened", cost_usd=Decimal(99))
+    return tenant
+
+
+async def test_the_sums_are_those_of_the_runs_and_of_nobody_else(shared: Stage, tenant: int) -> None:
+    week, month, quarter = [await used(shared.house, tenant, days) for days in (7, 30, 90)]
+    assert [one.total.cost_usd for one in (week, month, quarter)] == [
+        Decimal("0.30"), Decimal("0.40"), Decimal("0.50"),
+    ]  # fmt: skip
+    assert (month.total.runs, month.total.tokens, month.total.cache_share) == (4, 4_200, 60.0)
+    assert dict(week.outcomes) == {"merged": 1, "open": 1, "closed": 1}
+    assert dict(quarter.outcomes) == {"merged": 1, "open": 1, "closed": 1, "refused": 1, "failed": 1}
+    assert [(name, one.runs) for name, one in month.repositories] == [(5, 3), (6, 1)]
+    assert (month.opened, month.half_seconds, month.most_seconds) == (3, 60.0, 60.0)
+
+
+async def test_every_day_has_its_bar_and_a_year_has_weeks(shared: Stage, tenant: int) -> None:
+    month, year = await used(shared.house, tenant, 30), await used(shared.house, tenant, 365)
+    assert len(month.cost_bars) == 30
+    assert [bar.height for bar in month.cost_bars[-4:]] == [0, 100, 100, 100]
+    assert (len(year.cost_bars), year.bar_days) == (53, 7)
+    assert sum(bar.sum.runs for bar in year.cost_bars) == year.total.runs == 5
+
+
+async def test_the_page_says_and_draws_it(shared: Stage, tenant: int, ada: Browser) -> None:
+    page = await ada.get(f"/installations/{tenant}/usage?days=30")
+    said = re.sub(r"\s+", " ", unescape(page.text))
+    assert "<dt>Cost</dt><dd>$0.4000</dd>" in said
+    assert 'pull request merged</td><td class="number">1</td><td class="number">25 %' in said
+    assert said.count('<rect class="bar"') == 60
+    assert "style=" not in page.text
+    assert (await ada.get(f"/installations/{tenant}/usage?days=12")).text.count('<rect class="bar"') == 60
+    assert (await ada.get(f"/installations/{tenant}/usage?days='")).status_code == 200
+
+
+async def test_only_administrators_see_it(shared: Stage, tenant: int) -> None:
+    async with opened(shared) as browser:
+        await browser.sign_in("wim")
+        assert (await browser.get(f"/installations/{tenant}/usage")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("limit", "said", "alert"),
+    [
+        ("$1", "30 %", None),
+        ("$0.37", "81 %", 80),
+        ("$0.33", "90 %", 90),
+        ("$0.30", "100 %", 100),
+        ("$0.10", "300 %", 100),
+    ],
+)
+async def test_a_budget_says_how_much_is_used_and_warns_at_80_90_and_100(
+    shared: Stage, tenant: int, ada: Browser, limit: str, said: str, alert: int | None
+) -> None:
+    now = datetime.now(UTC)
+    budget = Budget("limit-month", "this month", Decimal(limit[1:]), Decimal("0.30"))
+    assert (f"{budget.percent} %", budget.alert) == (said, alert)
+    page = await ada.get(f"/installations/{tenant}/settings")
+    await ada.submit(page, f"/installations/{tenant}/settings", name="limit-day", value=limit)
+    async with shared.house.store.transaction(tenant) as transaction:
+        (found,) = await settings.budgets(transaction, await settings.read(transaction), now)
+    shown = unescape((await ada.get(f"/installations/{tenant}/usage")).text)
+    assert f"{found.percent} % of what runs may cost today" in shown
+    assert ('role="alert"' in shown) is (found.alert is not None)
