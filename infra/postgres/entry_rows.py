@@ -9,9 +9,9 @@ from typing import Any, LiteralString
 from uuid import UUID
 
 from psycopg.rows import dict_row
-from sqlalchemy import func, or_, select
+from sqlalchemy import select, text
 
-from app.nouns import Entry, Job
+from app.nouns import Action, Entry, Job
 from infra.postgres.rows import TenantRows, plain
 from infra.postgres.tables import entries, runs
 from infra.postgres.turns import DEFER, placed
@@ -25,6 +25,19 @@ _LAST_ENTRY: LiteralString = (
     f"SELECT {', '.join(entries.c.keys())} FROM {entries.fullname}"  # noqa: S608 names of ours
     " WHERE installation_id = %(tenant)s ORDER BY seq DESC LIMIT 1"
 )
+
+_SPELLINGS = text(
+    f"""
+    WITH RECURSIVE names (name) AS (
+      SELECT min(actor) FROM {entries.fullname} WHERE installation_id = :tenant
+      UNION ALL
+      SELECT (SELECT min(actor) FROM {entries.fullname} WHERE installation_id = :tenant AND actor > names.name)
+      FROM names WHERE names.name IS NOT NULL
+    )
+    SELECT name FROM names WHERE lower(name) = lower(:actor)
+    """  # noqa: S608 names of ours
+)
+"""How an actor is written there, capitals aside: each name is looked up once, however many entries it has."""
 
 
 class EntryRows(TenantRows):
@@ -79,10 +92,11 @@ class EntryRows(TenantRows):
         if until is not None:
             statement = statement.where(column.at < until)
         if actions:
-            named = [column.action.startswith(f"{action}.", autoescape=True) for action in actions]
-            statement = statement.where(or_(column.action.in_(actions), *named))
+            known = [one.value for one in Action if one.value.startswith(tuple(f"{one}." for one in actions))]
+            statement = statement.where(column.action.in_([*actions, *known]))
         if actor is not None:
-            statement = statement.where(func.lower(column.actor) == actor.lower())
+            spellings = await self._connection.scalars(_SPELLINGS, {"tenant": self._tenant, "actor": actor})
+            statement = statement.where(column.actor.in_(spellings.all()))
         if repository_id is not None:
             elsewhere = select(runs.c.id).where(
                 runs.c.installation_id == self._tenant,
