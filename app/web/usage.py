@@ -19,11 +19,9 @@ from app.house import House
 from app.nouns import RunState, UsedThere
 from app.web.desk import Desk, Tenant
 
-PERIODS: Final = (7, 30, 90, 365)
+PERIODS: Final = (7, 30, 90)
 """Days."""
 USUAL: Final = 30
-BARS_AT_MOST: Final = 90
-"""So many fit beside each other; of a longer time each stands for a week."""
 REPOSITORIES_AT_MOST: Final = 50
 
 
@@ -49,7 +47,7 @@ class Sum:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A day, or a week from this day on. `height` is its share of the highest bar's, from 0 to 100."""
+    """A day. `height` is its share of the highest bar's, from 0 to 100."""
 
     day: date
     sum: Sum
@@ -66,7 +64,6 @@ class Usage:
     total: Sum
     cost_bars: Sequence[Bar]
     token_bars: Sequence[Bar]
-    bar_days: int
     repositories: Sequence[tuple[int, Sum]]
     outcomes: Mapping[str, int]
     opened: int
@@ -84,16 +81,14 @@ async def used(house: House, tenant: int, days: int) -> Usage:
         rows = await transaction.used(midnight)
         opened, half, most = await transaction.opened_within(midnight)
         budgets = await settings.budgets(transaction, await settings.read(transaction), now)
-    step = 1 if days <= BARS_AT_MOST else 7
-    steps = _steps(rows, since, now.date(), step)
+    by_day = _by_day(rows, since, now.date())
     repositories = sorted(_by(rows, lambda row: row.repository_id).items(), key=lambda one: -one[1].cost_usd)
     return Usage(
         days=days,
         since=since,
         total=_sum(rows),
-        cost_bars=_bars(steps, lambda one: float(one.cost_usd)),
-        token_bars=_bars(steps, lambda one: float(one.tokens)),
-        bar_days=step,
+        cost_bars=_bars(by_day, lambda one: float(one.cost_usd)),
+        token_bars=_bars(by_day, lambda one: float(one.tokens)),
         repositories=repositories[:REPOSITORIES_AT_MOST],
         outcomes=_outcomes(rows),
         opened=opened,
@@ -121,18 +116,15 @@ def _by(rows: Iterable[UsedThere], key: Callable[[UsedThere], int]) -> Mapping[i
     return {name: _sum(some) for name, some in parted.items()}
 
 
-def _steps(rows: Iterable[UsedThere], since: date, until: date, days: int) -> Sequence[tuple[date, Sum]]:
-    """Each day, or each `days`, without a gap."""
-    found = _by(rows, lambda row: (row.day - since).days // days)
-    return [
-        (since + timedelta(days=n * days), found.get(n, Sum()))
-        for n in range((until - since).days // days + 1)
-    ]
+def _by_day(rows: Iterable[UsedThere], since: date, until: date) -> Sequence[tuple[date, Sum]]:
+    """Without a gap."""
+    found = _by(rows, lambda row: (row.day - since).days)
+    return [(since + timedelta(days=n), found.get(n, Sum())) for n in range((until - since).days + 1)]
 
 
-def _bars(steps: Sequence[tuple[date, Sum]], of: Callable[[Sum], float]) -> Sequence[Bar]:
-    highest = max((of(one) for _, one in steps), default=0.0)
-    return [Bar(day, one, 100 * of(one) / highest if highest else 0.0) for day, one in steps]
+def _bars(by_day: Sequence[tuple[date, Sum]], of: Callable[[Sum], float]) -> Sequence[Bar]:
+    highest = max((of(one) for _, one in by_day), default=0.0)
+    return [Bar(day, one, 100 * of(one) / highest if highest else 0.0) for day, one in by_day]
 
 
 def _outcomes(rows: Iterable[UsedThere]) -> Mapping[str, int]:

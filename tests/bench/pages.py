@@ -103,7 +103,7 @@ def pages(tenant: int, repository: int, runs: int, entries: int) -> list[str]:
         f"{here}/runs/{UUID(int=runs // 2)}",
         here,
         f"{here}/usage",
-        f"{here}/usage?days=365",
+        f"{here}/usage?days=90",
         f"{here}/settings",
         f"{here}/tokens",
         f"{here}/actions",
