@@ -142,30 +142,27 @@ async def open_scene(house: House, run: Run, *, fence: Fence | None = None) -> A
         ) as reader,
         _writer(house, run, witness, record, "comment", VOICE) as voice,
     ):
-
-        def conversation(fenced_by: Fence) -> Conversation:
-            # All tries to mend one pull request speak in one comment.
-            return Conversation(
-                run,
-                key=ci_key(run.number) if run.verb == MEND else run.id,
-                reader=reader,
-                writer=voice,
-                fence=fenced_by,
-                record=record,
-                clock=house.clock,
-                bot_login=f"{house.slug}[bot]",
-            )
-
+        # All tries to mend one pull request speak in one comment.
+        conversation = Conversation(
+            run,
+            key=ci_key(run.number) if run.verb == MEND else run.id,
+            reader=reader,
+            writer=voice,
+            fence=fence,
+            record=record,
+            clock=house.clock,
+            bot_login=f"{house.slug}[bot]",
+        )
         yield Scene(
             house=house,
             run=run,
             key=key,
             reader=reader,
             voice=voice,
-            conversation=conversation(fence),
+            conversation=conversation,
             record=record,
             fence=fence,
-            farewell=conversation(_Held(fence)),
+            farewell=conversation.under(_Held(fence)),
             origin=run,
             witness=witness,
         )

@@ -6,6 +6,8 @@ anybody can copy a marker, and the App's permission would let it edit theirs.
 
 from __future__ import annotations
 
+from copy import copy
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -23,6 +25,15 @@ LATE: Final = timedelta(seconds=60)
 then somebody has deleted it."""
 
 LOOK_AGAIN: Final = timedelta(seconds=20)
+
+
+@dataclass(slots=True)
+class _Told:
+    """What was said, as whoever said it remembers: GitHub may not show it yet."""
+
+    status: Comment | None = None
+    said_at: datetime | None = None
+    made_at: datetime | None = None
 
 
 class Conversation:
@@ -54,9 +65,13 @@ class Conversation:
         self._clock = clock
         self._bot_login = bot_login
         self._edit_every = edit_every
-        self._status: Comment | None = None
-        self._said_at: datetime | None = None
-        self._made_at: datetime | None = None
+        self._told = _Told()
+
+    def under(self, fence: Fence) -> Conversation:
+        """The same voice, which remembers the same, behind another fence."""
+        other = copy(self)
+        other._fence = fence
+        return other
 
     async def say(self, body: str, *, final: bool = False) -> int | None:
         """Makes the status comment say this, and returns its id; None where commenting is impossible.
@@ -64,11 +79,11 @@ class Conversation:
         An update less than 15 s after the last one is dropped (the next one says more); the final one never is.
         """
         # A clock that was set back says nothing about how long ago that was.
-        since = None if self._said_at is None else self._clock() - self._said_at
+        since = None if self._told.said_at is None else self._clock() - self._told.said_at
         if not final and since is not None and timedelta(0) <= since < self._edit_every:
-            return self._status.id if self._status else None
+            return self._told.status.id if self._told.status else None
         try:
-            self._status = await self._put(body, final=final)
+            self._told.status = await self._put(body, final=final)
         except MissingError as error:
             # Not so where the App or the repository is gone: that is known, and nobody has to wait for it.
             if error.reason == "missing" and self._clock() - self._run.created_at < LATE:
@@ -76,12 +91,14 @@ class Conversation:
             return None
         except (DeniedError, GoneError):
             return None
-        self._said_at = self._clock()
-        return self._status.id
+        self._told.said_at = self._clock()
+        return self._told.status.id
 
     async def _put(self, body: str, *, final: bool) -> Comment:
-        found = self._status or await self._find(marker(self.key), self._run.status_comment_id)
-        if found is not None and (found.body == body or not (final or self._status or self._is_due(found))):
+        found = self._told.status or await self._find(marker(self.key), self._run.status_comment_id)
+        if found is not None and (
+            found.body == body or not (final or self._told.status or self._is_due(found))
+        ):
             return found
         await self._fence()
         if found is not None:
@@ -95,7 +112,7 @@ class Conversation:
                 return written
             await self._fence()
         written = await self._writer.create_comment(self._run.number, body)
-        self._made_at = self._clock()
+        self._told.made_at = self._clock()
         await self._record(Action.COMMENT_CREATED, number=self._run.number, comment_id=written.id)
         return written
 
@@ -119,7 +136,7 @@ class Conversation:
 
     def _require_old(self) -> None:
         """Raises TransientError (`not_there_yet`) where our comment may be too new to be found: a second one would stay."""
-        made_at = self._made_at or self._run.started_at
+        made_at = self._told.made_at or self._run.started_at
         if made_at is not None and self._clock() - made_at < LATE:
             raise TransientError(
                 "What was just written is not to be seen yet.", reason="not_there_yet", retry_after=LOOK_AGAIN

@@ -166,6 +166,24 @@ async def test_an_answer_that_would_end_the_run_is_asked_for_once_more(idle: Sta
 
 @claim(
     GROUP,
+    "GitHub does not show our comment yet when the request comes to its end, within a second",
+    "It is edited once it is to be seen: one status comment",
+)
+@pytest.mark.usefixtures("impatient")
+async def test_an_end_that_comes_at_once_is_told_in_the_same_comment(idle: Stage, folder: Path) -> None:
+    later = next(goes for goes in WRONG if goes.name == "shows what it made later")
+    call = Call("POST", "/repos/{owner}/{repo}/issues/{issue_number}/comments", 0)
+    async with idle.at_work(AT_ONCE, retry_after=soon):
+        played = await play(idle, folder, CONVERSATIONS["plan"], [(call, later)])
+        await quiet(idle)
+    await idle.house.github.own.close()  # type: ignore[attr-defined]
+    await kept(idle)
+    assert [run.state.value for run in played[0].runs] == ["answered"]
+    assert not unmet(idle, played)
+
+
+@claim(
+    GROUP,
     "GitHub tells of a failed check before it finds the repository that it is of (404)",
     "It is looked at again within seconds, and mended once",
 )

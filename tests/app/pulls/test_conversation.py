@@ -93,6 +93,25 @@ async def test_a_comment_that_is_not_to_be_seen_yet_is_not_written_a_second_time
     assert github.effects == ["create_comment", "update_comment"]
 
 
+async def test_behind_another_fence_it_remembers_what_it_said(talk: Any, github: Any) -> None:
+    conversation = talk()
+    asked: list[str] = []
+
+    async def last() -> None:
+        asked.append("last")
+
+    made = await conversation.say(working(RUN, Stage.READING))
+    hidden = github.comments.pop(made)
+    github.refuse["update_comment"] = MissingError(reason="missing")
+    with pytest.raises(TransientError):
+        await conversation.under(last).say(f"{marker(RUN)}\nDone.", final=True)
+    github.comments[made] = hidden
+    github.refuse.clear()
+    assert await conversation.under(last).say(f"{marker(RUN)}\nDone.", final=True) == made
+    assert github.effects == ["create_comment", "update_comment"]
+    assert asked == ["last", "last"]
+
+
 async def test_where_the_app_is_gone_nothing_is_waited_for(talk: Any, github: Any) -> None:
     github.refuse["create_comment"] = MissingError(reason="installation_missing")
     assert await talk().say(working(RUN, Stage.READING)) is None
