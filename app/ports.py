@@ -643,7 +643,13 @@ class Store(Protocol):
         """This session of a browser, by its hash, is over for all web processes; remembered until it `ends` by itself."""
         ...
 
-    async def session_ended(self, session: str) -> bool: ...
+    async def end_sessions(self, person: str, ends: datetime) -> None:
+        """Each session of this person, by a hash, that `ends` by itself then or before is over."""
+        ...
+
+    async def session_ended(self, session: str, person: str, ends: datetime) -> bool:
+        """Whether this one is, by itself or with all others of the person."""
+        ...
 
     def transaction(
         self, installation_id: int, *, erasing: bool = False

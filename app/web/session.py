@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import hmac
 import json
 import secrets
 from collections.abc import Callable, Mapping
@@ -75,14 +76,20 @@ class Cookies:
         held = await self._open(COOKIE, cookie)
         if held is None:
             return None
-        if await self._store.session_ended(_hash(str(held["form"]))):
-            return None
         person = Account(id=int(held["id"]), login=str(held["login"]), type=str(held["type"]))
-        return Session(person, str(held["form"]), datetime.fromtimestamp(float(held["ends"]), UTC))
+        ends = datetime.fromtimestamp(float(held["ends"]), UTC)
+        if await self._store.session_ended(_hash(str(held["form"])), await self._known_as(person), ends):
+            return None
+        return Session(person, str(held["form"]), ends)
 
     async def end(self, session: Session) -> None:
         """Whoever has copied its cookie has nothing from now on."""
         await self._store.end_session(_hash(session.form_key), session.ends_at)
+
+    async def end_everywhere(self, session: Session) -> None:
+        """Nor has anybody who holds another session of the person that was begun until now."""
+        await self.end(session)
+        await self._store.end_sessions(await self._known_as(session.person), self._clock() + LASTS)
 
     async def begin_sign_in(self, then: str) -> tuple[str, SigningIn]:
         begun = SigningIn(self._random(24), self._random(48), then, self._clock() + SIGN_IN_LASTS)
@@ -120,6 +127,10 @@ class Cookies:
         except (binascii.Error, ValueError, DefectError):
             return None
         return held if float(held["ends"]) > self._clock().timestamp() else None
+
+    async def _known_as(self, person: Account) -> str:
+        """What is stored of somebody: nothing that is told from it without our key."""
+        return hmac.new(await self._key(), f"person {person.id}".encode(), hashlib.sha256).hexdigest()
 
     async def _key(self) -> bytes:
         async with self._store.transaction(NOBODY) as transaction:

@@ -110,10 +110,10 @@ def routes(gate: Gate) -> APIRouter:
         return response
 
     @router.post("/signout")
-    async def leave(request: Request, form_key: str = Form("")) -> Response:
+    async def leave(request: Request, form_key: str = Form(""), everywhere: str = Form("")) -> Response:
         session = await gate.session(request)
         gate.require_form(session, form_key)
-        await gate.cookies.end(session)
+        await (gate.cookies.end_everywhere(session) if everywhere else gate.cookies.end(session))
         response = RedirectResponse("/", 303)
         response.delete_cookie(COOKIE, path="/")
         return response

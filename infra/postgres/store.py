@@ -78,7 +78,8 @@ _AGAIN_SECONDS = 0.5
 _READS_AT_LEISURE = text("SET LOCAL idle_in_transaction_session_timeout = '60s'")
 """Nobody waits for who only reads, and what is read may be handed on to somewhere slow."""
 _END_SESSION = text(f"SELECT {SCHEMA}.end_session(:session, :ends)")
-_SESSION_ENDED = text(f"SELECT {SCHEMA}.session_ended(:session)")
+_END_SESSIONS = text(f"SELECT {SCHEMA}.end_sessions(:person, :ends)")
+_SESSION_ENDED = text(f"SELECT {SCHEMA}.session_ended(:session, :person, :ends)")
 
 
 class PostgresStore:
@@ -119,10 +120,16 @@ class PostgresStore:
             async with self._connection() as opened:
                 await opened.connection.execute(_END_SESSION, {"session": session, "ends": ends})
 
-    async def session_ended(self, session: str) -> bool:
+    async def end_sessions(self, person: str, ends: datetime) -> None:
         with translated():
             async with self._connection() as opened:
-                return bool(await opened.connection.scalar(_SESSION_ENDED, {"session": session}))
+                await opened.connection.execute(_END_SESSIONS, {"person": person, "ends": ends})
+
+    async def session_ended(self, session: str, person: str, ends: datetime) -> bool:
+        asked = {"session": session, "person": person, "ends": ends}
+        with translated():
+            async with self._connection() as opened:
+                return bool(await opened.connection.scalar(_SESSION_ENDED, asked))
 
     @property
     def paces(self) -> PostgresPaces:

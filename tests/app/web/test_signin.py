@@ -82,6 +82,24 @@ async def test_signing_out_needs_a_form_of_ours(browser: Browser) -> None:
     assert browser.cookie(COOKIE) is None
 
 
+async def test_signing_out_everywhere_ends_each_session_of_the_person_and_nobody_elses(shared: Stage) -> None:
+    async with opened(shared) as one, opened(shared) as other, opened(shared) as wim:
+        await one.sign_in("ada")
+        await other.sign_in("ada")
+        await wim.sign_in("wim")
+        page = await one.get("/installations")
+        assert "Sign out everywhere" in page.text
+        assert (await one.post("/signout", {"form_key": "x", "everywhere": "yes"})).status_code == 403
+        assert "Sign out" in (await other.get("/")).text
+        await one.post("/signout", {"form_key": await one.form_key(), "everywhere": "yes"})
+        for left in (one, other):
+            assert "Sign in with GitHub" in (await left.get("/")).text
+        assert "Sign out" in (await wim.get("/")).text
+    async with opened(shared) as again:
+        await again.sign_in("ada")
+        assert "Sign out" in (await again.get("/")).text, "a session that is begun afterwards"
+
+
 async def test_pages_say_what_a_browser_must_not_do(browser: Browser) -> None:
     page = await browser.get("/")
     assert page.headers["x-content-type-options"] == "nosniff"

@@ -282,12 +282,14 @@ def test_functions_with_their_owners_rights_have_a_fixed_search_path_and_are_not
     ).fetchall()
     assert [name for name, _, _ in rows] == [
         "end_session",
+        "end_sessions",
         "erase_entries",
         "erased_ids",
         "hold_turns",
         "installation_ids",
         "keyed_ids",
         "prune_entries",
+        "session_ended",
         "session_ended",
         "take_turn",
         "tenant_of",
