@@ -20,7 +20,7 @@ from app.actionlog.export import Format
 from app.custody import provider_keys, settings
 from app.custody.provider_keys import KnownKey
 from app.nouns import ApiToken, Erasure, Installation, Run
-from app.web import deletion, entries, exports, runs, shapes
+from app.web import deletion, entries, exports, runs, shapes, usage
 from app.web.access import NotYoursError, Scope, make_token, remove_token
 from app.web.actions import downloaded, looked, narrowed, run_of
 from app.web.desk import Desk, Tenant
@@ -73,7 +73,7 @@ def routes(desk: Desk) -> APIRouter:
             get_openapi(title="MagiCode", version="1", description=_DESCRIPTION, routes=router.routes)
         )
 
-    for add in (_who, _runs, _settings, _tokens, _log, _exports, _deletion):
+    for add in (_who, _runs, _usage, _settings, _tokens, _log, _exports, _deletion):
         add(router, desk)
     return router
 
@@ -156,6 +156,47 @@ def _runs(router: APIRouter, desk: Desk) -> None:
         """The new run; the same one, however often it is asked for. For the session of somebody who may write there."""
         run, session = await runs.find_to_steer(desk, request, tenant, run_id)
         return shapes.RunShape(**_run(await steering.try_again(house, tenant, run.id, session.person)))
+
+
+def _usage(router: APIRouter, desk: Desk) -> None:
+    @router.get(f"{BASE}/usage", tags=["usage"])
+    async def look(
+        request: Request,
+        tenant: Tenant,
+        days: Annotated[int, Query(ge=1, le=usage.PERIODS[-1], examples=[30])] = usage.USUAL,
+    ) -> shapes.UsageShape:
+        """What was used, by day and repository, and the budgets. Scope `runs`."""
+        allowed = await desk.calls(request, tenant, Scope.RUNS)
+        await desk.looks.at(allowed, "usage")
+        found = await usage.used(desk.house, tenant, days)
+        return shapes.UsageShape(
+            days=found.days,
+            since=found.since,
+            total=shapes.SumShape(**_sum(found.total)),
+            by_day=[shapes.DayShape(day=bar.day, **_sum(bar.sum)) for bar in found.cost_bars],
+            by_repository=[
+                shapes.RepositorySumShape(repository_id=one, **_sum(total))
+                for one, total in found.repositories
+            ],
+            outcomes=dict(found.outcomes),
+            opened=found.opened,
+            half_seconds=found.half_seconds,
+            most_seconds=found.most_seconds,
+            budgets=[
+                shapes.BudgetShape(
+                    setting=one.setting,
+                    limit_usd=str(one.limit_usd),
+                    spent_usd=str(one.spent_usd),
+                    percent=one.percent,
+                    alert=one.alert,
+                )
+                for one in found.budgets
+            ],
+        )
+
+
+def _sum(total: usage.Sum) -> Mapping[str, Any]:
+    return {**asdict(total), "cost_usd": str(total.cost_usd)}
 
 
 def _settings(router: APIRouter, desk: Desk) -> None:

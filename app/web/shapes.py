@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -171,6 +171,50 @@ class RunShape(Shape):
     asked_at: datetime = Field(examples=[_WHEN])
     started_at: datetime | None = Field(examples=[_WHEN])
     ended_at: datetime | None = Field(examples=[_WHEN])
+
+
+class SumShape(Shape):
+    """Of some runs together; `cost_usd` is exact."""
+
+    runs: int = Field(examples=[12])
+    input_tokens: int = Field(examples=[61440])
+    cached_tokens: int = Field(examples=[49152])
+    output_tokens: int = Field(examples=[7680])
+    cost_usd: str = Field(examples=["0.5052"])
+
+
+class DayShape(SumShape):
+    day: date = Field(examples=["2026-11-20"])
+
+
+class RepositorySumShape(SumShape):
+    repository_id: int = Field(examples=[1296269])
+
+
+class BudgetShape(Shape):
+    """`alert` is the highest of 80, 90 and 100 that `percent` reaches."""
+
+    setting: str = Field(examples=["limit-month"])
+    limit_usd: str = Field(examples=["200"])
+    spent_usd: str = Field(examples=["164.2"])
+    percent: int = Field(examples=[82])
+    alert: int | None = Field(examples=[80])
+
+
+class UsageShape(Shape):
+    """Of the last `days` days of UTC, today among them. `outcomes` counts runs by what became of them: `merged`, `open` and `closed`
+    pull requests, and the other ends. Of the `opened` pull requests half came within `half_seconds`, nine of ten within `most_seconds`."""
+
+    days: int = Field(examples=[30])
+    since: date = Field(examples=["2026-10-22"])
+    total: SumShape
+    by_day: list[DayShape]
+    by_repository: list[RepositorySumShape]
+    outcomes: dict[str, int] = Field(examples=[{"merged": 7, "open": 2, "refused": 3}])
+    opened: int = Field(examples=[9])
+    half_seconds: float = Field(examples=[82.5])
+    most_seconds: float = Field(examples=[240.0])
+    budgets: list[BudgetShape]
 
 
 class RunsPage(Shape):

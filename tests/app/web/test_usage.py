@@ -85,6 +85,16 @@ async def test_the_page_says_and_draws_it(shared: Stage, tenant: int, ada: Brows
     assert (await ada.get(f"/installations/{tenant}/usage?days='")).status_code == 200
 
 
+async def test_a_program_is_told_the_same(shared: Stage, tenant: int, ada: Browser) -> None:
+    told = (await ada.api("GET", f"/installations/{tenant}/usage?days=30")).json()
+    assert told["total"] == {
+        "runs": 4, "input_tokens": 4_000, "cached_tokens": 2_400, "output_tokens": 200, "cost_usd": "0.400000",
+    }  # fmt: skip
+    assert (len(told["by_day"]), told["by_day"][-1]["runs"]) == (30, 1)
+    assert [(one["repository_id"], one["runs"]) for one in told["by_repository"]] == [(5, 3), (6, 1)]
+    assert (await ada.api("GET", f"/installations/{tenant}/usage?days=1000")).status_code == 400
+
+
 async def test_only_administrators_see_it(shared: Stage, tenant: int) -> None:
     async with opened(shared) as browser:
         await browser.sign_in("wim")
