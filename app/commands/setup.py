@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import webbrowser
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -27,7 +29,12 @@ def add(
     @cli.command("setup")
     def setup(
         *,
-        port: Annotated[int, typer.Option(help="Where the page is; 0 takes a free one.")] = 0,
+        port: Annotated[
+            int,
+            typer.Option(
+                help="Where the page is; 0 takes a free one. From afar: ssh -L PORT:127.0.0.1:PORT."
+            ),
+        ] = 0,
         browser: Annotated[
             bool, typer.Option("--browser/--no-browser", help="Open the page in the browser.")
         ] = True,
@@ -41,7 +48,7 @@ def add(
 
         async def begun(address: str) -> None:
             tell(f"Open {address}")
-            if browser:
+            if browser and _has_screen():
                 await asyncio.to_thread(webbrowser.open, address)
 
         read = settings()
@@ -54,3 +61,8 @@ def add(
                 f"{made.slug} is registered (App {made.id}); its keys are in {read.secrets_kept}.\n"
                 f"Install it: {install}\nThen: magicode doctor, magicode serve"
             )
+
+
+def _has_screen() -> bool:
+    """Without one a browser in the terminal would be opened, over what stands there."""
+    return sys.platform in ("darwin", "win32") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))

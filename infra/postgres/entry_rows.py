@@ -9,9 +9,9 @@ from typing import Any, LiteralString
 from uuid import UUID
 
 from psycopg.rows import dict_row
-from sqlalchemy import select, text
+from sqlalchemy import TextClause, select, text
 
-from app.nouns import Action, Entry, Job
+from app.nouns import Entry, Job
 from infra.postgres.rows import TenantRows, plain
 from infra.postgres.tables import entries, runs
 from infra.postgres.turns import DEFER, placed
@@ -26,18 +26,23 @@ _LAST_ENTRY: LiteralString = (
     " WHERE installation_id = %(tenant)s ORDER BY seq DESC LIMIT 1"
 )
 
-_SPELLINGS = text(
-    f"""
-    WITH RECURSIVE names (name) AS (
-      SELECT min(actor) FROM {entries.fullname} WHERE installation_id = :tenant
-      UNION ALL
-      SELECT (SELECT min(actor) FROM {entries.fullname} WHERE installation_id = :tenant AND actor > names.name)
-      FROM names WHERE names.name IS NOT NULL
+
+def _names(column: LiteralString) -> TextClause:
+    """Every word that stands in this column of the tenant's entries: each is looked up once, however many entries have it."""
+    return text(
+        f"""
+        WITH RECURSIVE names (name) AS (
+          SELECT min({column}) FROM {entries.fullname} WHERE installation_id = :tenant
+          UNION ALL
+          SELECT (SELECT min({column}) FROM {entries.fullname} WHERE installation_id = :tenant AND {column} > names.name)
+          FROM names WHERE names.name IS NOT NULL
+        )
+        SELECT name FROM names WHERE name IS NOT NULL
+        """  # noqa: S608 names of ours
     )
-    SELECT name FROM names WHERE lower(name) = lower(:actor)
-    """  # noqa: S608 names of ours
-)
-"""How an actor is written there, capitals aside: each name is looked up once, however many entries it has."""
+
+
+_ACTIONS, _ACTORS = _names("action"), _names("actor")
 
 
 class EntryRows(TenantRows):
@@ -92,11 +97,12 @@ class EntryRows(TenantRows):
         if until is not None:
             statement = statement.where(column.at < until)
         if actions:
-            known = [one.value for one in Action if one.value.startswith(tuple(f"{one}." for one in actions))]
-            statement = statement.where(column.action.in_([*actions, *known]))
+            below = tuple(f"{action}." for action in actions)
+            asked = [one for one in await self._words(_ACTIONS) if one in actions or one.startswith(below)]
+            statement = statement.where(column.action.in_(asked))
         if actor is not None:
-            spellings = await self._connection.scalars(_SPELLINGS, {"tenant": self._tenant, "actor": actor})
-            statement = statement.where(column.actor.in_(spellings.all()))
+            asked = [one for one in await self._words(_ACTORS) if one.lower() == actor.lower()]
+            statement = statement.where(column.actor.in_(asked))
         if repository_id is not None:
             elsewhere = select(runs.c.id).where(
                 runs.c.installation_id == self._tenant,
@@ -106,6 +112,9 @@ class EntryRows(TenantRows):
             statement = statement.where(~elsewhere.exists())
         found = await self._connection.execute(statement)
         return [(entry_of(row), bytes(row["salt"])) for row in found.mappings()]
+
+    async def _words(self, statement: TextClause) -> Sequence[str]:
+        return (await self._connection.scalars(statement, {"tenant": self._tenant})).all()
 
 
 def entry_of(row: Mapping[Any, Any]) -> Entry:

@@ -257,7 +257,7 @@ async def test_nobody_is_watched_for_beyond_what_is_good_for_all(
 async def test_a_server_that_leaves_lets_go_of_whoever_watches(at_work: tuple[Stage, Run]) -> None:
     stage, run = at_work
     leaving, listener = asyncio.Event(), worker._listener("127.0.0.1", 0)
-    server = worker._Server(config(create_web(stage.house, leaving=leaving)))
+    server = worker.Server(config(create_web(stage.house, leaving=leaving)))
     serving = asyncio.create_task(worker._until_cancelled(server, listener, leaving))
     there = f"http://127.0.0.1:{listener.getsockname()[1]}"
     async with signed_in(stage, "rita") as rita:
