@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -245,7 +246,7 @@ async def test_the_tombstone_keeps_no_name_and_no_place(place: Place) -> None:
     assert (erasure.asked_by, erasure.repository_id, erasure.number, erasure.comment_id) == (None,) * 4
     assert (erasure.shelf, erasure.facts, erasure.step) == (None, "{}", Step.DELIVERED)
     assert erasure.ended_at is not None
-    assert "ada" not in (erasure.receipt or "")
+    assert not re.search(r"\bada\b", erasure.receipt or ""), "a digest may hold these letters"
 
 
 async def test_nobody_enters_from_the_beginning_on_and_none_comes_back_afterwards(place: Place) -> None:
