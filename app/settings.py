@@ -104,7 +104,11 @@ class Settings(BaseModel):
     @property
     def secrets_kept(self) -> str:
         """Where the App's secrets are, or would be: what MAGICODE_SECRETS says, else a file beside the data."""
-        return self.secrets.strip() or f"file:{self.data_dir / 'app.secrets'}"
+        return self.secrets.strip() or f"file:{self.secrets_beside}"
+
+    @property
+    def secrets_beside(self) -> Path:
+        return self.data_dir / "app.secrets"
 
     @field_validator("sandbox_tools", mode="before")
     @classmethod

@@ -287,10 +287,10 @@ async def keys_of(setup: Setup, code: str, choice: Choice) -> Registered:
         "WEBHOOK_SECRET": made.webhook_secret or "",
         "RELAY_URL": choice.relay_url or "",
     }
-    held = await asyncio.to_thread(setup.kept.read)
-    spelt = {name.removeprefix(PREFIX): name for name in held if name.removeprefix(PREFIX) in _LEARNT}
-    found |= {"WEBHOOK_SECRET_PREVIOUS": ""} if "WEBHOOK_SECRET_PREVIOUS" in spelt else {}
     try:
+        held = await asyncio.to_thread(setup.kept.read)
+        spelt = {name.removeprefix(PREFIX): name for name in held if name.removeprefix(PREFIX) in _LEARNT}
+        found |= {"WEBHOOK_SECRET_PREVIOUS": ""} if "WEBHOOK_SECRET_PREVIOUS" in spelt else {}
         await asyncio.to_thread(
             setup.kept.keep, {spelt.get(name, name): value for name, value in found.items()}
         )

@@ -144,7 +144,8 @@ def _sign_in(stack: AsyncExitStack, read: Settings) -> GitHubSignIn | None:
 
 
 def open_sandbox(read: Settings) -> BubblewrapSandbox | None:
-    """None where the operator wants no check to be run. `read` still says where the secrets are. An index that the operator names may be a private one."""
+    """None where the operator wants no check to be run. `read` still says where the secrets are. An index that the operator names
+    may be a private one."""
     if not read.sandbox:
         return None
     indexes: Sequence[PackageIndex] = DEFAULT
@@ -306,7 +307,7 @@ async def filled(
 
     Raises app.settings.UnknownSettingError, and what the secrets' place raises.
     """
-    if not read.secrets.strip() and not any(path.exists() for path in files(read.secrets_kept)):
+    if not read.secrets.strip() and not read.secrets_beside.exists():
         return read, environ, None
     secrets = await asyncio.to_thread(open_secrets, read.secrets_kept)
     read, providers = settings.filled(read, await asyncio.to_thread(secrets.read))
