@@ -104,7 +104,9 @@ class Conversation:
         if found is not None:
             try:
                 written = await self._writer.update_comment(found.id, body)
-            except MissingError:
+            except MissingError as error:
+                if error.reason != "missing":
+                    raise  # the App or the repository is gone, and not the comment
                 self._require_old()
                 found = None
             else:

@@ -117,6 +117,15 @@ async def test_where_the_app_is_gone_nothing_is_waited_for(talk: Any, github: An
     assert await talk().say(working(RUN, Stage.READING)) is None
 
 
+async def test_where_the_app_has_gone_since_the_last_word_nothing_is_waited_for(
+    talk: Any, github: Any
+) -> None:
+    conversation = talk()
+    await conversation.say(working(RUN, Stage.READING))
+    github.refuse["update_comment"] = MissingError(reason="installation_missing")
+    assert await conversation.say(f"{marker(RUN)}\nDone.", final=True) is None
+
+
 async def test_a_deleted_status_comment_is_written_anew(talk: Any, github: Any, clock: Any) -> None:
     first = await talk().say(working(RUN, Stage.READING))
     del github.comments[first]
