@@ -10,24 +10,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from app import grants
 from app.nouns import Delivery
 
 KEPT = timedelta(days=3)
 """https://docs.github.com/en/webhooks/testing-and-troubleshooting-webhooks/redelivering-webhooks"""
 
-EVENTS = frozenset(
-    {
-        "check_suite",
-        "installation",
-        "installation_repositories",
-        "issue_comment",
-        "issues",
-        "pull_request",
-        "pull_request_review",
-        "pull_request_review_comment",
-        "push",
-    }
-)
+EVENTS = grants.EVENTS | {"installation", "installation_repositories"}
 """What we act on; a lost `ping` is no loss."""
 
 ATTEMPTS = 8
