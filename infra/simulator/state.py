@@ -108,6 +108,7 @@ class App:
     client_secret: str = ""
     callback_urls: list[str] = field(default_factory=list)
     setup_url: str = ""
+    public: bool = True  # False: only its owner's account can have it
     permissions: dict[str, str] = field(default_factory=lambda: dict(APP_PERMISSIONS))
     events: list[str] = field(default_factory=lambda: list(APP_EVENTS))
 

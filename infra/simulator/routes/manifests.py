@@ -246,6 +246,7 @@ def _register(world: World, asked: _Asked, owner: User) -> str:
         client_secret=secrets.token_hex(20),
         callback_urls=[str(one) for one in said.get("callback_urls", [])],
         setup_url=str(said.get("setup_url") or ""),
+        public=said.get("public") is True,
         permissions={**said.get("default_permissions", {}), "metadata": "read"},
         events=[str(one) for one in said.get("default_events", [])],
     )
@@ -295,7 +296,9 @@ async def installation_page(call: Call) -> Response:
     accounts = [
         one
         for one in call.world.users.values()
-        if one.type != "Bot" and installed_on(call.world, one) is None and _repositories(call.world, one)
+        if _may_have_it(call.world, one)
+        and installed_on(call.world, one) is None
+        and _repositories(call.world, one)
     ]
     buttons = "".join(
         f'<p><button name="account" value="{escape(one.login)}">Install on {escape(one.login)}</button></p>'
@@ -311,7 +314,7 @@ async def agree_to_install(call: Call) -> Response:
     _require_ours(call)
     sent = dict(parse_qsl((await call.request.body()).decode("utf-8", "replace")))
     account = call.world.user_by_login(sent.get("account", ""))
-    if account is None or account.type == "Bot":
+    if account is None or not _may_have_it(call.world, account):
         raise not_found()
     owners = [call.world.user(one) for one in sorted(account.owner_ids)]
     made = install(call.world, account, owners[0] if owners else account)
@@ -324,6 +327,11 @@ async def agree_to_install(call: Call) -> Response:
 def _require_ours(call: Call) -> None:
     if call.text("app_slug") != call.world.app.slug:
         raise not_found()
+
+
+def _may_have_it(world: World, account: User) -> bool:
+    """https://docs.github.com/apps/creating-github-apps/registering-a-github-app/making-a-github-app-public-or-private"""
+    return account.type != "Bot" and (world.app.public or account.id == world.app.owner_id)
 
 
 def _repositories(world: World, account: User) -> bool:

@@ -141,7 +141,7 @@ async def test_a_manifest_that_github_would_not_take_registers_nothing(
 
 
 async def test_it_is_installed_on_its_own_page_and_leads_back_to_the_setup_address(hub: Any) -> None:
-    await registered(hub)
+    await registered(hub, public=True)
     browser, here = hub.running.client(None), "/apps/acme-s-magicode/installations/new"
     assert "Install on octo<" in (await browser.get(here)).text
     answer = await browser.post(here, data={"account": "octo"})
@@ -151,6 +151,14 @@ async def test_it_is_installed_on_its_own_page_and_leads_back_to_the_setup_addre
     )
     assert "Install on octo<" not in (await browser.get(here)).text
     assert (await browser.get("/apps/magicode/installations/new")).status_code == 404
+
+
+async def test_a_private_app_is_installed_on_its_owner_s_account_alone(hub: Any) -> None:
+    await registered(hub)
+    browser, here = hub.running.client(None), "/apps/acme-s-magicode/installations/new"
+    assert "Install on octo<" not in (await browser.get(here)).text
+    assert (await browser.post(here, data={"account": "octo"})).status_code == 404
+    assert (await browser.post(here, data={"account": "ada"})).status_code == 302
 
 
 async def test_githubkit_reads_the_exchange(hub: Any) -> None:
