@@ -19,6 +19,7 @@ from app.actionlog.export import export as written_out
 from app.actionlog.filters import Filter, read_filter
 from app.actionlog.ledger import Ledger
 from app.actionlog.verify import told, verify_stream
+from app.commands import remote
 from app.errors import UserError
 from app.jobs.accept import NOBODY
 from app.nouns import Action, Facts
@@ -121,6 +122,8 @@ def commands(run: Run, settings: Callable[[], Settings], show: Callable[[Any], N
         ] = None,
         form: Annotated[Format, typer.Option("--format")] = Format.JSONL,
         out: Annotated[Path | None, typer.Option(help="A file; standard output when left out.")] = None,
+        server: remote.Server = None,
+        token_file: remote.TokenFile = None,
         as_json: Annotated[
             bool, typer.Option("--json", help="One JSON document on standard output.")
         ] = False,
@@ -139,9 +142,14 @@ def commands(run: Run, settings: Callable[[], Settings], show: Callable[[Any], N
             )
         except UserError as error:
             raise typer.BadParameter(error.message) from None
-        pieces = export(
-            settings(), installation=installation, only=only, form=Format.JSON if as_json else form
-        )
+        chosen = Format.JSON if as_json else form
+        service = remote.service(server, token_file)
+        if service is None:
+            pieces = export(settings(), installation=installation, only=only, form=chosen)
+        elif installation is None:
+            raise typer.BadParameter("say which with --installation")
+        else:
+            pieces = remote.log(service, installation, only=only, form=chosen)
         try:
             run(_written(pieces, out))
         except WhichInstallationError as error:

@@ -1,4 +1,5 @@
-"""`magicode data …`: an installation's data handed over or destroyed by the operator, and receipts checked by anybody."""
+"""`magicode data …`: an installation's data handed over or destroyed, by the operator or with a token, and receipts checked by
+anybody."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
 
 import typer
 
-from app.commands import export
+from app.commands import export, remote
 from app.custody.receipt import (
     NotAPublicKeyError,
     NotAReceiptError,
@@ -27,6 +28,7 @@ from app.settings import Settings
 if TYPE_CHECKING:
     from app.house import House
     from app.nouns import Erasure
+    from client.api import Erasure as Destroyed
 
 T = TypeVar("T")
 
@@ -123,6 +125,8 @@ def commands(
         wait: Annotated[
             bool, typer.Option("--wait", help="Stay until it is over, and print the receipt.")
         ] = False,
+        server: remote.Server = None,
+        token_file: remote.TokenFile = None,
         as_json: Json = False,
     ) -> None:
         """Destroy all that is held about an installation. It cannot be taken back."""
@@ -133,17 +137,22 @@ def commands(
             tell(f"All that is held about {account} (installation {installation}) will be destroyed.")
             return str(typer.prompt("Type the account's login to confirm", err=True))
 
+        service = remote.service(server, token_file)
         try:
-            found = run(delete(settings(), installation, confirm, wait, ask, tell))
+            found = (
+                _document(run(delete(settings(), installation, confirm, wait, ask, tell)))
+                if service is None
+                else _destroyed(run(remote.delete(service, installation, _named(confirm), wait, tell)))
+            )
         except NotConfirmedError:
             raise typer.BadParameter("that is not the account's login; nothing was deleted") from None
         if as_json:
-            show(_document(found))
-        elif found.receipt is not None:
-            typer.echo(found.receipt)
+            show(found)
+        elif found["receipt"] is not None:
+            typer.echo(json.dumps(found["receipt"], indent=2))
         else:
             typer.echo(
-                f"Deletion {found.id} has begun. A worker finishes it; the same command with --wait shows the receipt."
+                f"Deletion {found['erasure']} has begun. A worker finishes it; the same command with --wait shows the receipt."
             )
 
     @data.command("verify-receipt")
@@ -172,12 +181,29 @@ def commands(
     return data
 
 
+def _named(confirm: str | None) -> str:
+    """A service is not asked first whose data it would be. Raises typer.BadParameter."""
+    if confirm is None:
+        raise typer.BadParameter("name the account with --confirm")
+    return confirm
+
+
 def _document(found: Erasure) -> dict[str, Any]:
     return {
         "installation": found.installation_id,
         "erasure": str(found.id),
         "state": "begun" if found.ended_at is None else "deleted",
         "receipt": None if found.receipt is None else json.loads(found.receipt),
+    }
+
+
+def _destroyed(found: Destroyed) -> dict[str, Any]:
+    """The same document, of what a service said."""
+    return {
+        "installation": found.installation_id,
+        "erasure": str(found.id),
+        "state": "deleted" if found.done else "begun",
+        "receipt": found.receipt,
     }
 
 

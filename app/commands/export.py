@@ -1,4 +1,5 @@
-"""`magicode data export`: all that is held about an installation as a plain ZIP, to a file or to S3, by the operator."""
+"""`magicode data export`: all that is held about an installation as a plain ZIP: to a file or to S3 by the operator, to a file by whoever
+holds a token of the installation."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
 
 import typer
 
+from app.commands import remote
 from app.errors import MissingError
 from app.settings import Settings
 
@@ -72,10 +74,16 @@ def _destination(out: str, kms_key: str | None) -> tuple[Objects, str, str]:
         return S3Objects(client(), bucket, kms_key=kms_key or named), key, "s3"
     if kms_key is not None:
         raise typer.BadParameter("--kms-key is for s3://BUCKET/KEY")
+    path = _file(out)
+    return FolderObjects(path.parent), path.name, "file"
+
+
+def _file(out: str) -> Path:
+    """Raises typer.BadParameter."""
     path = Path(out)
     if not path.parent.is_dir() or path.is_dir() or path.name.startswith("."):
         raise typer.BadParameter(f"{out}: name a file, not hidden, in a folder that is there")
-    return FolderObjects(path.parent), path.name, "file"
+    return path
 
 
 async def _require_known(house: House, installation: int) -> None:
@@ -103,14 +111,24 @@ def add(
         kms_key: Annotated[
             str | None, typer.Option(help="The key of AWS KMS that encrypts it in S3; S3's own otherwise.")
         ] = None,
+        server: remote.Server = None,
+        token_file: remote.TokenFile = None,
         as_json: Annotated[
             bool, typer.Option("--json", help="One JSON document on standard output.")
         ] = False,
     ) -> None:
         """Hand over all that is held about an installation, as one ZIP that explains itself."""
-        found = run(export(settings(), installation, out, kms_key, tell))
+        service = remote.service(server, token_file)
+        if service is None:
+            found = run(export(settings(), installation, out, kms_key, tell))
+        elif kms_key is not None or out.startswith("s3:"):
+            raise typer.BadParameter("--server writes to a file")
+        else:
+            found = run(remote.export(service, installation, _file(out), tell))
         if as_json:
             show(found)
             return
-        typer.echo(f"{out}: {len(found['files'])} files, {found['bytes']} bytes, SHA-256 {found['sha256']}.")
-        typer.echo(f"As of the action log's head {found['log_head']}.")
+        files = f"{len(found['files'])} files, " if "files" in found else ""
+        typer.echo(f"{out}: {files}{found['bytes']} bytes, SHA-256 {found['sha256']}.")
+        if "log_head" in found:
+            typer.echo(f"As of the action log's head {found['log_head']}.")

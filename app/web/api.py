@@ -79,13 +79,13 @@ def routes(desk: Desk) -> APIRouter:
 
 
 def _who(router: APIRouter, desk: Desk) -> None:
-    @router.get("/api/session", tags=["session"])
+    @router.get("/api/session", operation_id="get_session", tags=["session"])
     async def session(request: Request) -> shapes.SessionShape:
         """Who is signed in, and the form key."""
         found = await desk.gate.session(request)
         return shapes.SessionShape(login=found.person.login, form_key=found.form_key, ends_at=found.ends_at)
 
-    @router.get("/api/installations", tags=["installation"])
+    @router.get("/api/installations", operation_id="list_installations", tags=["installation"])
     async def installations(
         request: Request, account: Annotated[str, Query(max_length=100, examples=["octo-org"])] = ""
     ) -> list[shapes.InstallationShape]:
@@ -99,7 +99,7 @@ def _who(router: APIRouter, desk: Desk) -> None:
             return []
         return [shapes.InstallationShape(**_installation(found.installation))]
 
-    @router.get(BASE, tags=["installation"])
+    @router.get(BASE, operation_id="get_installation", tags=["installation"])
     async def summary(request: Request, tenant: Tenant) -> shapes.SummaryShape:
         """What is held. Any token of the installation may read this."""
         allowed = await desk.calls(request, tenant, None)
@@ -116,7 +116,7 @@ def _who(router: APIRouter, desk: Desk) -> None:
 def _runs(router: APIRouter, desk: Desk) -> None:
     house = desk.house
 
-    @router.get(f"{BASE}/runs", tags=["runs"])
+    @router.get(f"{BASE}/runs", operation_id="list_runs", tags=["runs"])
     async def look(
         request: Request,
         tenant: Tenant,
@@ -138,20 +138,20 @@ def _runs(router: APIRouter, desk: Desk) -> None:
         found, further = await runs.some(house, tenant, wanted, beyond, limit)
         return shapes.RunsPage(runs=[shapes.RunShape(**_run(one)) for one in found], next=further)
 
-    @router.get(f"{BASE}/runs/{{run_id}}", tags=["runs"])
+    @router.get(f"{BASE}/runs/{{run_id}}", operation_id="get_run", tags=["runs"])
     async def look_at_one(request: Request, tenant: Tenant, run_id: UUID) -> shapes.JourneyShape:
         """Scope `runs`, or the session of somebody who may read its repository."""
         run = await runs.find_for(desk, request, tenant, run_id)
         return _journey(await runs.travelled(house, run))
 
-    @router.post(f"{BASE}/runs/{{run_id}}/stop", tags=["runs"], status_code=202)
+    @router.post(f"{BASE}/runs/{{run_id}}/stop", operation_id="stop_run", tags=["runs"], status_code=202)
     async def stop(request: Request, tenant: Tenant, run_id: UUID) -> shapes.RunShape:
         """Told once, however often it is asked for. For the session of somebody who may write to its repository."""
         run, session = await runs.find_to_steer(desk, request, tenant, run_id)
         stopped = await steering.stop(house, tenant, run.id, session.person.login)
         return shapes.RunShape(**_run(stopped))
 
-    @router.post(f"{BASE}/runs/{{run_id}}/retry", tags=["runs"], status_code=202)
+    @router.post(f"{BASE}/runs/{{run_id}}/retry", operation_id="retry_run", tags=["runs"], status_code=202)
     async def retry(request: Request, tenant: Tenant, run_id: UUID) -> shapes.RunShape:
         """The new run; the same one, however often it is asked for. For the session of somebody who may write there."""
         run, session = await runs.find_to_steer(desk, request, tenant, run_id)
@@ -159,7 +159,7 @@ def _runs(router: APIRouter, desk: Desk) -> None:
 
 
 def _usage(router: APIRouter, desk: Desk) -> None:
-    @router.get(f"{BASE}/usage", tags=["usage"])
+    @router.get(f"{BASE}/usage", operation_id="get_usage", tags=["usage"])
     async def look(
         request: Request,
         tenant: Tenant,
@@ -202,7 +202,7 @@ def _sum(total: usage.Sum) -> Mapping[str, Any]:
 def _settings(router: APIRouter, desk: Desk) -> None:
     house = desk.house
 
-    @router.get(f"{BASE}/settings", tags=["settings"])
+    @router.get(f"{BASE}/settings", operation_id="get_settings", tags=["settings"])
     async def look(request: Request, tenant: Tenant) -> shapes.SettingsShape:
         """What was chosen, and where code may go. Scope `settings`."""
         await desk.looks.at(await desk.calls(request, tenant, Scope.SETTINGS), "settings")
@@ -229,7 +229,7 @@ def _settings(router: APIRouter, desk: Desk) -> None:
             receipts_fingerprint=found.receipts_fingerprint,
         )
 
-    @router.put(f"{BASE}/settings/{{name}}", tags=["settings"])
+    @router.put(f"{BASE}/settings/{{name}}", operation_id="change_setting", tags=["settings"])
     async def change(
         request: Request, tenant: Tenant, name: str, sent: shapes.NewValue
     ) -> shapes.ChangedShape:
@@ -245,13 +245,13 @@ def _settings(router: APIRouter, desk: Desk) -> None:
         )
         return shapes.ChangedShape(name=done.name, old=done.old, new=done.new)
 
-    @router.get(f"{BASE}/provider-keys", tags=["settings"])
+    @router.get(f"{BASE}/provider-keys", operation_id="list_provider_keys", tags=["settings"])
     async def keys(request: Request, tenant: Tenant) -> list[shapes.KeyShape]:
         """The installation's own keys of model providers, as far as they may be seen. Scope `settings`."""
         await desk.looks.at(await desk.calls(request, tenant, Scope.SETTINGS), "settings")
         return [_key(one) for one in await provider_keys.known_keys(house.store, house.keys, tenant)]
 
-    @router.put(f"{BASE}/provider-keys/{{provider}}", tags=["settings"])
+    @router.put(f"{BASE}/provider-keys/{{provider}}", operation_id="put_provider_key", tags=["settings"])
     async def put_key(
         request: Request, tenant: Tenant, provider: str, sent: shapes.NewKey
     ) -> shapes.KeyShape:
@@ -271,7 +271,12 @@ def _settings(router: APIRouter, desk: Desk) -> None:
         )
         return _key(saved.key, saved.why)
 
-    @router.delete(f"{BASE}/provider-keys/{{provider}}", tags=["settings"], status_code=204)
+    @router.delete(
+        f"{BASE}/provider-keys/{{provider}}",
+        operation_id="remove_provider_key",
+        tags=["settings"],
+        status_code=204,
+    )
     async def remove_key(request: Request, tenant: Tenant, provider: str) -> None:
         """Also where there is none. Runs that use it stop before they ask again. Scope `settings`."""
         allowed = await desk.calls(request, tenant, Scope.SETTINGS)
@@ -281,20 +286,22 @@ def _settings(router: APIRouter, desk: Desk) -> None:
 
 
 def _tokens(router: APIRouter, desk: Desk) -> None:
-    @router.get(f"{BASE}/tokens", tags=["tokens"])
+    @router.get(f"{BASE}/tokens", operation_id="list_tokens", tags=["tokens"])
     async def look(request: Request, tenant: Tenant) -> list[shapes.TokenShape]:
         """For a session alone."""
         await desk.looks.at(await desk.calls_as_person(request, tenant), "tokens")
         return [shapes.TokenShape(**_token(one)) for one in await tokens(desk.house, tenant)]
 
-    @router.post(f"{BASE}/tokens", tags=["tokens"], status_code=201)
+    @router.post(f"{BASE}/tokens", operation_id="make_token", tags=["tokens"], status_code=201)
     async def make(request: Request, tenant: Tenant, sent: shapes.NewToken) -> shapes.MadeToken:
         """For a session alone: a token makes no tokens."""
         allowed = await desk.calls_as_person(request, tenant)
         token, kept = await make_token(desk.house, allowed, frozenset(sent.scopes), timedelta(days=sent.days))
         return shapes.MadeToken(**_token(kept), token=token)
 
-    @router.delete(f"{BASE}/tokens/{{token_id}}", tags=["tokens"], status_code=204)
+    @router.delete(
+        f"{BASE}/tokens/{{token_id}}", operation_id="remove_token", tags=["tokens"], status_code=204
+    )
     async def remove(request: Request, tenant: Tenant, token_id: UUID) -> None:
         """Also where there is none. For a session alone."""
         await remove_token(desk.house, await desk.calls_as_person(request, tenant), token_id)
@@ -331,7 +338,7 @@ _DOCUMENT: Mapping[str, Any] = {
 def _log(router: APIRouter, desk: Desk) -> None:
     house = desk.house
 
-    @router.get(f"{BASE}/actions", tags=["action log"], openapi_extra=_Filters)
+    @router.get(f"{BASE}/actions", operation_id="list_actions", tags=["action log"], openapi_extra=_Filters)
     async def look(
         request: Request,
         tenant: Tenant,
@@ -352,6 +359,7 @@ def _log(router: APIRouter, desk: Desk) -> None:
 
     @router.get(
         f"{BASE}/actions/download",
+        operation_id="download_actions",
         tags=["action log"],
         openapi_extra=_Filters,
         response_class=Response,
@@ -370,7 +378,7 @@ def _log(router: APIRouter, desk: Desk) -> None:
         seen = await desk.calls_for_log(request, tenant, run_of(request))
         return await downloaded(desk, seen.allowed, narrowed(seen, request))
 
-    @router.post(f"{BASE}/actions/verify", tags=["action log"])
+    @router.post(f"{BASE}/actions/verify", operation_id="verify_actions", tags=["action log"])
     async def verify(request: Request, tenant: Tenant, sent: shapes.Heads) -> shapes.ReportShape:
         """Recomputes the chain on the server; it takes a while for a long one. Scope `log`."""
         await desk.looks.at(await desk.calls(request, tenant, Scope.LOG), "log")
@@ -385,20 +393,20 @@ def _log(router: APIRouter, desk: Desk) -> None:
 def _exports(router: APIRouter, desk: Desk) -> None:
     house = desk.house
 
-    @router.get(f"{BASE}/exports", tags=["exports"])
+    @router.get(f"{BASE}/exports", operation_id="list_exports", tags=["exports"])
     async def look(request: Request, tenant: Tenant) -> list[shapes.ExportShape]:
         """Newest first. Scope `export`."""
         await desk.looks.at(await desk.calls(request, tenant, Scope.EXPORT), "exports")
         return [_export(one) for one in await exports.known(house, tenant)]
 
-    @router.post(f"{BASE}/exports", tags=["exports"], status_code=202)
+    @router.post(f"{BASE}/exports", operation_id="ask_for_export", tags=["exports"], status_code=202)
     async def ask(request: Request, tenant: Tenant) -> shapes.ExportShape:
         """Asks for one; while one is being made, that one is given. Scope `export`."""
         allowed = await desk.calls(request, tenant, Scope.EXPORT)
         asked = await exporting.ask(house, tenant, allowed.actor)
         return _export(await exports.find(house, tenant, asked.id))
 
-    @router.get(f"{BASE}/exports/{{export_id}}", tags=["exports"])
+    @router.get(f"{BASE}/exports/{{export_id}}", operation_id="get_export", tags=["exports"])
     async def look_at_one(request: Request, tenant: Tenant, export_id: UUID) -> shapes.ExportShape:
         """Scope `export`."""
         await desk.looks.at(await desk.calls(request, tenant, Scope.EXPORT), "exports")
@@ -406,6 +414,7 @@ def _exports(router: APIRouter, desk: Desk) -> None:
 
     @router.get(
         f"{BASE}/exports/{{export_id}}/download",
+        operation_id="download_export",
         tags=["exports"],
         response_class=Response,
         responses={
@@ -418,13 +427,13 @@ def _exports(router: APIRouter, desk: Desk) -> None:
 
 
 def _deletion(router: APIRouter, desk: Desk) -> None:
-    @router.post(f"{BASE}/deletion", tags=["deletion"], status_code=202)
+    @router.post(f"{BASE}/deletion", operation_id="delete_all", tags=["deletion"], status_code=202)
     async def delete(request: Request, tenant: Tenant, sent: shapes.Confirmation) -> shapes.ErasureShape:
         """Destroys all that is held, confirmed by the account's login. `receipt_url` needs no token. Scope `delete`."""
         allowed = await desk.calls(request, tenant, Scope.DELETE)
         return _erasure(await deletion.begin(desk.house, allowed, sent.account))
 
-    @router.get("/api/receipts/{tenant}/{erasure_id}", tags=["deletion"])
+    @router.get("/api/receipts/{tenant}/{erasure_id}", operation_id="get_receipt", tags=["deletion"])
     async def receipt(tenant: Tenant, erasure_id: UUID) -> shapes.ErasureShape:
         """How far a deletion is, and in the end its receipt. Whoever has the address may see it."""
         return _erasure(await deletion.find(desk.house, tenant, erasure_id))

@@ -22,7 +22,7 @@ from tests.claims import case, claim
 
 GROUP = "Supply"
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("app", "webhooks", "embeddings", "infra")
+PACKAGES = ("app", "webhooks", "embeddings", "infra", "client")
 LOCKS = ("requirements.lock", "torch.lock", "sdists.lock")
 _PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)(?:\s*;[^\\]+)?\s*\\?$")
 _HASH = re.compile(r"^    --hash=sha256:[0-9a-f]{64}(?: \\)?$")
@@ -417,13 +417,11 @@ def test_our_own_yaml_is_plain() -> None:
 @claim(
     GROUP,
     "What the package would hold",
-    "The four rooms and their data; no test, no key, no cache, no absolute link",
+    "The five rooms and their data; no test, no key, no cache, no absolute link",
 )
 def test_the_package_holds_nothing_else() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    assert project["packages"]["find"]["include"] == [
-        f"{name}*" for name in ("app", "webhooks", "embeddings", "infra")
-    ]
+    assert project["packages"]["find"]["include"] == [f"{name}*" for name in PACKAGES]
     strange = re.compile(
         r"\.(?:pem|key|p12|pfx|env|sqlite3?|db|log|pyc|ipynb)$|(?:^|/)\.env|id_rsa|credentials"
     )
