@@ -639,16 +639,23 @@ class Store(Protocol):
         """By the database's clock."""
         ...
 
-    async def end_session(self, session: str, ends: datetime) -> None:
-        """This session of a browser, by its hash, is over for all web processes; remembered until it `ends` by itself."""
+    async def begin_session(
+        self, session: str, person: str, sealed: bytes, ends: datetime, *, most: int
+    ) -> None:
+        """A session of a browser and its person, each by a hash, with what is held of it, for all web processes. Of the person
+        the `most` latest stay; what ended an hour ago goes."""
         ...
 
-    async def end_sessions(self, person: str, ends: datetime) -> None:
-        """Each session of this person, by a hash, that `ends` by itself then or before is over."""
+    async def session(self, session: str) -> bytes | None:
+        """What is held of it; None where there is none, or none any more."""
         ...
 
-    async def session_ended(self, session: str, person: str, ends: datetime) -> bool:
-        """Whether this one is, by itself or with all others of the person."""
+    async def end_session(self, session: str) -> None:
+        """Also where there is none."""
+        ...
+
+    async def end_sessions(self, person: str) -> None:
+        """Each one of this person."""
         ...
 
     def transaction(

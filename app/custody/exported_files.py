@@ -230,7 +230,8 @@ LEFT_OUT: Final[Mapping[str, str]] = {
     "api_tokens.hash": "the token itself, hashed",
     "entries.sealed": "the same as the details, sealed",
     "erasures": "there is none as long as anything can be exported; a receipt says what was in it",
-    "magicode_jobs": "the queue of what is to be done next: ids that stand in the other files",
+    "magicode_jobs": "the queue of what is to be done next: ids that stand in the other files; and hashes of who is signed in, which is no "
+    "installation's",
     "vectors": "made from your code, and anew from it at any time; the counts are in vectors.json",
     "code, texts, prompts and answers": "not stored here at all",
 }

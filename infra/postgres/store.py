@@ -77,9 +77,10 @@ ALONE_PAUSE_SECONDS = 0.05
 _AGAIN_SECONDS = 0.5
 _READS_AT_LEISURE = text("SET LOCAL idle_in_transaction_session_timeout = '60s'")
 """Nobody waits for who only reads, and what is read may be handed on to somewhere slow."""
-_END_SESSION = text(f"SELECT {SCHEMA}.end_session(:session, :ends)")
-_END_SESSIONS = text(f"SELECT {SCHEMA}.end_sessions(:person, :ends)")
-_SESSION_ENDED = text(f"SELECT {SCHEMA}.session_ended(:session, :person, :ends)")
+_BEGIN_SESSION = text(f"SELECT {SCHEMA}.begin_session(:session, :person, :sealed, :ends, :most)")
+_SESSION = text(f"SELECT {SCHEMA}.session(:session)")
+_END_SESSION = text(f"SELECT {SCHEMA}.end_session(:session)")
+_END_SESSIONS = text(f"SELECT {SCHEMA}.end_sessions(:person)")
 
 
 class PostgresStore:
@@ -115,21 +116,29 @@ class PostgresStore:
                     await opened.connection.invalidate()
                     raise DatabaseAwayError(reason="database_read_only")
 
-    async def end_session(self, session: str, ends: datetime) -> None:
+    async def begin_session(
+        self, session: str, person: str, sealed: bytes, ends: datetime, *, most: int
+    ) -> None:
+        begun = {"session": session, "person": person, "sealed": sealed, "ends": ends, "most": most}
         with translated():
             async with self._connection() as opened:
-                await opened.connection.execute(_END_SESSION, {"session": session, "ends": ends})
+                await opened.connection.execute(_BEGIN_SESSION, begun)
 
-    async def end_sessions(self, person: str, ends: datetime) -> None:
+    async def session(self, session: str) -> bytes | None:
         with translated():
             async with self._connection() as opened:
-                await opened.connection.execute(_END_SESSIONS, {"person": person, "ends": ends})
+                found = await opened.connection.scalar(_SESSION, {"session": session})
+        return None if found is None else bytes(found)
 
-    async def session_ended(self, session: str, person: str, ends: datetime) -> bool:
-        asked = {"session": session, "person": person, "ends": ends}
+    async def end_session(self, session: str) -> None:
         with translated():
             async with self._connection() as opened:
-                return bool(await opened.connection.scalar(_SESSION_ENDED, asked))
+                await opened.connection.execute(_END_SESSION, {"session": session})
+
+    async def end_sessions(self, person: str) -> None:
+        with translated():
+            async with self._connection() as opened:
+                await opened.connection.execute(_END_SESSIONS, {"person": person})
 
     @property
     def paces(self) -> PostgresPaces:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
+import json
 import re
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -609,12 +611,12 @@ async def test_signing_in_from_everywhere() -> None:
 )
 async def test_a_cookie_that_was_tampered_with(shared: Stage, ada: Browser) -> None:
     cookie = ada.cookie(COOKIE) or ""
-    sealed = base64.urlsafe_b64decode(cookie)
+    held = base64.urlsafe_b64decode(cookie + "=")
     changed = [
-        base64.urlsafe_b64encode(sealed[:at] + bytes([sealed[at] ^ 1]) + sealed[at + 1 :]).decode()
-        for at in range(0, len(sealed), 3)
+        base64.urlsafe_b64encode(held[:at] + bytes([held[at] ^ 1]) + held[at + 1 :]).decode().rstrip("=")
+        for at in range(0, len(held), 3)
     ]
-    cut = [cookie[:at] for at in range(0, len(cookie), 20)]
+    cut = [cookie[:at] for at in range(0, len(cookie), 4)]
     others = [cookie + "A", f'"{cookie}"x', cookie.swapcase(), "é", "=" * 50, "A" * 7_000, "null", "{}"]
     async with httpx.AsyncClient(trust_env=False) as client:
         for one in (*changed, *cut, *others):
@@ -638,6 +640,84 @@ async def test_cookies_that_were_exchanged(shared: Stage, ada: Browser) -> None:
         browser.client.cookies.clear()
         browser.client.cookies.set(SIGNING_IN, ada.cookie(COOKIE) or "", domain="127.0.0.1", path="/")
         assert (await browser.get("/signin/github?code=x&state=y")).status_code == 400
+
+
+def rows_of_sessions(postgres: EmbeddedPostgres) -> list[tuple[str, str, bytes]]:
+    """As somebody reads them who stole the database."""
+    with psycopg.connect(postgres.url(SUPERUSER, "pages")) as connection:
+        found = connection.execute("SELECT hash, person, sealed FROM magicode_jobs.sessions").fetchall()
+    return [(hashed, person, bytes(sealed)) for hashed, person, sealed in found]
+
+
+@claim(
+    GROUP,
+    "The table of sessions, stolen: each hash, each sealed row and pieces of them, sent as a cookie of either kind and as a form key",
+    "Nobody's, each; neither a cookie, nor a form key, nor whose session it is stands there in any form",
+)
+async def test_a_table_of_sessions_that_was_stolen(
+    shared: Stage, ada: Browser, postgres: EmbeddedPostgres
+) -> None:
+    cookie, form_key = ada.cookie(COOKIE) or "", await ada.form_key()
+    stolen = rows_of_sessions(postgres)
+    assert stolen
+    bytes_of_cookie = base64.urlsafe_b64decode(cookie + "=")
+    for hashed, person, sealed in stolen:
+        for told in (hashed.encode(), person.encode(), sealed):
+            for secret in (
+                cookie.encode(),
+                bytes_of_cookie,
+                bytes_of_cookie.hex().encode(),
+                form_key.encode(),
+            ):
+                assert secret not in told
+        assert b"ada" not in sealed
+        digests = [bytes.fromhex(hashed), bytes.fromhex(person), sealed, sealed[:32], sealed[-32:]]
+        tried = [hashed, person, hashed[:43], *(base64.urlsafe_b64encode(one).decode() for one in digests)]
+        async with httpx.AsyncClient(trust_env=False) as client:
+            for one in (*tried, *(one.rstrip("=") for one in tried)):
+                answer = await client.get(f"{shared.url}/api/session", headers={"Cookie": f"{COOKIE}={one}"})
+                assert answer.status_code == 401, one
+                for told_as in (SIGNING_IN, COOKIE):
+                    again = await client.get(
+                        f"{shared.url}/signin/github?code=x&state=y", headers={"Cookie": f"{told_as}={one}"}
+                    )
+                    assert again.status_code in (400, 429)
+        assert (await ada.post("/signout", {"form_key": hashed})).status_code == 403
+    assert (await ada.api("GET", "/session")).status_code == 200
+
+
+@claim(
+    GROUP,
+    "Somebody who may write into the table puts an administrator's sealed row under the hash of a cookie of their own",
+    "Nobody's: a row opens under its own cookie's hash alone",
+)
+async def test_a_row_that_was_moved(shared: Stage, ada: Browser, postgres: EmbeddedPostgres) -> None:
+    hashed = hashlib.sha256((ada.cookie(COOKIE) or "").encode()).hexdigest()
+    mine = base64.urlsafe_b64encode(bytes(32)).decode().rstrip("=")
+    with psycopg.connect(postgres.url(SUPERUSER, "pages"), autocommit=True) as connection:
+        put = connection.execute(
+            "INSERT INTO magicode_jobs.sessions SELECT %s, person, sealed, ends FROM magicode_jobs.sessions WHERE hash = %s",
+            [hashlib.sha256(mine.encode()).hexdigest(), hashed],
+        )
+        assert put.rowcount == 1
+    async with httpx.AsyncClient(trust_env=False, cookies={COOKIE: mine}) as thief:
+        assert (await thief.get(f"{shared.url}/api/session")).status_code == 401
+    assert (await ada.api("GET", "/session")).status_code == 200
+
+
+@claim(
+    GROUP,
+    "A session's cookie as it was before sessions were rows: an id and a login, sealed under the service's own key for that purpose",
+    "Nobody's",
+)
+async def test_a_sealed_cookie_of_before(shared: Stage) -> None:
+    keys = shared.house.keys
+    held = {"id": shared.github.account("ada").id, "login": "ada", "type": "User", "form": "x", "ends": 2e9}
+    async with shared.house.store.transaction(0) as transaction:
+        key = keys.derive(await keys.data_key(transaction), b"magicode/sessions")
+    old = base64.urlsafe_b64encode(keys.seal(key, json.dumps(held).encode(), COOKIE.encode())).decode()
+    async with httpx.AsyncClient(trust_env=False, cookies={COOKIE: old}) as client:
+        assert (await client.get(f"{shared.url}/api/session")).status_code == 401
 
 
 @claim(

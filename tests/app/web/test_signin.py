@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from base64 import urlsafe_b64decode
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
+import psycopg
 import pytest
 import pytest_asyncio
 
 from app.main import create
-from app.web.session import COOKIE, SIGNING_IN
+from app.nouns import Account
+from app.web.session import AT_MOST, COOKIE, LASTS, SIGNING_IN, Cookies
+from infra.embedded.postgres import SUPERUSER, EmbeddedPostgres
+from infra.postgres.store import PostgresStore
 from tests.app.web.browser import Browser, opened
 from tests.line.stage import Stage
 
@@ -34,8 +40,7 @@ async def test_who_signs_in_is_who_github_says_and_nothing_of_theirs_is_kept(
     assert "ada" in page.text
     session = browser.cookie(COOKIE)
     assert session is not None
-    for piece in session.split("."):
-        assert b"ada" not in urlsafe_b64decode(piece + "=" * (-len(piece) % 4)), "it is sealed"
+    assert len(urlsafe_b64decode(session + "=")) == 32, "256 bits, and nothing beside them"
     tokens = [token for token in shared.github.world.tokens.values() if token.user_id is not None]
     assert not [token for token in tokens if token.value.startswith("ghu_")], "the person's token is revoked"
     assert browser.cookie(SIGNING_IN) is None
@@ -98,6 +103,83 @@ async def test_signing_out_everywhere_ends_each_session_of_the_person_and_nobody
     async with opened(shared) as again:
         await again.sign_in("ada")
         assert "Sign out" in (await again.get("/")).text, "a session that is begun afterwards"
+
+
+async def test_signing_out_in_one_process_is_signing_out_in_all(browser: Browser, shared: Stage) -> None:
+    await browser.sign_in("ada")
+    transport = httpx.ASGITransport(app=create(shared.house))
+    async with httpx.AsyncClient(
+        transport=transport, base_url=shared.url, cookies={COOKIE: browser.cookie(COOKIE) or ""}
+    ) as beside:
+        for _ in range(2):
+            assert (await beside.get("/api/session")).status_code == 200
+        await browser.post("/signout", {"form_key": await browser.form_key()})
+        assert (await beside.get("/api/session")).status_code == 401
+
+
+async def test_of_one_person_the_twenty_latest_sessions_stay(shared: Stage) -> None:
+    now = datetime.now(UTC)
+    cookies = Cookies(shared.house.store, shared.house.keys, lambda: now)
+    eve, zoe = Account(70001, "eve", "User"), Account(70002, "zoe", "User")
+    (other, _), begun = await cookies.begin(zoe), []
+    for _ in range(AT_MOST + 3):
+        now += timedelta(seconds=1)
+        begun.append((await cookies.begin(eve))[0])
+    there = [await cookies.session(one) is not None for one in begun]
+    assert there == [False] * 3 + [True] * AT_MOST
+    assert await cookies.session(other) is not None
+
+
+async def test_many_that_sign_in_at_once_are_no_more_than_twenty(shared: Stage) -> None:
+    cookies = Cookies(shared.house.store, shared.house.keys, lambda: datetime.now(UTC))
+    eve = Account(70003, "eve", "User")
+    begun = await asyncio.gather(*(cookies.begin(eve) for _ in range(2 * AT_MOST)))
+    assert sum([await cookies.session(cookie) is not None for cookie, _ in begun]) == AT_MOST
+
+
+async def test_a_session_that_is_long_over_goes_when_another_one_begins(
+    shared: Stage, postgres: EmbeddedPostgres, shared_database: str
+) -> None:
+    def kept() -> int:
+        name = shared_database.rpartition("/")[2].partition("?")[0]
+        with psycopg.connect(postgres.url(SUPERUSER, name)) as connection:
+            found = connection.execute(
+                "SELECT count(*) FROM magicode_jobs.sessions WHERE ends < now()"
+            ).fetchone()
+        assert found is not None
+        return int(found[0])
+
+    past = datetime.now(UTC) - LASTS - timedelta(minutes=61)
+    store, keys = shared.house.store, shared.house.keys
+    await Cookies(store, keys, lambda: past).begin(Account(70004, "eve", "User"))
+    assert kept() == 1
+    await Cookies(store, keys, lambda: datetime.now(UTC)).begin(Account(70005, "zoe", "User"))
+    assert kept() == 0
+
+
+async def test_looking_a_session_up_asks_the_database_twice(
+    browser: Browser, shared: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For the row and for the key that opens it; and once for a cookie that nothing was kept of."""
+    await browser.sign_in("ada")
+    asked = 0
+    opening = PostgresStore._entered
+
+    async def counted(store: PostgresStore, *given: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        return await opening(store, *given)
+
+    monkeypatch.setattr(PostgresStore, "_entered", counted)
+    cookies = Cookies(shared.house.store, shared.house.keys, shared.house.clock)
+    for cookie, there, times in (
+        (browser.cookie(COOKIE), True, 2),
+        ("A" * 43, False, 1),
+        ("A" * 44, False, 0),
+    ):
+        asked = 0
+        assert (await cookies.session(cookie) is not None) is there
+        assert asked == times
 
 
 async def test_pages_say_what_a_browser_must_not_do(browser: Browser) -> None:

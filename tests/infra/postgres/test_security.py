@@ -281,7 +281,10 @@ def test_functions_with_their_owners_rights_have_a_fixed_search_path_and_are_not
         [[SCHEMA, JOBS_SCHEMA, KEYS_SCHEMA]],
     ).fetchall()
     assert [name for name, _, _ in rows] == [
+        "begin_session",
         "end_session",
+        "end_session",
+        "end_sessions",
         "end_sessions",
         "erase_entries",
         "erased_ids",
@@ -289,6 +292,7 @@ def test_functions_with_their_owners_rights_have_a_fixed_search_path_and_are_not
         "installation_ids",
         "keyed_ids",
         "prune_entries",
+        "session",
         "session_ended",
         "session_ended",
         "take_turn",
@@ -298,6 +302,21 @@ def test_functions_with_their_owners_rights_have_a_fixed_search_path_and_are_not
     assert {(*settings, public) for _, settings, public in rows} == {
         ("search_path=pg_catalog, pg_temp", False)
     }
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT * FROM {}",
+        "SELECT count(*) FROM {}",
+        "INSERT INTO {} VALUES ('a', 'b', '\\x00', now())",
+        "UPDATE {} SET person = 'x'",
+        "DELETE FROM {}",
+    ],
+)
+def test_the_service_cannot_list_the_sessions_of_browsers(service: Any, statement: str) -> None:
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="permission denied"):
+        service.execute(statement.format(f"{JOBS_SCHEMA}.sessions"))
 
 
 # --- how entries leave the log ---------------------------------------------------------------------------------------
