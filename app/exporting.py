@@ -37,6 +37,9 @@ ASKED, MADE, FAILED = "asked", "made", "failed"
 UNDERWAY_FOR = timedelta(hours=1)
 """How long one that was asked for and not made yet stands for those that are asked for after it."""
 
+TOLD_EVERY = timedelta(seconds=2)
+"""As often as its page loads again."""
+
 
 def link(house: House, installation_id: int, export_id: UUID) -> str | None:
     """Where people fetch it; None where they cannot reach this service."""
@@ -130,8 +133,10 @@ async def _make(house: House, installation_id: int, export: DataExport) -> DataE
     async with house.store.transaction(installation_id) as transaction:
         key = await house.keys.data_key(transaction)
     contents = await gather(house, installation_id, export.id)
-    made = Made()
-    sealed = Sealed(house.keys, key, installation_id, export.id).seal(archive(contents, made))
+    made, way = Made(), _Way(contents)
+    pieces = archive(replace(contents, entries=way.entries), made)
+    told = _told(house, installation_id, export.id, way, pieces)
+    sealed = Sealed(house.keys, key, installation_id, export.id).seal(told)
     # A name of its own for each attempt: a worker that was thought dead writes over nothing.
     place = f"{installation_id}/{export.id}-{house.new_id().hex[:8]}"
     await house.objects.put(place, sealed)
@@ -140,6 +145,41 @@ async def _make(house: House, installation_id: int, export: DataExport) -> DataE
     except SupersededError:
         await house.objects.delete(place)
         raise
+
+
+@dataclass(slots=True)
+class _Way:
+    """How far an archive is, by the log's entries: nearly all of it, and each of them is in it twice."""
+
+    contents: Contents
+    gone: int = 0
+    whole: int = 0
+
+    async def entries(self) -> AsyncIterator[Row]:
+        last = self.contents.snapshot.last
+        async for entry in self.contents.entries():
+            if not self.whole and last is not None:
+                self.whole = 2 * (last.seq - int(str(entry["seq"])) + 1)
+            self.gone += 1
+            yield entry
+
+    @property
+    def percent(self) -> int:
+        """Never all of it: the end is still to be written."""
+        return min(99, 100 * self.gone // self.whole) if self.whole else 0
+
+
+async def _told(
+    house: House, installation_id: int, export_id: UUID, way: _Way, pieces: AsyncIterator[bytes]
+) -> AsyncIterator[bytes]:
+    """The pieces, while those who wait are told how far they are."""
+    last = house.clock()
+    async for piece in pieces:
+        yield piece
+        if house.clock() - last >= TOLD_EVERY:
+            last = house.clock()
+            async with house.store.transaction(installation_id) as transaction:
+                await transaction.export_written(export_id, way.percent)
 
 
 async def _note(house: House, installation_id: int, export: DataExport, place: str, made: Made) -> DataExport:
@@ -156,6 +196,7 @@ async def _note(house: House, installation_id: int, export: DataExport, place: s
             place=place,
             size=made.size,
             sha256=made.sha256,
+            percent=100,
             made_at=at,
             expires_at=at + KEPT,
         )

@@ -358,7 +358,7 @@ class Destination:
 @dataclass(frozen=True, slots=True)
 class DataExport:
     """An export that was asked for. `place` names the object that holds it, sealed, until `expires_at`; `run_id` is the run
-    that asked for it in a comment."""
+    that asked for it in a comment; `percent` is how much of it was written when somebody last noted it."""
 
     id: UUID
     state: str  # "asked", "made", "failed"
@@ -370,6 +370,7 @@ class DataExport:
     made_at: datetime | None = None
     expires_at: datetime | None = None
     run_id: UUID | None = None
+    percent: int = 0
 
 
 @dataclass(frozen=True, slots=True)

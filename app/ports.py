@@ -502,6 +502,10 @@ class Transaction(Protocol):
         """Adds it, or replaces the one with this id."""
         ...
 
+    async def export_written(self, export_id: UUID, percent: int) -> None:
+        """So much of one that is being made; nothing where it is made, failed or gone."""
+        ...
+
     async def remove_export(self, export_id: UUID) -> None: ...
 
     async def api_tokens(self) -> Sequence[ApiToken]:

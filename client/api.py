@@ -312,6 +312,8 @@ class Export(_Given):
     expires_at: datetime | None
     size: int | None
     sha256: str | None
+    percent: int
+    """How much of it is written."""
 
 
 class Erasure(_Given):

@@ -126,6 +126,7 @@ async def export(service: Service, installation: int, out: Path, tell: Tell) -> 
         while made.state == "asked":
             await asyncio.sleep(LOOK_SECONDS)
             made = await client.get_export(installation, made.id)
+            tell(f"{made.percent} % is written.")
         if made.state != "made":
             raise TransientError("The export could not be made. Ask once more.", reason="export_failed")
         async with client.download_export(installation, made.id) as pieces:

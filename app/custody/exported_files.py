@@ -159,6 +159,7 @@ FILES: Final[Sequence[File]] = (
             "made_at": "when it was made",
             "expires_at": "until when it can be fetched",
             "run_id": f"{_RUN} that asked for it",
+            "percent": "how much of it was written when that was last noted, of a hundred",
         },
         "exports",
     ),

@@ -520,6 +520,7 @@ def _export(one: exports.Known) -> shapes.ExportShape:
         expires_at=one.export.expires_at,
         size=one.export.size,
         sha256=one.export.sha256,
+        percent=one.export.percent,
     )
 
 

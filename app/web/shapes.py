@@ -313,6 +313,7 @@ class ExportShape(Shape):
     expires_at: datetime | None = Field(examples=[_WHEN])
     size: int | None = Field(examples=[20480])
     sha256: str | None
+    percent: int = Field(examples=[100], description="How much of it is written.")
 
 
 class ErasureShape(Shape):

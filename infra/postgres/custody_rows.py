@@ -204,6 +204,10 @@ class CustodyRows(TenantRows):
     async def put_export(self, export: DataExport) -> None:
         await self._put(exports, export)
 
+    async def export_written(self, export_id: UUID, percent: int) -> None:
+        being_made = (self._ours(exports), exports.c.id == export_id, exports.c.state == "asked")
+        await self._connection.execute(update(exports).where(*being_made).values(percent=percent))
+
     async def remove_export(self, export_id: UUID) -> None:
         await self._connection.execute(delete(exports).where(self._ours(exports), exports.c.id == export_id))
 

@@ -11,6 +11,7 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     Numeric,
+    SmallInteger,
     Table,
     Text,
     Uuid,
@@ -132,6 +133,7 @@ exports = Table(
     Column("made_at", DateTime(timezone=True)),
     Column("expires_at", DateTime(timezone=True)),
     Column("run_id", Uuid),
+    Column("percent", SmallInteger, nullable=False),
 )
 
 api_tokens = Table(

@@ -179,6 +179,7 @@ PAST_THE_CONVERSATIONS: Final = {
     "app.erasing:erase_later": "the deletion's job, put on the queue again when it has failed as often as it may",
     "app.erasing:erase_now": _ASKED_ELSEWHERE,
     "app.erasing:tombstone": _READS,
+    "app.exporting:_told": "how far an export is, which is nothing but what its page shows meanwhile",
     "app.exporting:ask": _ASKED_ELSEWHERE,
     "app.exporting:give_up": "the end of an export that has failed as often as it may (`tests/line/test_export_crashes.py`)",
     "app.exporting:open_export": _READS,

@@ -17,6 +17,7 @@ import pytest
 
 from app.actionlog.verify import verify_stream
 from app.main import create
+from app.nouns import DataExport
 from tests.app.web.browser import Browser, opened
 from tests.line.stage import Stage
 
@@ -134,3 +135,21 @@ async def _session_at(stage: Stage, now: datetime) -> tuple[str, object]:
     person = stage.github.account("ada")
     cookies = Cookies(stage.house.store, stage.house.keys, lambda: now)
     return await cookies.begin(Account(person.id, person.login, "User"))
+
+
+async def test_one_that_is_being_made_shows_how_far_it_is(ada: Browser, shared: Stage) -> None:
+    """By itself, without a script."""
+    half = DataExport(uuid4(), "asked", "ada", datetime.now(UTC), percent=40)
+    async with shared.house.store.transaction(shared.installation) as transaction:
+        await transaction.put_export(half)
+    try:
+        page = await ada.get(at(shared, f"/{half.id}"))
+        assert REFRESH in page.text
+        assert '<progress max="100" value="40" aria-label="How much is written">40 %</progress>' in page.text
+        told = await ada.api("GET", f"/installations/{shared.installation}/exports/{half.id}")
+        assert (told.json()["state"], told.json()["percent"]) == ("asked", 40)
+    finally:
+        async with shared.house.store.transaction(shared.installation) as transaction:
+            await transaction.remove_export(half.id)
+    page = await made(ada, shared)
+    assert "<progress" not in page.text

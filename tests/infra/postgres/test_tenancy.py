@@ -137,6 +137,7 @@ CALLS: Mapping[str, Call] = {
     "exports": lambda t, _: t.exports(),
     "put_export": lambda t, _: t.put_export(DataExport(EXPORT, "asked", "mine", NOW)),
     "remove_export": lambda t, _: t.remove_export(EXPORT),
+    "export_written": lambda t, _: t.export_written(EXPORT, 50),
     "api_tokens": lambda t, _: t.api_tokens(),
     "put_api_token": lambda t, _: t.put_api_token(ApiToken(TOKEN, "h", "mine", "mine", NOW, NOW)),
     "remove_api_token": lambda t, _: t.remove_api_token(TOKEN),
