@@ -386,6 +386,19 @@ class ApiToken:
 
 
 @dataclass(frozen=True, slots=True)
+class KeptAnswer:
+    """What a write of the API was answered. `key` is a keyed hash of the caller and the key that they chose, `fingerprint` one of what
+    was asked. Without `status` and `sealed` it is a claim: the request is at work since `made_at`."""
+
+    key: str
+    fingerprint: str
+    made_at: datetime
+    until: datetime
+    status: int | None = None
+    sealed: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Erasure:
     """That an installation is being destroyed, and how far that is; afterwards the tombstone that remains.
 

@@ -37,6 +37,7 @@ from app.nouns import (
     Installation,
     Issue,
     Job,
+    KeptAnswer,
     ModelAnswer,
     ModelRequest,
     OwnKey,
@@ -515,6 +516,23 @@ class Transaction(Protocol):
     async def put_api_token(self, token: ApiToken) -> None: ...
 
     async def remove_api_token(self, token_id: UUID) -> bool: ...
+
+    async def claim_answer(self, claim: KeptAnswer, stale: datetime) -> KeptAnswer | None:
+        """Takes its key, or says what stands under it. One that has ended is taken over, and so is a claim for the same request
+        that was made at `stale` or earlier."""
+        ...
+
+    async def keep_answer(self, answer: KeptAnswer) -> bool:
+        """Where its claim stands. False when that was taken over."""
+        ...
+
+    async def release_answer(self, key: str, made_at: datetime) -> None:
+        """Removes the claim that was made then, if it stands."""
+        ...
+
+    async def prune_answers(self, ended: datetime) -> int:
+        """Those that ended then or before."""
+        ...
 
     async def erasure(self, *, lock: bool = False) -> Erasure | None: ...
 

@@ -229,6 +229,7 @@ LEFT_OUT: Final[Mapping[str, str]] = {
     "data_keys.wrapped": "the key itself, which opens nothing outside of this service",
     "provider_keys.sealed": "the key itself: whoever has the archive would have the key",
     "api_tokens.hash": "the token itself, hashed",
+    "kept_answers": "what the API answered within the last day, kept for whoever asks the same again: what was done stands in the log",
     "entries.sealed": "the same as the details, sealed",
     "erasures": "there is none as long as anything can be exported; a receipt says what was in it",
     "magicode_jobs": "the queue of what is to be done next: ids that stand in the other files; and hashes of who is signed in, which is no "

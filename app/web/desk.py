@@ -14,6 +14,7 @@ from starlette.datastructures import FormData
 from app.errors import ErasedError
 from app.house import House
 from app.nouns import Account, Installation
+from app.web import once
 from app.web.access import Access, Allowed, NotYoursError, Scope, ScopeError
 from app.web.live import Streams
 from app.web.looks import Looks
@@ -121,7 +122,11 @@ class Desk:
 
         Raises NoTokenError, NotSignedInError, ForeignFormError and NotYoursError.
         """
-        return await self.shown(request, tenant, scope) or await self.calls_as_person(request, tenant)
+        allowed = await self.shown(request, tenant, scope)
+        if allowed is None:
+            return await self.calls_as_person(request, tenant)
+        await once.admitted(request, self.house, tenant, allowed.actor)
+        return allowed
 
     async def shown(self, request: Request, tenant: int, scope: Scope | None) -> Allowed | None:
         """Whose token was shown; None where none was. Raises NoTokenError and ScopeError."""
@@ -141,7 +146,16 @@ class Desk:
     async def calls_as_person(self, request: Request, tenant: int) -> Allowed:
         """What a token may never do, such as making tokens."""
         session = await self.signs(request)
-        return await self.access.administrator(tenant, session.person, anew=request.method not in READS)
+        allowed = await self.access.administrator(tenant, session.person, anew=request.method not in READS)
+        await self.admits(request, tenant, session.person)
+        return allowed
+
+    async def admits(self, request: Request, tenant: int, person: Account) -> None:
+        """Behind the last question whether this person may. What was asked before under the same key ends here.
+
+        Raises IdempotencyKeyError, IdempotencyKeyReusedError, StillAtWorkError and AnsweredError.
+        """
+        await once.admitted(request, self.house, tenant, f"person:{person.id}")
 
     async def signs(self, request: Request) -> Session:
         """A person, not a token; with the form key where something is changed. What they may do is still to be asked.

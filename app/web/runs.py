@@ -130,6 +130,7 @@ async def find_to_steer(desk: Desk, request: Request, tenant: int, run_id: UUID)
     session = await desk.signs(request)
     run = await find(desk.house, tenant, run_id)
     await steers(desk, tenant, run, session.person)
+    await desk.admits(request, tenant, session.person)
     return run, session
 
 

@@ -137,6 +137,12 @@ class KeyShape(Shape):
     why_unchecked: str = Field(default="", examples=[""])
 
 
+class ShownOnce(Shape):
+    """An answer with a secret that is kept nowhere: whoever asks again under the same Idempotency-Key is told its id alone."""
+
+    id: UUID
+
+
 class TokenShape(Shape):
     id: UUID = Field(examples=[_ID])
     scopes: list[str] = Field(examples=[["log"]])
@@ -145,7 +151,7 @@ class TokenShape(Shape):
     expires_at: datetime = Field(examples=[_WHEN])
 
 
-class MadeToken(TokenShape):
+class MadeToken(TokenShape, ShownOnce):
     token: str = Field(examples=["mgc_100002_…"], description="Shown this once.")
 
 

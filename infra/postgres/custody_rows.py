@@ -14,6 +14,7 @@ from sqlalchemy import (
     ColumnElement,
     Row,
     Table,
+    and_,
     bindparam,
     delete,
     func,
@@ -30,6 +31,7 @@ from app.nouns import (
     Entry,
     Erasure,
     Installation,
+    KeptAnswer,
     ProviderKey,
     RunState,
     StoredSettings,
@@ -48,6 +50,7 @@ from infra.postgres.tables import (
     erasures,
     exports,
     installations,
+    kept_answers,
     metadata,
     provider_keys,
     runs,
@@ -225,6 +228,56 @@ class CustodyRows(TenantRows):
             delete(api_tokens).where(self._ours(api_tokens), api_tokens.c.id == token_id)
         )
         return gone.rowcount == 1
+
+    # --- what writes of the API were answered ------------------------------------------------------------------------
+
+    async def claim_answer(self, claim: KeptAnswer, stale: datetime) -> KeptAnswer | None:
+        there = kept_answers.c
+        values = values_of(claim)
+        over = or_(
+            there.until <= claim.made_at,
+            and_(there.status.is_(None), there.made_at <= stale, there.fingerprint == claim.fingerprint),
+        )
+        while True:
+            taken = await self._connection.execute(
+                upsert(kept_answers)
+                .values(**values, installation_id=self._tenant)
+                .on_conflict_do_update(
+                    index_elements=["installation_id", "key"],
+                    set_={name: value for name, value in values.items() if name != "key"},
+                    where=over,
+                )
+                .returning(there.key)
+            )
+            if taken.first() is not None:
+                return None
+            found = await self._one(
+                KeptAnswer, select(kept_answers).where(self._ours(kept_answers), there.key == claim.key)
+            )
+            if found is not None:  # and where it was released just now, it is free
+                return found
+
+    async def keep_answer(self, answer: KeptAnswer) -> bool:
+        kept = await self._connection.execute(
+            update(kept_answers)
+            .where(self._claimed(answer.key, answer.made_at))
+            .values(status=answer.status, sealed=answer.sealed)
+        )
+        return kept.rowcount == 1
+
+    async def release_answer(self, key: str, made_at: datetime) -> None:
+        await self._connection.execute(delete(kept_answers).where(self._claimed(key, made_at)))
+
+    async def prune_answers(self, ended: datetime) -> int:
+        due = self._ours(kept_answers) & (kept_answers.c.until <= ended)
+        return await self._removed(kept_answers, due, dry=False)
+
+    def _claimed(self, key: str, made_at: datetime) -> ColumnElement[bool]:
+        """A claim is the one that was made then: who takes it over makes another one."""
+        there = kept_answers.c
+        return and_(
+            self._ours(kept_answers), there.key == key, there.made_at == made_at, there.status.is_(None)
+        )
 
     # --- erasure and retention ---------------------------------------------------------------------------------------
 

@@ -148,6 +148,18 @@ api_tokens = Table(
     Column("expires_at", DateTime(timezone=True), nullable=False),
 )
 
+kept_answers = Table(
+    "kept_answers",
+    metadata,
+    Column("installation_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("key", Text, primary_key=True),
+    Column("fingerprint", Text, nullable=False),
+    Column("made_at", DateTime(timezone=True), nullable=False),
+    Column("until", DateTime(timezone=True), nullable=False),
+    Column("status", Integer),
+    Column("sealed", LargeBinary),
+)
+
 erasures = Table(
     "erasures",
     metadata,

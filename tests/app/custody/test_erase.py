@@ -198,6 +198,7 @@ async def test_a_deletion_destroys_all_of_one_installation_and_nothing_of_anothe
             "entries": 6,
             "exports": 0,
             "installations": 1,
+            "kept_answers": 0,
             "provider_keys": 0,
             "runs": 0,
             "settings": 1,

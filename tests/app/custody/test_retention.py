@@ -23,7 +23,7 @@ from app.custody.keys import Keys
 from app.custody.retention import Retention, Swept, months_before
 from app.errors import ErasedError
 from app.jobs.accept import STILL_OPEN
-from app.nouns import Action, DataExport, Erasure, Installation, Run, RunState
+from app.nouns import Action, DataExport, Erasure, Installation, KeptAnswer, Run, RunState
 from app.ports import Store
 from tests.conftest import Database
 
@@ -136,6 +136,31 @@ async def choose(store: Store, words: str) -> None:
 
 def ago(months: int, days: int = 0) -> datetime:
     return months_before(NOW, months) - timedelta(days=days)
+
+
+async def test_answers_of_the_api_go_after_their_day_without_a_word_and_not_under_a_legal_hold(
+    store: Store, register: Register
+) -> None:
+    await register(1)
+    over = KeptAnswer("over", "f", NOW - timedelta(days=2), NOW - timedelta(days=1))
+    young = KeptAnswer("young", "f", NOW, NOW + timedelta(days=1))
+    async with store.transaction(1) as transaction:
+        for one in (over, young):
+            assert await transaction.claim_answer(one, NOW - timedelta(days=3)) is None
+
+    async def kept() -> int:
+        async with store.transaction(1) as transaction:
+            return (await transaction.row_counts())["kept_answers"]
+
+    await rules(store).sweep(1, dry=True)
+    await choose(store, "legal-hold on")
+    await rules(store).sweep(1)
+    assert await kept() == 2
+    await choose(store, "legal-hold off")
+    entries = len(await log(store))
+    assert (await rules(store).sweep(1)).removed == 0
+    assert await kept() == 1
+    assert len(await log(store)) == entries
 
 
 async def test_runs_that_ended_too_long_ago_go_and_others_stay(store: Store, register: Register) -> None:

@@ -23,6 +23,7 @@ from app.nouns import (
     Entry,
     Erasure,
     Installation,
+    KeptAnswer,
     ProviderKey,
     Run,
     RunState,
@@ -90,6 +91,8 @@ def erasure(installation: int) -> Erasure:
 
 EXPORTED = DataExport(EXPORT, "made", MARK, NOW, place=MARK)
 OWN_KEY = ProviderKey("openai", MARK.encode(), MARK, NOW)
+ANSWER = KeptAnswer(MARK, MARK, NOW, LATER, 200, MARK.encode())
+CLAIM = KeptAnswer("claimed", MARK, NOW, LATER)
 CHOSEN = StoredSettings(f'{{"is":"{MARK}"}}', True, MARK, NOW)
 
 
@@ -106,6 +109,9 @@ async def furnish(store: PostgresStore) -> Run:
         await there.put_provider_key(OWN_KEY)
         await there.put_export(EXPORTED)
         await there.put_api_token(ApiToken(TOKEN, MARK, MARK, MARK, NOW, NOW))
+        for claim in (ANSWER, CLAIM):
+            assert await there.claim_answer(replace(claim, status=None, sealed=None), NOW) is None
+        assert await there.keep_answer(ANSWER)
         await there.defer("work", lock="theirs", delay_seconds=60, installation_id=THEIRS)
         assert await there.begin_erasure(erasure(THEIRS))
     return busy
@@ -141,6 +147,10 @@ CALLS: Mapping[str, Call] = {
     "api_tokens": lambda t, _: t.api_tokens(),
     "put_api_token": lambda t, _: t.put_api_token(ApiToken(TOKEN, "h", "mine", "mine", NOW, NOW)),
     "remove_api_token": lambda t, _: t.remove_api_token(TOKEN),
+    "claim_answer": lambda t, _: t.claim_answer(replace(ANSWER, fingerprint="mine"), LATER),
+    "keep_answer": lambda t, _: t.keep_answer(replace(CLAIM, status=201, sealed=b"mine")),
+    "release_answer": lambda t, _: t.release_answer(CLAIM.key, CLAIM.made_at),
+    "prune_answers": lambda t, _: t.prune_answers(LATER),
     "erasure": lambda t, _: t.erasure(lock=True),
     "begin_erasure": lambda t, _: t.begin_erasure(replace(erasure(THEIRS), asked_by="mine")),
     "update_erasure": lambda t, _: t.update_erasure(step="changed"),
