@@ -11,7 +11,19 @@ from app.actionlog.ledger import Ledger
 from app.agent.budget import Limits
 from app.custody.keys import Keys
 from app.nouns import Run
-from app.ports import Clock, Fence, GitHub, KeyCheck, Models, Objects, Relay, Sandbox, SignIn, Store
+from app.ports import (
+    Clock,
+    Fence,
+    GitHub,
+    KeyCheck,
+    Models,
+    Objects,
+    Receivers,
+    Relay,
+    Sandbox,
+    SignIn,
+    Store,
+)
 from app.witness import unfenced
 from embeddings.collection import Points
 from embeddings.repository import RepositoryIndex
@@ -26,7 +38,8 @@ def untimed(_run_id: UUID, _station: str, _seconds: float) -> None:
 
 @dataclass(frozen=True, slots=True)
 class House:
-    """`models` are those that can be asked, `key_check` asks whether a customer's own key is good; `index` a repository's index
+    """`models` are those that can be asked, `key_check` asks whether a customer's own key is good,
+    `receivers` are customers' own addresses; `index` a repository's index
     under the installation's key, `points` the store of all of them. `objects` holds exports. `public_url` is where people
     reach this service, None where they cannot; `sign_in` is None where the App's OAuth credentials are not set, `relay` where
     GitHub reaches us itself. `timed` is told how many seconds a run spent at each station.
@@ -39,6 +52,7 @@ class House:
     github: GitHub
     models: Models
     key_check: KeyCheck
+    receivers: Receivers
     index: Callable[[bytes, int, int], RepositoryIndex]
     points: Points
     objects: Objects

@@ -288,6 +288,7 @@ class FailedCheck:
 class Installation:
     """`id` is the tenant's: the id of the first installation on this account. GitHub gives a new one when the App is
     installed again; `github_id` is the present one. `uninstalled_at` and `plan_cancelled_at` say since when it is paused.
+    `hooked` says that it has hooks, and is changed with them alone.
     """
 
     id: int
@@ -298,6 +299,7 @@ class Installation:
     github_id: int | None = None  # None: the same
     uninstalled_at: datetime | None = None
     plan_cancelled_at: datetime | None = None
+    hooked: bool = False
 
     @property
     def present_id(self) -> int:
@@ -342,6 +344,29 @@ class OwnKey:
     key: str = field(repr=False)
     base_url: str | None
     since: datetime
+
+
+class RunEvent(StrEnum):
+    """What hooks are told of a run. It ends more than once where a redelivery takes it up again after a failure of ours."""
+
+    ACCEPTED = "run.accepted"
+    STARTED = "run.started"
+    ENDED = "run.ended"
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """An address of a customer's own that is told of runs, as it is stored: the address and the secret it is signed with sealed
+    under the installation's key. `events` are words with spaces between. `last_status` is what it answered at `last_at`, None for
+    nothing."""
+
+    id: UUID
+    sealed: bytes
+    events: str
+    created_by: str
+    created_at: datetime
+    last_at: datetime | None = None
+    last_status: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -814,6 +839,7 @@ class Action(StrEnum):
     WEBHOOK_ACCEPTED = "webhook.accepted"
     WEBHOOK_REFUSED = "webhook.refused"
     WEBHOOK_REDELIVERY_ASKED = "webhook.redelivery_asked"
+    WEBHOOK_SENT = "webhook.sent"
     INSTALLATION_CHANGED = "installation.changed"
     RUN_ASKED = "run.asked"
     RUN_STOP_ASKED = "run.stop_asked"

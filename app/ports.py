@@ -34,6 +34,7 @@ from app.nouns import (
     Finished,
     GitHubShare,
     GitHubTurn,
+    Hook,
     Installation,
     Issue,
     Job,
@@ -334,6 +335,19 @@ class KeyCheck(Protocol):
         ...
 
 
+class Receivers(Protocol):
+    """Addresses of customers' own, which are told of events."""
+
+    async def require(self, url: str) -> None:
+        """Raises UserError (`hook_address`) for an address to which nothing is sent."""
+        ...
+
+    async def send(self, url: str, headers: Mapping[str, str], body: bytes) -> int:
+        """One try; the answer's status, of whatever kind. Raises TransientError (`hook_refused` for an address to which nothing
+        is sent, `hook_silent` in time, `hook_unreachable`) where there is no answer."""
+        ...
+
+
 # --- the workspace ---------------------------------------------------------------------------------------------------
 
 
@@ -495,6 +509,22 @@ class Transaction(Protocol):
         """False when there is none."""
         ...
 
+    async def hooks(self) -> Sequence[Hook]:
+        """Oldest first."""
+        ...
+
+    async def put_hook(self, hook: Hook) -> None:
+        """Adds it, or replaces the one with this id."""
+        ...
+
+    async def note_hook(self, hook_id: UUID, at: datetime, status: int | None) -> bool:
+        """What it answered last. False when there is none."""
+        ...
+
+    async def remove_hook(self, hook_id: UUID) -> bool:
+        """False when there is none."""
+        ...
+
     async def exports(self) -> Sequence[DataExport]:
         """Newest first."""
         ...
@@ -638,9 +668,11 @@ class Transaction(Protocol):
         lock: str | None = None,
         delay_seconds: float = 0,
         behind: bool = False,
+        outside: bool = False,
         **arguments: object,
     ) -> int:
-        """Puts a job on the queue inside this transaction. Arguments are ids only. `behind`: nobody waits for it."""
+        """Puts a job on the queue inside this transaction. Arguments are ids only. `behind`: nobody waits for it. `outside`: it
+        waits for a stranger's machine."""
         ...
 
     async def waits(self, lock: str) -> bool:

@@ -80,6 +80,7 @@ class Settings(BaseModel):
     workspace_dir: Path | None = None
     model: str = ""
     model_hosts: tuple[Index, ...] = ()
+    hook_hosts: tuple[Index, ...] = ()
     embedding_model: str = "magicode-minilm-1"
     public_url: str | None = None
     relay_url: str | None = None
@@ -115,7 +116,7 @@ class Settings(BaseModel):
     def _paths(cls, value: object) -> object:
         return tuple(value.split(os.pathsep)) if isinstance(value, str) else value
 
-    @field_validator("package_indexes", "model_hosts", "trusted_proxies", mode="before")
+    @field_validator("package_indexes", "model_hosts", "hook_hosts", "trusted_proxies", mode="before")
     @classmethod
     def _listed(cls, value: object) -> object:
         if not isinstance(value, str):

@@ -14,10 +14,11 @@ from app.ending import AS_DRAFT, ready, say, status_of
 from app.errors import DeniedError, InvalidError, MissingError, RefusedError, TransientError, UserError
 from app.house import House
 from app.jobs import states
+from app.jobs.events import announce
 from app.jobs.freeze import keyed_hash
 from app.jobs.fresh import fresh
 from app.jobs.tasks import Task, lock_of, settle_lock
-from app.nouns import MEND, Action, Outcome, PullRequest, Run, RunState
+from app.nouns import MEND, Action, Outcome, PullRequest, Run, RunEvent, RunState
 from app.pulls import wording
 from app.pulls.publish import PERMISSIONS, require_ours
 from app.reading import rules_of
@@ -247,6 +248,7 @@ async def _is_being_mended(scene: Scene, pull: PullRequest) -> bool:
                 return not run.state.ended
             if run.blocked_by is not None:
                 raise _BusyError
+            await announce(transaction, RunEvent.ACCEPTED, run)
             await transaction.defer(
                 Task.WORK, lock=lock_of(run), installation_id=run.installation_id, run_id=run.id
             )

@@ -11,10 +11,11 @@ from uuid import UUID
 
 from app.errors import GoneError, MissingError, RefusedError, UserError
 from app.house import House
+from app.jobs.events import announce
 from app.jobs.freeze import input_hash
 from app.jobs.fresh import fresh
 from app.jobs.tasks import Task, lock_of
-from app.nouns import BESIDE_VERBS, MEND, Account, Action, Facts, Job, Run
+from app.nouns import BESIDE_VERBS, MEND, Account, Action, Facts, Job, Run, RunEvent
 from app.ports import Transaction
 from app.retrying import CAME_TO_NOTHING, NOBODYS
 from app.scene import written_down
@@ -116,6 +117,7 @@ async def try_again(house: House, tenant: int, run_id: UUID, person: Account) ->
             "verb": again.verb,
             "of": str(run_id),
         }
+        await announce(transaction, RunEvent.ACCEPTED, added)
         await house.ledger.append(
             transaction, tenant, Action.RUN_ASKED, person.login, added.id, facts, (work,)
         )

@@ -42,6 +42,7 @@ from infra.postgres.errors import translated
 from infra.postgres.migrate import migrate, require_current, require_service_role
 from infra.postgres.store import PostgresStore
 from infra.qdrant import QdrantPoints
+from infra.receivers import HttpReceivers
 from infra.relay import Relay
 from infra.sandbox.bubblewrap import BubblewrapSandbox
 from infra.sandbox.indexes import DEFAULT
@@ -105,6 +106,7 @@ async def open_house(
             github=TenantsGitHub(github, records.store, ledger, own),
             models=models,
             key_check=ModelsKeyCheck(guard),
+            receivers=HttpReceivers(Guard(read.hook_hosts)),
             index=_index(stack, read, points),
             points=points,
             objects=await asyncio.to_thread(open_objects, read.exports, read.data_dir / "exports"),

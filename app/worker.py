@@ -15,7 +15,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import chain, repeat
-from typing import ParamSpec
+from typing import Any, ParamSpec
 from uuid import UUID
 
 import uvicorn
@@ -38,16 +38,18 @@ from app.following import follow, forget
 from app.house import House
 from app.jobs import presence, reconcile, states
 from app.jobs.accept import NOBODY
+from app.jobs.events import SENDS
 from app.jobs.retries import retry_after
 from app.jobs.tasks import Task
 from app.line import play
 from app.main import create
-from app.nouns import Action, Run
+from app.nouns import Action, Run, RunEvent
 from app.refreshing import refresh
 from app.retaining import sweep_house
 from app.scene import acknowledge
 from app.settings import Settings
 from app.settling import NOT_FOUND_YET, settle, settle_later
+from app.telling import send, tell_accepted
 from app.web.patience import config as serving
 from app.wiring import open_house
 from app.workspace.storage import sweep
@@ -230,6 +232,10 @@ def tasks(house: House) -> Mapping[str, Callable[..., Awaitable[None]]]:
         with suppress(SupersededError):
             await exporting.make(house, installation_id, export_id)
 
+    async def on_send(event: RunEvent, **ids: Any) -> None:
+        with suppress(SupersededError):
+            await send(house, event, **ids)
+
     async def on_erase(installation_id: int) -> None:
         await erase(house, installation_id)
 
@@ -242,6 +248,8 @@ def tasks(house: House) -> Mapping[str, Callable[..., Awaitable[None]]]:
         Task.FORGET.value: partial(forget, house),
         Task.REFRESH.value: _with_run(house, refresh),
         Task.EXPORT.value: on_export,
+        Task.TELL_ACCEPTED.value: _with_run(house, tell_accepted),
+        **{task.value: partial(on_send, event) for event, task in SENDS.items()},
     }
     return {name: _unless_erased(job) for name, job in jobs.items()} | {Task.ERASE.value: on_erase}
 

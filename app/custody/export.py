@@ -27,6 +27,7 @@ from app.custody.exported_files import (
     document,
     readme,
 )
+from app.custody.hooks import known_within
 from app.custody.provider_keys import last_four, opened
 from app.custody.receipt import remains
 from app.custody.settings import read as read_settings
@@ -70,6 +71,7 @@ class Snapshot:
     key: bytes | None
     tables: Mapping[str, Held]
     provider_keys: Sequence[Row]
+    hooks: Sequence[Row]
     settings: Row
     retention: Row
 
@@ -130,6 +132,18 @@ async def take_snapshot(store: Store, keys: Keys, installation_id: int, at: date
                     "checked_at": _plain(one.checked_at),
                 }
                 for one in await transaction.provider_keys()
+            ],
+            hooks=[
+                {
+                    "id": str(one.id),
+                    "host": one.host,
+                    "events": list(one.events),
+                    "created_by": one.created_by,
+                    "created_at": _plain(one.created_at),
+                    "last_at": _plain(one.last_at),
+                    "last_status": one.last_status,
+                }
+                for one in await known_within(transaction, keys, installation_id)
             ],
             settings=await _settings(transaction, settings.model_dump(mode="json")),
             retention={
@@ -247,6 +261,7 @@ def _files(contents: Contents) -> Iterator[Counted]:
         "data_key.json": lambda: next(iter(tables["data_keys"]), {"master_key_id": None}),
         "provider_keys.json": lambda: snapshot.provider_keys,
         "api_tokens.json": lambda: tables["api_tokens"],
+        "hooks.json": lambda: snapshot.hooks,
         "exports.json": lambda: tables["exports"],
         "vectors.json": lambda: contents.vectors,
     }

@@ -6,7 +6,7 @@ out; what is decided here is decided on the signed body and on our own rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -170,7 +170,8 @@ class _Acceptance:
         else:
             accepted = Accepted(Kind.IGNORED, reason=_outcome_name(received))
         if accepted.kind not in (Kind.REPEATED, Kind.IGNORED):
-            await self._write_down(transaction, received, accepted)
+            hooked = installation is not None and installation.hooked
+            await self._write_down(transaction, received, accepted, hooked=hooked)
         return accepted
 
     async def _turn_away(self, received: Received, kind: Kind) -> Accepted:
@@ -240,7 +241,9 @@ class _Acceptance:
 
     # --- the log -----------------------------------------------------------------------------------------------------
 
-    async def _write_down(self, transaction: Transaction, received: Received, accepted: Accepted) -> None:
+    async def _write_down(
+        self, transaction: Transaction, received: Received, accepted: Accepted, *, hooked: bool = False
+    ) -> None:
         """Last in its transaction, because the chain is locked from here to the commit.
 
         What is ignored has its delivery's row and no entry: nothing was done, and a busy account's pushes would bury
@@ -264,7 +267,7 @@ class _Acceptance:
                 "verb": accepted.run.verb if accepted.run else None,
                 "number": accepted.run.number if accepted.run else None,
             },
-            _jobs(accepted.run) if accepted.run is not None and accepted.kind in _TO_WORK else (),
+            _jobs(accepted, hooked=hooked),
             ends=True,
         )
 
@@ -294,11 +297,15 @@ def _outcome_name(received: Received) -> str:
             return "installation"
 
 
-def _jobs(run: Run) -> tuple[Job, Job]:
-    """The reaction has a job of its own, since the work may wait for its turn."""
+def _jobs(accepted: Accepted, *, hooked: bool) -> Sequence[Job]:
+    """The reaction has a job of its own, since the work may wait for its turn, and so has finding out which hooks are told."""
+    run = accepted.run
+    if run is None or accepted.kind not in _TO_WORK:
+        return ()
     ids = {"installation_id": run.installation_id, "run_id": run.id}
     work = Job(Task.BLOCKED, ids) if run.blocked_by is not None else Job(Task.WORK, ids, lock_of(run))
-    return Job(Task.ACKNOWLEDGE, ids), work
+    told = hooked and accepted.kind is not Kind.AGAIN
+    return Job(Task.ACKNOWLEDGE, ids), *([Job(Task.TELL_ACCEPTED, ids)] if told else []), work
 
 
 async def _queue_again(transaction: Transaction, stored: Run) -> Run | None:

@@ -51,6 +51,9 @@ MODEL_AWAY = Away(timedelta(seconds=15), timedelta(minutes=5), timedelta(hours=2
 DATABASE_AWAY = Away(timedelta(seconds=1), timedelta(seconds=30), timedelta(days=1))
 """Without it nobody could even be told that the run failed."""
 
+HOOK_AWAY = Away(timedelta(seconds=5), timedelta(hours=4), timedelta(days=1))
+"""A receiver that is mended within a day has missed nothing."""
+
 ASKED_AT_MOST = timedelta(hours=1)
 """The longest delay that a model's provider names and that is obeyed."""
 

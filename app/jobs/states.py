@@ -7,8 +7,9 @@ from datetime import datetime
 from uuid import UUID
 
 from app.errors import DefectError, SupersededError
+from app.jobs.events import announce
 from app.jobs.tasks import Task, lock_of
-from app.nouns import Outcome, Run, RunState, Spending
+from app.nouns import Outcome, Run, RunEvent, RunState, Spending
 from app.ports import Clock, Store, Transaction
 
 _ENDS = frozenset(state for state in RunState if state.ended)
@@ -45,13 +46,16 @@ async def begin(store: Store, installation_id: int, run_id: UUID, clock: Clock) 
         if run.is_pull_request and subject is None:
             found = await transaction.opened_for(run.repository_id, run.number)
             subject = None if found == run.number else found
-        return await transaction.update_run(
+        begun = await transaction.update_run(
             run_id,
             state=RunState.RUNNING,
             attempt=run.attempt + 1,
             started_at=run.started_at or clock(),
             subject=subject,
         )
+        if run.started_at is None:
+            await announce(transaction, RunEvent.STARTED, begun)
+        return begun
 
 
 async def finish(
@@ -75,6 +79,7 @@ async def finish(
         if outcome.head_sha is not None:
             columns["head_sha"] = outcome.head_sha
         ended = await transaction.update_run(run.id, **columns)
+        await announce(transaction, RunEvent.ENDED, ended)
         if also is not None:
             await also(transaction)
         return ended

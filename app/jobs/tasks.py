@@ -1,5 +1,6 @@
 """The names of the jobs that acceptance puts on the queue. Each carries `installation_id` and `run_id` alone, and
-what belongs to no run `repository_id` in its place.
+what belongs to no run `repository_id` in its place; what is sent to a hook also `hook_id`, the run's `attempt` and how often it was
+tried (`tries`).
 
 A name stands for what the job carries: other arguments are another task. Workers of two programs take jobs from one queue while
 a new one is rolled out, and the older leaves alone what it does not know by its name.
@@ -17,7 +18,8 @@ class Task(StrEnum):
     was at work. SETTLE looks again at a pull request of ours whose checks ended or that somebody changed. FOLLOW
     brings the index of a repository up to its default branch after a push, FORGET removes that of one that was taken out of the
     installation; REFRESH brings a pull request's branch up to
-    it, where that is needed. ERASE destroys an installation's data; EXPORT hands it over (its third id is `export_id`)."""
+    it, where that is needed. ERASE destroys an installation's data; EXPORT hands it over (its third id is `export_id`).
+    TELL_ACCEPTED makes of an accepted run what is sent to each hook; SEND_ACCEPTED, SEND_STARTED and SEND_ENDED send it to one."""
 
     ACKNOWLEDGE = "acknowledge"
     WORK = "work"
@@ -28,6 +30,10 @@ class Task(StrEnum):
     REFRESH = "refresh"
     ERASE = "erase"
     EXPORT = "export"
+    TELL_ACCEPTED = "tell_accepted"
+    SEND_ACCEPTED = "send_accepted"
+    SEND_STARTED = "send_started"
+    SEND_ENDED = "send_ended"
 
 
 def lock_of(run: Run) -> str | None:

@@ -17,6 +17,7 @@ _ROWS: Final[Mapping[str, tuple[str, str]]] = {
     "installations": ("row that names the account", "rows that name the account"),
     "settings": ("row of settings", "rows of settings"),
     "provider_keys": ("key of a model provider", "keys of model providers"),
+    "hooks": ("webhook of your own", "webhooks of your own"),
     "exports": ("export that was asked for", "exports that were asked for"),
     "data_keys": ("data key", "data keys"),
     "kept_answers": ("answer of the API", "answers of the API"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from urllib.parse import urlsplit
 
@@ -32,6 +33,7 @@ class AddressRefusedError(UserError):
     """No key is sent to this address."""
 
     def __init__(self, why: str) -> None:
+        self.why = why
         super().__init__(f"No key is sent to this address: {why}.", reason="provider_address")
 
 
@@ -71,8 +73,8 @@ class Guard:
         port = parts.port or (443 if parts.scheme == "https" else 80)
         return host in self._let_through or f"{host}:{port}" in self._let_through
 
-    async def require(self, url: str) -> None:
-        """Raises AddressRefusedError, and OSError where the host has no address."""
+    async def require(self, url: str, *, query: bool = False) -> None:
+        """`query`: it may have one. Raises AddressRefusedError, and OSError where the host has no address."""
         try:
             parts = urlsplit(url)
             host, port = parts.hostname or "", parts.port or 443
@@ -80,8 +82,8 @@ class Guard:
             raise AddressRefusedError("it cannot be read") from None
         if parts.username is not None or parts.password is not None:
             raise AddressRefusedError("it holds a name or a password")
-        if parts.query or parts.fragment:
-            raise AddressRefusedError("it has a query")
+        if (parts.query and not query) or parts.fragment:
+            raise AddressRefusedError("it has a query" if parts.query and not query else "it has a fragment")
         if parts.scheme not in ("http", "https") or not host:
             raise AddressRefusedError("it has to begin with https://")
         if self.lets_through(url):
@@ -100,17 +102,18 @@ class Guard:
             raise AddressRefusedError("it leads into a network that is not public")
         return found[0]
 
-    def client(self, timeout: httpx2.Timeout) -> httpx2.AsyncClient:
-        """For the SDKs: whatever they are told to ask, only what this guard allows is connected to."""
+    def client(self, timeout: httpx2.Timeout, verify: ssl.SSLContext | bool = True) -> httpx2.AsyncClient:
+        """For the SDKs: whatever they are told to ask, only what this guard allows is connected to. `verify` spares making the
+        list of trusted authorities anew."""
         return httpx2.AsyncClient(
-            transport=_Guarded(self), timeout=timeout, follow_redirects=False, trust_env=False
+            transport=_Guarded(self, verify), timeout=timeout, follow_redirects=False, trust_env=False
         )
 
 
 class _Guarded(httpx2.AsyncBaseTransport):
-    def __init__(self, guard: Guard) -> None:
+    def __init__(self, guard: Guard, verify: ssl.SSLContext | bool) -> None:
         self._guard = guard
-        self._inner = httpx2.AsyncHTTPTransport(trust_env=False)
+        self._inner = httpx2.AsyncHTTPTransport(verify=verify, trust_env=False)
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         url = request.url

@@ -30,6 +30,7 @@ from app.nouns import (
     DataExport,
     Entry,
     Erasure,
+    Hook,
     Installation,
     KeptAnswer,
     ProviderKey,
@@ -49,6 +50,7 @@ from infra.postgres.tables import (
     entries,
     erasures,
     exports,
+    hooks,
     installations,
     kept_answers,
     metadata,
@@ -66,6 +68,16 @@ _KEY: LiteralString = (
 )
 _SETTINGS = settings
 """The table, by a name that a parameter does not hide."""
+_LOCKED = (
+    select(installations.c.installation_id)
+    .where(installations.c.installation_id == _TENANT)
+    .with_for_update()
+)
+_HOOKED = (
+    update(installations)
+    .where(installations.c.installation_id == _TENANT)
+    .values(hooked=select(hooks.c.id).where(hooks.c.installation_id == _TENANT).exists())
+)
 _EPOCH: Final = date(1970, 1, 1)
 _USED = text(
     f"""
@@ -199,6 +211,32 @@ class CustodyRows(TenantRows):
             delete(provider_keys).where(self._ours(provider_keys), provider_keys.c.provider == provider)
         )
         return gone.rowcount == 1
+
+    async def hooks(self) -> Sequence[Hook]:
+        ordered = select(hooks).where(self._ours(hooks)).order_by(hooks.c.created_at, hooks.c.id)
+        return await self._all(Hook, ordered)
+
+    async def put_hook(self, hook: Hook) -> None:
+        await self._put(hooks, hook)
+        await self._note_hooked()
+
+    async def note_hook(self, hook_id: UUID, at: datetime, status: int | None) -> bool:
+        noted = await self._connection.execute(
+            update(hooks)
+            .where(self._ours(hooks), hooks.c.id == hook_id)
+            .values(last_at=at, last_status=status)
+        )
+        return noted.rowcount == 1
+
+    async def remove_hook(self, hook_id: UUID) -> bool:
+        gone = await self._connection.execute(delete(hooks).where(self._ours(hooks), hooks.c.id == hook_id))
+        await self._note_hooked()
+        return gone.rowcount == 1
+
+    async def _note_hooked(self) -> None:
+        """The row is locked first, so that of two at once the second sees what the first has left."""
+        await self._connection.execute(_LOCKED, {"tenant": self._tenant})
+        await self._connection.execute(_HOOKED, {"tenant": self._tenant})
 
     async def exports(self) -> Sequence[DataExport]:
         newest = exports.c.asked_at.desc()

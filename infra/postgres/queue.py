@@ -3,7 +3,7 @@
 A job is put on the queue inside the transaction of the row it belongs to, carries ids alone, and is deleted when it
 ends. Jobs with a lock run one at a time per lock, in the order they came; those without one are short and have a
 worker of their own, so that an acknowledgement never waits for somebody's pull request. What nobody waits for runs
-behind both, one job at a time.
+behind both, one job at a time, and what waits for strangers' machines beside all of them.
 """
 
 from __future__ import annotations
@@ -30,12 +30,13 @@ from app.errors import MagicodeError, SupersededError, TransientError
 from infra.postgres.connect import parameters
 from infra.postgres.errors import is_transient, translated
 from infra.postgres.patience import AT_WORK_SECONDS, PATIENCE, PatientJobs
-from infra.postgres.turns import BEHIND_QUEUE, LOCKED_QUEUE, QUICK_QUEUE
+from infra.postgres.turns import BEHIND_QUEUE, LOCKED_QUEUE, OUTSIDE_QUEUE, QUICK_QUEUE
 
 Ids = Mapping[str, int | UUID | None]
 GaveUp = Callable[[str, Ids, BaseException], Awaitable[None]]
 
 _QUICK_CONCURRENCY = 4
+_OUTSIDE_CONCURRENCY = 8
 _POLL_SECONDS = 0.5
 _SHORTEST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 15.0
@@ -133,6 +134,7 @@ async def _work_until_broken(
             _worker(app, LOCKED_QUEUE, concurrency, limits),
             _worker(app, QUICK_QUEUE, _QUICK_CONCURRENCY, limits),
             _worker(app, BEHIND_QUEUE, 1, limits),
+            _worker(app, OUTSIDE_QUEUE, _OUTSIDE_CONCURRENCY, limits),
         ]
         parts = [asyncio.create_task(worker.run()) for worker in workers]  # type: ignore[no-untyped-call]
         parts.append(asyncio.create_task(_take_up_stalled(leaving, app, workers, limits)))

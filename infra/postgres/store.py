@@ -332,10 +332,17 @@ class PostgresTransaction(RunRows, CustodyRows, EntryRows):
         lock: str | None = None,
         delay_seconds: float = 0,
         behind: bool = False,
+        outside: bool = False,
         **arguments: object,
     ) -> int:
         return await defer(
-            self._driver, task, lock=lock, delay_seconds=delay_seconds, behind=behind, arguments=arguments
+            self._driver,
+            task,
+            lock=lock,
+            delay_seconds=delay_seconds,
+            behind=behind,
+            outside=outside,
+            arguments=arguments,
         )
 
     async def waits(self, lock: str) -> bool:

@@ -38,6 +38,7 @@ installations = Table(
     Column("account_type", Text, nullable=False),
     Column("uninstalled_at", DateTime(timezone=True)),
     Column("plan_cancelled_at", DateTime(timezone=True)),
+    Column("hooked", Boolean, nullable=False),
 )
 
 deliveries = Table(
@@ -106,6 +107,20 @@ provider_keys = Table(
     Column("created_by", Text, nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False),
     Column("checked_at", DateTime(timezone=True)),
+    schema=KEYS_SCHEMA,
+)
+
+hooks = Table(
+    "hooks",
+    metadata,
+    Column("installation_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("id", Uuid, primary_key=True),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("events", Text, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("last_at", DateTime(timezone=True)),
+    Column("last_status", Integer),
     schema=KEYS_SCHEMA,
 )
 

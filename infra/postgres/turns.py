@@ -22,6 +22,7 @@ from app.nouns import Job
 LOCKED_QUEUE = "locked"
 QUICK_QUEUE = "quick"
 BEHIND_QUEUE = "behind"
+OUTSIDE_QUEUE = "outside"
 
 DEFER: LiteralString = """
 WITH job AS (
@@ -75,6 +76,7 @@ async def defer(
     lock: str | None,
     delay_seconds: float,
     behind: bool,
+    outside: bool,
     arguments: Mapping[str, object],
 ) -> int:
     """Puts a job on the queue by way of somebody else's open transaction; its id.
@@ -82,18 +84,21 @@ async def defer(
     Two of an installation at once may take the same place, unless their transactions hold its chain. Raises TypeError for an
     argument that is not an id (a whole number or a UUID).
     """
-    values = placed(Job(task, arguments, lock), delay_seconds=delay_seconds, behind=behind)
+    values = placed(Job(task, arguments, lock), delay_seconds=delay_seconds, behind=behind, outside=outside)
     row = await (await connection.execute(DEFER, values)).fetchone()
     if row is None:
         raise AssertionError("an INSERT without a conflict returns its row")
     return int(row[0])
 
 
-def placed(job: Job, *, delay_seconds: float = 0, behind: bool = False) -> dict[str, object]:
+def placed(
+    job: Job, *, delay_seconds: float = 0, behind: bool = False, outside: bool = False
+) -> dict[str, object]:
     """What DEFER takes. Raises TypeError for an argument that is not an id."""
     ids = _to_json(job.ids)
+    within = QUICK_QUEUE if job.lock is None else LOCKED_QUEUE
     return {
-        "queue": BEHIND_QUEUE if behind else QUICK_QUEUE if job.lock is None else LOCKED_QUEUE,
+        "queue": OUTSIDE_QUEUE if outside else BEHIND_QUEUE if behind else within,
         "task": job.task,
         "lock": job.lock,
         "tenant": str(ids.get("installation_id")),

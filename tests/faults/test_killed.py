@@ -158,6 +158,7 @@ _ASKED_ELSEWHERE = (
 _READS = "changes nothing"
 _BUTTON = "one transaction, asked for on a run's page; asked for again it is done once (`tests/app/web/test_runs.py`)"
 _KEYS = "keys of customers and of the operator, changed on the web's pages or the command line (`tests/app/custody`)"
+_TELLS = "no write to GitHub and no state of a run: tells a customer's own address, where there is one (`tests/line/test_hooks.py`)"
 _NEWS = "one transaction, as each acceptance is; GitHub is asked for what was not accepted (`tests/line/test_missed.py`)"
 _LATER = "puts a look on the queue that is taken up by whoever lives, and whose effects are those of the looks that are met"
 
@@ -165,6 +166,9 @@ PAST_THE_CONVERSATIONS: Final = {
     "app.beside:_blocker": _READS,
     "app.beside:_link_to": _READS,
     "app.choosing:overview": _READS,
+    "app.custody.hooks:known_hooks": _READS,
+    "app.custody.hooks:make": _KEYS,
+    "app.custody.hooks:remove": _KEYS,
     "app.custody.provider_keys:known_keys": _READS,
     "app.custody.provider_keys:put": _KEYS,
     "app.custody.provider_keys:remove": _KEYS,
@@ -198,6 +202,9 @@ PAST_THE_CONVERSATIONS: Final = {
     "app.showing:_last": _READS,
     "app.steering:stop": _BUTTON,
     "app.steering:try_again": _BUTTON,
+    "app.telling:ping": _TELLS,
+    "app.telling:send": _TELLS,
+    "app.telling:tell_accepted": _TELLS,
     "app.worker:_asks_for": "written down before a missed event is asked for; `test_deliveries.py` lets who did so die there",
     "reactions.async_create_for_issue": "the same call of the same port as on a comment, where a label asks; twice is once",
 }

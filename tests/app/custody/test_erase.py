@@ -30,7 +30,7 @@ from app.custody.keys import Keys
 from app.custody.receipt import Signer, verify
 from app.custody.settings import InstallationSettings, LegalHold
 from app.errors import ErasedError, SupersededError, TransientError, WrongMasterKeyError
-from app.nouns import Action, Erasure, Installation, StoredSettings
+from app.nouns import Action, Erasure, Hook, Installation, StoredSettings
 from app.ports import Fence, Recorder
 from embeddings.forget import shelf_of
 from infra.objects.folder import FolderObjects
@@ -130,6 +130,7 @@ class Place:
             await transaction.add_delivery(str(uuid4()), "push", None, "x")
             await transaction.defer("work", lock=f"{tenant}:1:1", installation_id=tenant, run_id=uuid4())
             await transaction.put_settings(StoredSettings("{}", False, "ada", NOW))
+            await transaction.put_hook(Hook(uuid4(), b"sealed", "run.ended", "ada", NOW))
         for number in range(3):
             await self.ledger.record(tenant, Action.COMMENT_CREATED, facts={"number": number})
         shelf = shelf_of(key, tenant)
@@ -197,6 +198,7 @@ async def test_a_deletion_destroys_all_of_one_installation_and_nothing_of_anothe
             "deliveries": 1,
             "entries": 6,
             "exports": 0,
+            "hooks": 1,
             "installations": 1,
             "kept_answers": 0,
             "provider_keys": 0,

@@ -27,6 +27,7 @@ from app.actionlog.export import export as written_out
 from app.actionlog.exported import Log
 from app.actionlog.ledger import Ledger
 from app.actionlog.verify import verify
+from app.custody import hooks
 from app.custody.export import Contents, Made, archive
 from app.custody.exported_files import FILES, LEFT_OUT, MANIFEST, MANIFEST_KEYS, README
 from app.custody.keys import Keys
@@ -38,6 +39,7 @@ from app.nouns import (
     ApiToken,
     DataExport,
     Erasure,
+    Hook,
     Installation,
     ProviderKey,
     Run,
@@ -96,6 +98,12 @@ class Place:
             place = f"provider-key|{tenant}|openai".encode()
             sealed = self.keys.seal(self.keys.derive(key, PURPOSE), plain, place)
             await transaction.put_provider_key(ProviderKey("openai", sealed, "ada", NOW))
+            secret = json.dumps({"url": f"https://ci.example.com/{SECRET}", "secret": SECRET}).encode()
+            hook = UUID(int=6)
+            sealed = self.keys.seal(
+                self.keys.derive(key, hooks.PURPOSE), secret, f"hook|{tenant}|{hook}".encode()
+            )
+            await transaction.put_hook(Hook(hook, sealed, "run.ended", "ada", NOW))
             token = ApiToken(uuid4(), "h" * 64, "log", "ada", NOW, NOW + timedelta(days=1))
             await transaction.put_api_token(token)
             await transaction.put_export(DataExport(UUID(int=5), "asked", "ada", NOW))
@@ -247,6 +255,7 @@ async def test_the_manifest_has_the_hash_the_size_and_the_rows_of_every_file(pla
     assert {name: count for name, count in rows.items() if count is not None} == {
         "provider_keys.json": 1,
         "api_tokens.json": 1,
+        "hooks.json": 1,
         "exports.json": 1,
         "vectors.json": 1,
         "runs.csv": 1,
@@ -294,6 +303,8 @@ async def test_no_key_and_no_token_is_in_it_and_no_other_installations_data(plac
         assert secret not in everything
     (key,) = json.loads(found.read("provider_keys.json"))
     assert key["last_four"] == "9876"
+    (hook,) = json.loads(found.read("hooks.json"))
+    assert hook["host"] == "ci.example.com"
     (vectors,) = json.loads(found.read("vectors.json"))
     assert (vectors["repository_id"], vectors["vectors"]) == (40, 3)
     assert json.loads(found.read("settings.json"))["document"]["runs_months"] == 6

@@ -22,6 +22,7 @@ from app.nouns import (
     DataExport,
     Entry,
     Erasure,
+    Hook,
     Installation,
     KeptAnswer,
     ProviderKey,
@@ -36,7 +37,7 @@ from tests.conftest import Database
 MINE, THEIRS = 1, 2
 NOW = datetime(2026, 11, 21, 9, tzinfo=UTC)
 LATER = NOW + timedelta(days=1000)
-RUN, EXPORT, TOKEN = uuid4(), uuid4(), uuid4()
+RUN, EXPORT, TOKEN, HOOK = uuid4(), uuid4(), uuid4(), uuid4()
 REPOSITORY, NUMBER, BRANCH = 77, 5, "magicode/issue-5"
 MARK = "theirs"
 """Stands in each of the other tenant's rows, in whatever takes a word."""
@@ -107,6 +108,7 @@ async def furnish(store: PostgresStore) -> Run:
         await there.add_entry(entry(THEIRS), MARK.encode())
         await there.put_settings(CHOSEN)
         await there.put_provider_key(OWN_KEY)
+        await there.put_hook(Hook(HOOK, MARK.encode(), MARK, MARK, NOW))
         await there.put_export(EXPORTED)
         await there.put_api_token(ApiToken(TOKEN, MARK, MARK, MARK, NOW, NOW))
         for claim in (ANSWER, CLAIM):
@@ -140,6 +142,10 @@ CALLS: Mapping[str, Call] = {
     "provider_keys": lambda t, _: t.provider_keys(),
     "put_provider_key": lambda t, _: t.put_provider_key(ProviderKey("openai", b"mine", "mine", NOW)),
     "remove_provider_key": lambda t, _: t.remove_provider_key("openai"),
+    "hooks": lambda t, _: t.hooks(),
+    "put_hook": lambda t, _: t.put_hook(Hook(HOOK, b"mine", "mine", "mine", NOW)),
+    "note_hook": lambda t, _: t.note_hook(HOOK, NOW, 200),
+    "remove_hook": lambda t, _: t.remove_hook(HOOK),
     "exports": lambda t, _: t.exports(),
     "put_export": lambda t, _: t.put_export(DataExport(EXPORT, "asked", "mine", NOW)),
     "remove_export": lambda t, _: t.remove_export(EXPORT),
@@ -239,7 +245,16 @@ async def test_the_walk_would_notice(store: PostgresStore, database: Database) -
             answer = await CALLS[way](there, busy)
         if MARK in repr(answer) or everything_of(database, THEIRS) != before:
             noticed.add(way)
-    assert {"runs", "entries", "exports", "provider_keys", "update_run", "drop_jobs"} <= noticed
+    assert {
+        "runs",
+        "entries",
+        "exports",
+        "provider_keys",
+        "note_hook",
+        "remove_hook",
+        "update_run",
+        "drop_jobs",
+    } <= noticed
 
 
 async def test_nobody_enters_a_tenant_whose_erasure_has_begun(store: PostgresStore) -> None:
