@@ -251,6 +251,41 @@ class MadeToken(_Given):
 Scope = Literal["runs", "log", "export", "settings", "delete"]
 """What a token of the API may do. Each may read what the installation's summary says."""
 
+RunEvent = Literal["run.accepted", "run.started", "run.ended"]
+"""What hooks are told of a run. It ends more than once where a redelivery takes it up again after a failure of ours."""
+
+
+class Hook(_Given):
+    """What may be seen of a webhook. `last_status` is what it answered at `last_at`, None for nothing."""
+
+    id: UUID
+    host: str
+    events: list[RunEvent]
+    created_by: str
+    created_at: datetime
+    last_at: datetime | None
+    last_status: int | None
+
+
+class MadeHook(_Given):
+    id: UUID
+    host: str
+    events: list[RunEvent]
+    created_by: str
+    created_at: datetime
+    last_at: datetime | None
+    last_status: int | None
+    secret: str
+    """What it is signed with. Shown this once."""
+
+
+class Sent(_Given):
+    """Whether it was taken (any status of 2xx), and what was answered; `why` says in a word why there was no answer."""
+
+    taken: bool
+    status: int | None
+    why: str
+
 
 class Entry(_Given):
     """One link of the chain; `details` is None where they cannot be opened any more."""
@@ -432,6 +467,30 @@ class Client:
     async def remove_token(self, tenant: int, token_id: UUID) -> None:
         """Also where there is none. For a session alone."""
         await self._connection.send("DELETE", f"/api/installations/{tenant}/tokens/{token_id}")
+
+    async def list_hooks(self, tenant: int) -> list[Hook]:
+        """Oldest first; of an address its host alone. Scope `settings`."""
+        return await self._connection.ask(list[Hook], "GET", f"/api/installations/{tenant}/hooks")
+
+    async def make_hook(
+        self,
+        tenant: int,
+        *,
+        url: str,
+        events: tuple[RunEvent, ...] = ("run.accepted", "run.started", "run.ended"),
+    ) -> MadeHook:
+        """At most five. Nothing is sent to it yet. Scope `settings`."""
+        return await self._connection.ask(
+            MadeHook, "POST", f"/api/installations/{tenant}/hooks", body={"url": url, "events": events}
+        )
+
+    async def remove_hook(self, tenant: int, hook_id: UUID) -> None:
+        """Also where there is none. What it was not told yet it is not told any more. Scope `settings`."""
+        await self._connection.send("DELETE", f"/api/installations/{tenant}/hooks/{hook_id}")
+
+    async def ping_hook(self, tenant: int, hook_id: UUID) -> Sent:
+        """Sends an event `ping` once, and waits ten seconds at most for what it answers. Scope `settings`."""
+        return await self._connection.ask(Sent, "POST", f"/api/installations/{tenant}/hooks/{hook_id}/ping")
 
     async def list_actions(
         self,

@@ -197,9 +197,8 @@ def _named(name: str, kind: str, schema: Document, *, required: bool) -> str:
     if schema.get("default") is None:
         return f"{name}: {kind if 'None' in kind.split(' | ') else f'{kind} | None'} = None"
     if isinstance(schema["default"], list):
-        if schema["default"]:
-            raise UnknownError(f"a list that is not empty where nothing is said: {name}")
-        return f"{name}: tuple[{kind.removeprefix('list[').removesuffix(']')}, ...] = ()"
+        each = kind.removeprefix("list[").removesuffix("]")
+        return f"{name}: tuple[{each}, ...] = {tuple(schema['default'])!r}"
     return f"{name}: {kind} = {schema['default']!r}"
 
 

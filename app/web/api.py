@@ -17,13 +17,16 @@ from fastapi.security import APIKeyCookie, HTTPBearer
 from app import choosing, exporting, steering
 from app.actionlog.chain import Report
 from app.actionlog.export import Format
-from app.custody import provider_keys, settings
+from app.custody import hooks, provider_keys, settings
+from app.custody.hooks import KnownHook
 from app.custody.provider_keys import KnownKey
-from app.nouns import ApiToken, Erasure, Installation, Run
+from app.nouns import ApiToken, Erasure, Installation, RunEvent
+from app.telling import Sent, facts_of, ping
 from app.web import deletion, entries, exports, runs, shapes, usage
 from app.web.access import NotYoursError, Scope, make_token, remove_token
 from app.web.actions import downloaded, looked, narrowed, run_of
 from app.web.desk import Desk, Tenant
+from app.web.hooks import make_hook
 from app.web.journey import Journey
 from app.web.names import LARGEST_ID
 from app.web.overview import held
@@ -59,9 +62,10 @@ What is sent twice is done once: PUT and DELETE by nature, an export while one i
 an `Idempotency-Key` with a write may send it again for 24 hours after no answer came: the same caller, key, method, path and body are
 given the same answer, with `Idempotency-Replayed: true`, and nothing is done again. Another request under the same key is answered 422;
 409 with `Retry-After` says that the first one is still at work. What is no final answer (401, 403, 429, from 500 on, what is not
-yours) is not kept, and may be tried again under the same key. A token is shown once: asked for again under its key, 409 `shown_once` names
-its id. Where the service died in the middle, the request is done anew from a minute later on; a token may then be there twice. Of
-an installation that is being deleted nothing is kept any more, answers neither.
+yours) is not kept, and may be tried again under the same key. What is shown once, a token or a webhook's secret, is not shown again:
+under its key 409 `shown_once` names its id. Where the service died in the middle, the request is done anew from a minute later on; a
+token or a webhook may then be there twice, and a ping come twice. Of an installation that is being deleted nothing is kept any more,
+answers neither.
 """
 
 
@@ -79,7 +83,7 @@ def routes(desk: Desk) -> APIRouter:
             get_openapi(title="MagiCode", version="1", description=_DESCRIPTION, routes=router.routes)
         )
 
-    for add in (_who, _runs, _usage, _settings, _tokens, _log, _exports, _deletion):
+    for add in (_who, _runs, _usage, _settings, _tokens, _hooks, _log, _exports, _deletion):
         add(router, desk)
     return router
 
@@ -142,7 +146,7 @@ def _runs(router: APIRouter, desk: Desk) -> None:
         await runs.viewed(desk, request, tenant, wanted.repository_id)
         wanted.require_readable()
         found, further = await runs.some(house, tenant, wanted, beyond, limit)
-        return shapes.RunsPage(runs=[shapes.RunShape(**_run(one)) for one in found], next=further)
+        return shapes.RunsPage(runs=[shapes.RunShape(**facts_of(one)) for one in found], next=further)
 
     @router.get(f"{BASE}/runs/{{run_id}}", operation_id="get_run", tags=["runs"])
     async def look_at_one(request: Request, tenant: Tenant, run_id: UUID) -> shapes.JourneyShape:
@@ -155,13 +159,13 @@ def _runs(router: APIRouter, desk: Desk) -> None:
         """Told once, however often it is asked for. For the session of somebody who may write to its repository."""
         run, session = await runs.find_to_steer(desk, request, tenant, run_id)
         stopped = await steering.stop(house, tenant, run.id, session.person.login)
-        return shapes.RunShape(**_run(stopped))
+        return shapes.RunShape(**facts_of(stopped))
 
     @router.post(f"{BASE}/runs/{{run_id}}/retry", operation_id="retry_run", tags=["runs"], status_code=202)
     async def retry(request: Request, tenant: Tenant, run_id: UUID) -> shapes.RunShape:
         """The new run; the same one, however often it is asked for. For the session of somebody who may write there."""
         run, session = await runs.find_to_steer(desk, request, tenant, run_id)
-        return shapes.RunShape(**_run(await steering.try_again(house, tenant, run.id, session.person)))
+        return shapes.RunShape(**facts_of(await steering.try_again(house, tenant, run.id, session.person)))
 
 
 def _usage(router: APIRouter, desk: Desk) -> None:
@@ -341,6 +345,41 @@ _DOCUMENT: Mapping[str, Any] = {
 """The one form of a downloaded log that is a JSON document."""
 
 
+def _hooks(router: APIRouter, desk: Desk) -> None:
+    house = desk.house
+
+    @router.get(f"{BASE}/hooks", operation_id="list_hooks", tags=["webhooks"])
+    async def look(request: Request, tenant: Tenant) -> list[shapes.HookShape]:
+        """Oldest first; of an address its host alone. Scope `settings`."""
+        await desk.looks.at(await desk.calls(request, tenant, Scope.SETTINGS), "hooks")
+        return [_hook(one) for one in await hooks.known_hooks(house.store, house.keys, tenant)]
+
+    @router.post(f"{BASE}/hooks", operation_id="make_hook", tags=["webhooks"], status_code=201)
+    async def make(request: Request, tenant: Tenant, sent: shapes.NewHook) -> shapes.MadeHook:
+        """At most five. Nothing is sent to it yet. Scope `settings`."""
+        allowed = await desk.calls(request, tenant, Scope.SETTINGS)
+        made, secret = await make_hook(
+            house, allowed, sent.url.get_secret_value(), [one.value for one in sent.events]
+        )
+        return shapes.MadeHook(**_hook(made).model_dump(), secret=secret)
+
+    @router.delete(
+        f"{BASE}/hooks/{{hook_id}}", operation_id="remove_hook", tags=["webhooks"], status_code=204
+    )
+    async def remove(request: Request, tenant: Tenant, hook_id: UUID) -> None:
+        """Also where there is none. What it was not told yet it is not told any more. Scope `settings`."""
+        allowed = await desk.calls(request, tenant, Scope.SETTINGS)
+        await hooks.remove(
+            house.store, house.ledger, installation_id=tenant, by=allowed.actor, hook_id=hook_id
+        )
+
+    @router.post(f"{BASE}/hooks/{{hook_id}}/ping", operation_id="ping_hook", tags=["webhooks"])
+    async def send_ping(request: Request, tenant: Tenant, hook_id: UUID) -> shapes.SentShape:
+        """Sends an event `ping` once, and waits ten seconds at most for what it answers. Scope `settings`."""
+        allowed = await desk.calls(request, tenant, Scope.SETTINGS)
+        return _sent(await ping(house, tenant, hook_id, allowed.actor))
+
+
 def _log(router: APIRouter, desk: Desk) -> None:
     house = desk.house
 
@@ -455,34 +494,10 @@ def _installation(one: Installation) -> dict[str, Any]:
     }
 
 
-def _run(one: Run) -> dict[str, Any]:
-    return {
-        "id": one.id,
-        "repository_id": one.repository_id,
-        "number": one.number,
-        "about": one.about,
-        "verb": one.verb,
-        "asked_by": one.asker_login,
-        "state": one.state.value,
-        "reason": one.reason,
-        "stop_asked": one.cancel_requested,
-        "pull_request": one.pull_request,
-        "attempts": one.attempt,
-        "input_tokens": one.input_tokens,
-        "cached_tokens": one.cached_tokens,
-        "output_tokens": one.output_tokens,
-        "cost_usd": str(one.cost_usd),
-        "cost_limit_usd": None if one.cost_limit_usd is None else str(one.cost_limit_usd),
-        "asked_at": one.created_at,
-        "started_at": one.started_at,
-        "ended_at": one.ended_at,
-    }
-
-
 def _journey(found: Journey) -> shapes.JourneyShape:
     counted = asdict(found.figures)
     return shapes.JourneyShape(
-        **_run(found.run),
+        **facts_of(found.run),
         stations=[
             shapes.StationShape(name=one.name, standing=one.standing.value, at=one.at, seconds=one.seconds)
             for one in found.stations
@@ -514,6 +529,22 @@ def _token(one: ApiToken) -> dict[str, Any]:
         "created_at": one.created_at,
         "expires_at": one.expires_at,
     }
+
+
+def _hook(one: KnownHook) -> shapes.HookShape:
+    return shapes.HookShape(
+        id=one.id,
+        host=one.host,
+        events=[RunEvent(event) for event in one.events],
+        created_by=one.created_by,
+        created_at=one.created_at,
+        last_at=one.last_at,
+        last_status=one.last_status,
+    )
+
+
+def _sent(one: Sent) -> shapes.SentShape:
+    return shapes.SentShape(taken=one.taken, status=one.status, why=one.why)
 
 
 def _export(one: exports.Known) -> shapes.ExportShape:

@@ -8,7 +8,20 @@ from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse
 
 from app.house import House
-from app.web import actions, answers, api, choices, deletion, exports, overview, runs, signin, tokens, usage
+from app.web import (
+    actions,
+    answers,
+    api,
+    choices,
+    deletion,
+    exports,
+    hooks,
+    overview,
+    runs,
+    signin,
+    tokens,
+    usage,
+)
 from app.web.access import Access
 from app.web.attempts import Attempts
 from app.web.desk import Desk
@@ -27,7 +40,7 @@ def mount(web: FastAPI, house: House, leaving: asyncio.Event) -> None:
     pages = Pages(slug=house.slug, github_web_url=house.github_web_url)
     desk = Desk(house, gate, Access(house), Looks(house), Names(house), Streams(leaving), pages)
     answers.install(web, pages, github=house.github_web_url, secure=gate.secure)
-    for room in (overview, runs, usage, choices, tokens, actions, exports, deletion):
+    for room in (overview, runs, usage, choices, tokens, hooks, actions, exports, deletion):
         web.include_router(room.routes(desk))
     web.include_router(signin.routes(gate))
     web.include_router(api.routes(desk))

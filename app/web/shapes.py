@@ -8,6 +8,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from app.nouns import RunEvent
 from app.web.access import Scope
 
 _WHEN = "2026-11-20T14:30:00Z"
@@ -54,6 +55,20 @@ class NewKey(Shape):
 class NewToken(Shape):
     scopes: Annotated[list[Scope], Field(examples=[["log", "export"]])] = []
     days: Annotated[int, Field(ge=1, le=365, examples=[30])] = 30
+
+
+class NewHook(Shape):
+    url: Annotated[
+        SecretStr,
+        Field(
+            max_length=2000,
+            description="Begins with `https://`. Never given back: it may hold a secret.",
+            examples=["https://ci.example.com/magicode"],
+        ),
+    ]
+    events: Annotated[list[RunEvent], Field(min_length=1, max_length=3, examples=[["run.ended"]])] = list(
+        RunEvent
+    )
 
 
 class Heads(Shape):
@@ -153,6 +168,30 @@ class TokenShape(Shape):
 
 class MadeToken(TokenShape, ShownOnce):
     token: str = Field(examples=["mgc_100002_…"], description="Shown this once.")
+
+
+class HookShape(Shape):
+    """What may be seen of a webhook. `last_status` is what it answered at `last_at`, None for nothing."""
+
+    id: UUID = Field(examples=[_ID])
+    host: str = Field(examples=["ci.example.com"])
+    events: list[RunEvent] = Field(examples=[["run.ended"]])
+    created_by: str = Field(examples=["octocat"])
+    created_at: datetime = Field(examples=[_WHEN])
+    last_at: datetime | None = Field(examples=[_WHEN])
+    last_status: int | None = Field(examples=[200])
+
+
+class MadeHook(HookShape, ShownOnce):
+    secret: str = Field(examples=["whsec_…"], description="What it is signed with. Shown this once.")
+
+
+class SentShape(Shape):
+    """Whether it was taken (any status of 2xx), and what was answered; `why` says in a word why there was no answer."""
+
+    taken: bool
+    status: int | None = Field(examples=[200])
+    why: str = Field(examples=[""])
 
 
 class RunShape(Shape):

@@ -21,7 +21,7 @@ SCOPES = {
     Scope.RUNS: "read the runs, their states and figures",
     Scope.LOG: "read the action log, verify it and download it",
     Scope.EXPORT: "ask for exports and download them",
-    Scope.SETTINGS: "read and change settings, set and remove provider keys",
+    Scope.SETTINGS: "read and change settings, set and remove provider keys, make webhooks, which are told of the runs",
     Scope.DELETE: "destroy all that is held",
 }
 

@@ -31,16 +31,22 @@ from schemathesis.specs.openapi.checks import ignored_auth, positive_data_accept
 
 from app.actionlog.verify import parse
 from app.main import create
-from app.web.access import Scope
+from app.nouns import Installation
+from app.telling import ping
+from app.web.access import Allowed, Scope
 from app.web.attempts import FROM_ALL_AT_MOST, FROM_ONE_AT_MOST, REMEMBERED, Attempts, TooManySignInsError
+from app.web.hooks import make_hook
 from app.web.session import COOKIE, SIGNING_IN
 from infra.embedded.postgres import SERVICE_ROLE, SUPERUSER, EmbeddedPostgres
+from infra.models.guarded import Guard
+from infra.receivers import HttpReceivers
 from tests.app.web.browser import Browser, opened
 from tests.claims import case, claim
 from tests.lengths import Lengths
 from tests.line.conftest import SIMULATOR, Words
 from tests.line.conversations import notes
 from tests.line.stage import Stage, staged
+from tests.receiver import answers, receiving
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -66,7 +72,7 @@ async def _raised(
         database_url=postgres.url(SERVICE_ROLE, name),
         encoder=Words(),
         working=False,
-        environ={"MAGICODE_MODEL_HOSTS": "127.0.0.1", **environ},
+        environ={"MAGICODE_MODEL_HOSTS": "127.0.0.1", "MAGICODE_HOOK_HOSTS": "127.0.0.1:9", **environ},
     ) as stage:
         stage.github.world.limits.anonymous_per_hour = 1_000_000  # people on GitHub's own pages
         await stage.github.add_account("sol", {"own": source})
@@ -126,6 +132,7 @@ READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 BODIES: Final[dict[str, dict[str, Any]]] = {
     "/settings/{name}": {"value": "1 month"},
     "/provider-keys/{provider}": {"key": "sk-of-nobody-at-all-1234567890"},
+    "/hooks": {"url": "https://127.0.0.1/hook"},
     "/tokens": {"scopes": ["log"], "days": 1},
     "/actions/verify": {"heads": []},
     "/deletion": {"account": "octo"},
@@ -136,6 +143,8 @@ FORM: Final = {
     "value": "1 month",
     "provider": "openai",
     "key": "sk-of-nobody-at-all-1234567890",
+    "url": "https://127.0.0.1/hook",
+    "event": "run.ended",
     "scope": "log",
     "days": "1",
     "heads": "",
@@ -247,7 +256,7 @@ async def test_another_tenants_installation_is_not_there(shared: Stage, sol: Bro
 
 @claim(
     GROUP,
-    "Another tenant's ids of exports, tokens, runs and repositories inside one's own installation",
+    "Another tenant's ids of exports, tokens, webhooks, runs and repositories inside one's own installation",
     "As ids that nobody has: 404, or an empty answer; and the other tenant's token still works",
 )
 async def test_another_tenants_ids_are_nobodys(shared: Stage, ada: Browser, sol: Browser) -> None:
@@ -256,17 +265,24 @@ async def test_another_tenants_ids_are_nobodys(shared: Stage, ada: Browser, sol:
     token = (
         await ada.api("POST", f"/installations/{octo}/tokens", {"scopes": ["log"], "days": 1}, form_key=key)
     ).json()
+    address = {"url": "http://127.0.0.1:9/of-octo"}
+    hook = (await ada.api("POST", f"/installations/{octo}/hooks", address, form_key=key)).json()
     mine = await sol.form_key()
     for method, template in routes(shared):
-        if "{export_id}" not in template and "{token_id}" not in template:
+        if not any(one in template for one in ("{export_id}", "{token_id}", "{hook_id}")):
             continue
         told = []
-        for of_another, of_nobody in ((export["id"], NO_ID), (token["id"], NO_ID)):
+        for of_another, of_nobody in ((export["id"], NO_ID), (token["id"], NO_ID), (hook["id"], NO_ID)):
             for one in (of_another, of_nobody):
-                path = filled(template, own, export_id=one, token_id=one)
+                path = filled(template, own, export_id=one, token_id=one, hook_id=one)
                 answer = await send(sol, method, path, template, mine)
                 told.append((answer.status_code, answer.text.replace(str(one), "N")))
         assert len(set(told)) == 1, (method, template, told)
+    known = (await ada.api("GET", f"/installations/{octo}/hooks")).json()
+    assert [(one["id"], one["last_at"]) for one in known] == [(hook["id"], None)], (
+        "not removed, and sent nothing"
+    )
+    await ada.api("DELETE", f"/installations/{octo}/hooks/{hook['id']}", form_key=key)
     theirs = {"Authorization": f"Bearer {token['token']}"}
     async with httpx.AsyncClient(trust_env=False, headers=theirs) as program:
         assert (await program.get(f"{shared.url}/api/installations/{octo}/actions")).status_code == 200
@@ -279,6 +295,73 @@ async def test_another_tenants_ids_are_nobodys(shared: Stage, ada: Browser, sol:
     for query in (f"run={NO_ID}", f"repository={next(iter(shared.github.world.repositories))}"):
         found = await sol.api("GET", f"/installations/{own}/actions?{query}")
         assert found.json()["entries"] == []
+
+
+@claim(
+    GROUP,
+    "Webhooks whose address leads to the service itself or into its network: loopback, private, link-local, the cloud's metadata, "
+    "as a number, in IPv6, with a password, without TLS",
+    "400 each, on the page and by the API; nothing is kept and nothing is sent",
+)
+async def test_no_webhook_leads_inside(shared: Stage, ada: Browser) -> None:
+    octo, key = shared.installation, await ada.form_key()
+    before = await state_of(shared, octo)
+    port = shared.url.rpartition(":")[2]
+    for address in (
+        f"{shared.url}/webhooks/github",
+        f"https://127.0.0.1:{port}/",
+        f"https://localhost:{port}/",
+        f"https://[::1]:{port}/",
+        f"https://[::ffff:127.0.0.1]:{port}/",
+        "https://2130706433/",
+        "https://0.0.0.0/",
+        "https://10.0.0.1/",
+        "https://172.16.0.1/",
+        "https://192.168.1.1/",
+        "https://169.254.169.254/latest/meta-data/",
+        "https://[fd00:ec2::254]/",
+        "https://100.64.0.1/",
+        "https://ada:word@8.8.8.8/",
+        "http://8.8.8.8/",
+        "file:///etc/passwd",
+        "gopher://8.8.8.8/",
+    ):
+        told = await ada.api("POST", f"/installations/{octo}/hooks", {"url": address}, form_key=key)
+        assert told.status_code == 400, (address, told.text)
+        assert told.json()["type"] == "urn:magicode:hook_address", (address, told.text)
+        form = {"form_key": key, "url": address, "event": "run.ended"}
+        page = await ada.post(f"/installations/{octo}/hooks", form)
+        assert page.status_code == 400, address
+        assert "whsec_" not in page.text
+    assert await state_of(shared, octo) == before
+
+
+@claim(
+    GROUP,
+    "A webhook whose name leads to the service itself once it was saved, and a receiver that redirects there",
+    "The name is looked up anew and the request does not leave; a redirect is no answer that is followed",
+)
+async def test_no_webhook_turns_inside(shared: Stage, ada: Browser) -> None:
+    octo, key, found = shared.installation, await ada.form_key(), ["8.8.8.8"]
+
+    async def turning(_host: str, _port: int) -> list[str]:
+        return found
+
+    async with receiving() as inside, receiving() as receiver:
+        allowed = f"127.0.0.1:{receiver.port}"
+        house = replace(shared.house, receivers=HttpReceivers(Guard([allowed], resolve=turning)))
+        administrator = Allowed(Installation(octo, 1, "octo", suspended=False), "ada")
+        name, _ = await make_hook(
+            house, administrator, f"https://hooks.example.com:{inside.port}/", ["run.ended"]
+        )
+        found[:] = ["127.0.0.1"]
+        assert (await ping(house, octo, name.id, "ada")).why == "hook_refused"
+        receiver.always = answers(307, f"Location: {inside.url}")
+        redirecting, _ = await make_hook(house, administrator, receiver.url, ["run.ended"])
+        assert (await ping(house, octo, redirecting.id, "ada")).status == 307
+        assert (len(receiver.got), inside.got) == (1, [])
+        for one in (name, redirecting):
+            await ada.api("DELETE", f"/installations/{octo}/hooks/{one.id}", form_key=key)
 
 
 @claim(

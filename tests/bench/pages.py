@@ -106,6 +106,7 @@ def pages(tenant: int, repository: int, runs: int, entries: int) -> list[str]:
         f"{here}/usage?days=90",
         f"{here}/settings",
         f"{here}/tokens",
+        f"{here}/hooks",
         f"{here}/actions",
         f"{here}/actions?before={entries // 2}",
         f"{here}/actions?run={UUID(int=runs // 2)}",

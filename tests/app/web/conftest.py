@@ -42,7 +42,7 @@ async def shared(tmp_path_factory: pytest.TempPathFactory, shared_database: str)
         notes(),
         database_url=shared_database,
         encoder=Words(),
-        environ={"MAGICODE_MODEL_HOSTS": "127.0.0.1"},
+        environ={"MAGICODE_MODEL_HOSTS": "127.0.0.1", "MAGICODE_HOOK_HOSTS": "127.0.0.1"},
     ) as stage:
         await stage.github.add_account("sol", {"own": source}, people={"wim": "write"})
         await stage.settled()

@@ -25,7 +25,7 @@ from tests.line.stage import Stage
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-PAGES = ("", "/settings", "/tokens", "/actions", "/exports", "/deletion")
+PAGES = ("", "/settings", "/tokens", "/hooks", "/actions", "/exports", "/deletion")
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -121,6 +121,7 @@ async def test_what_is_not_theirs_is_not_there_for_others(wim: Browser, shared: 
         ("/settings", {"name": "keep-runs", "value": "1 month"}),
         ("/provider-keys", {"provider": "openai", "key": "sk-abcdefgh"}),
         ("/tokens", {"scope": "log", "days": "30"}),
+        ("/hooks", {"url": "https://ci.example.com/", "event": "run.ended"}),
         ("/actions/verify", {"heads": ""}),
         ("/deletion", {"account": "octo"}),
     ):
@@ -149,6 +150,7 @@ async def test_no_form_of_another_site_changes_anything(ada: Browser, shared: St
         for path, form in (
             ("/settings", {"name": "keep-runs", "value": "1 month"}),
             ("/tokens", {"scope": "log", "days": "30"}),
+            ("/hooks", {"url": "https://ci.example.com/", "event": "run.ended"}),
             ("/deletion", {"account": "octo"}),
         ):
             assert (await ada.post(at(shared, path), {**form, **key})).status_code == 403
@@ -327,10 +329,12 @@ async def test_names_that_are_markup_are_shown_as_text(shared: Stage) -> None:
         pages = [(await browser.get(f"/installations/{tenant}{path}")) for path in PAGES]
         pages.append(await browser.get("/installations"))
         pages.append(await browser.get(f"/installations/{tenant}/actions?actor=%3Cimg&since=%22%3E%3Cimg"))
-        verified = await browser.submit(pages[3], f"/installations/{tenant}/actions/verify")
+        verified = await browser.submit(
+            pages[PAGES.index("/actions")], f"/installations/{tenant}/actions/verify"
+        )
     for page in (*pages, verified):
         assert "<img" not in page.text, page.url
-    assert "&lt;img src=x onerror=alert(1)&gt;" in pages[3].text
+    assert "&lt;img src=x onerror=alert(1)&gt;" in pages[PAGES.index("/actions")].text
 
 
 # --- who lost the right ----------------------------------------------------------------------------------------------
