@@ -87,7 +87,7 @@ def some(calls: list[Call], per_write: int = 2) -> list[tuple[Call, Goes]]:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(7200)
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize(
     "name",
