@@ -235,6 +235,22 @@ class GitHub(Protocol):
         """
         ...
 
+    async def knows(self, installation_id: int, person: Account, *, witness: Witness | None = None) -> bool:
+        """Whether this person, by id, has a right of their own in one of the installation's repositories: to read a private one,
+        to write to any. Everybody may read what is public, so that makes nobody known.
+
+        Raises as `administers`.
+        """
+        ...
+
+    async def account(
+        self, installation_id: int, login: str, *, witness: Witness | None = None
+    ) -> Account | None:
+        """The person who has this login now, whatever they may do; None for nobody and for what is no person, and where the
+        installation has no repository to ask in. Raises as `administers`.
+        """
+        ...
+
     async def deliveries(self, since: datetime, *, witness: Witness | None = None) -> Sequence[Delivery]:
         """Every attempt to deliver a webhook to us from `since` on, newest first; GitHub keeps three days of them."""
         ...

@@ -57,6 +57,18 @@ class TenantsGitHub:
         async with self._witness(witness, installation_id) as heard:
             return await self.github.administers(present, person, witness=heard)
 
+    async def knows(self, installation_id: int, person: Account, *, witness: IsTold | None = None) -> bool:
+        present = await self._present(installation_id)
+        async with self._witness(witness, installation_id) as heard:
+            return await self.github.knows(present, person, witness=heard)
+
+    async def account(
+        self, installation_id: int, login: str, *, witness: IsTold | None = None
+    ) -> Account | None:
+        present = await self._present(installation_id)
+        async with self._witness(witness, installation_id) as heard:
+            return await self.github.account(present, login, witness=heard)
+
     def reader(
         self, installation_id: int, repository_id: int, *, witness: IsTold | None = None
     ) -> AbstractAsyncContextManager[RepositoryReader]:

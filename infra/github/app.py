@@ -33,6 +33,7 @@ from infra.github.reader import API_VERSION, GitHubReader
 from infra.github.writer import GitHubWriter
 
 A = TypeVar("A", bound=BaseAuthStrategy)
+_Listed = models.InstallationRepositoriesGetResponse200PropRepositoriesItems
 
 CONCURRENT: Final = 12
 """In one process, so that eight that work for one installation stay below 100 at once:
@@ -44,6 +45,11 @@ NOT_FOUND_YET_SECONDS: Final = 2.0
 
 ASKED_AT_ONCE: Final = 8
 """How many repositories are asked about one person at the same time."""
+
+KNOWN_WITHIN: Final = 100
+"""In how many repositories, one page of GitHub's list, somebody is looked for who may have a right in any of them."""
+
+_WRITES: Final = frozenset({"admin", "write"})
 
 _METADATA: Final = MappingProxyType({"metadata": "read"})
 
@@ -158,6 +164,42 @@ class GitHubApp:
                     if not answer:
                         return False
             return bool(held)
+
+    async def knows(self, installation_id: int, person: Account, *, witness: Witness | None = None) -> bool:
+        """Asked until a repository knows the person, in the first KNOWN_WITHIN of them alone: about somebody who left, each question
+        would cost as many requests as there are repositories.
+
+        An internal repository, which a whole company may read, counts as a public one.
+        """
+        await self._installed(installation_id, witness)
+        async with self._token(installation_id, None, _METADATA, witness) as (github, calls):
+            login = await _login(github, calls, person)
+            if login is None:
+                return False
+            held = await _first_repositories(github, calls)
+            for first in range(0, len(held), ASKED_AT_ONCE):
+                some = held[first : first + ASKED_AT_ONCE]
+                said = await asyncio.gather(
+                    *(_is_known(github, calls, one, person.id, login) for one in some), return_exceptions=True
+                )
+                for answer in said:
+                    if isinstance(answer, BaseException):
+                        raise answer
+                if any(said):
+                    return True
+            return False
+
+    async def account(
+        self, installation_id: int, login: str, *, witness: Witness | None = None
+    ) -> Account | None:
+        """The route for a permission in a repository tells who has the login: of those that we use anyway the one that does."""
+        await self._installed(installation_id, witness)
+        async with self._token(installation_id, None, _METADATA, witness) as (github, calls):
+            held = await _first_repositories(github, calls)
+            if not held:
+                return None
+            _, holder = await _permission(github, calls, shapes.repository(held[0]), login)
+            return holder if holder is not None and holder.type == "User" else None
 
     async def _installed(self, installation_id: int, witness: Witness | None) -> models.Installation:
         """https://docs.github.com/rest/apps/apps#get-an-installation-for-the-authenticated-app"""
@@ -350,6 +392,11 @@ async def _repositories(github: GitHub[InstallationToken], calls: Calls) -> Sequ
     return [shapes.repository(one) async for page in calls.pages(ask) for one in parsed(page).repositories]
 
 
+async def _first_repositories(github: GitHub[InstallationToken], calls: Calls) -> Sequence[_Listed]:
+    ask = github.rest(API_VERSION).apps.async_list_repos_accessible_to_installation
+    return parsed(await calls.read_response(ask, per_page=KNOWN_WITHIN)).repositories
+
+
 async def _login(github: GitHub[InstallationToken], calls: Calls, person: Account) -> str | None:
     """What this person is called now; None for who is gone or nobody. https://docs.github.com/rest/users/users#get-a-user-using-their-id"""
     try:
@@ -363,16 +410,34 @@ async def _login(github: GitHub[InstallationToken], calls: Calls, person: Accoun
 async def _is_admin(
     github: GitHub[InstallationToken], calls: Calls, where: Repository, person_id: int, login: str
 ) -> bool:
-    """https://docs.github.com/rest/collaborators/collaborators#get-repository-permissions-for-a-user
+    """A login or a repository that GitHub does not know any more makes nobody an administrator."""
+    granted, holder = await _permission(github, calls, where, login)
+    return granted == "admin" and holder is not None and holder.id == person_id
 
-    A login or a repository that GitHub does not know any more makes nobody an administrator.
+
+async def _is_known(
+    github: GitHub[InstallationToken], calls: Calls, where: _Listed, person_id: int, login: str
+) -> bool:
+    """Whether they have a right there that not everybody has."""
+    closed = where.private and where.visibility == "private"
+    granted, holder = await _permission(github, calls, shapes.repository(where), login)
+    own = granted in _WRITES or (closed and granted == "read")
+    return own and holder is not None and holder.id == person_id
+
+
+async def _permission(
+    github: GitHub[InstallationToken], calls: Calls, where: Repository, login: str
+) -> tuple[str, Account | None]:
+    """What somebody has there, and who that is; `none` and nobody where GitHub knows one of both not (any more).
+
+    https://docs.github.com/rest/collaborators/collaborators#get-repository-permissions-for-a-user
     """
     ask = github.rest(API_VERSION).repos.async_get_collaborator_permission_level
     try:
         answer = await calls.read_response(ask, where.owner, where.name, quote(login, safe=""))
     except MissingError:
-        return False
-    return shapes.permission_of(json_of(answer)) == ("admin", person_id)
+        return "none", None
+    return shapes.permission_of(json_of(answer))
 
 
 def _cursor(links: Mapping[str | None, Mapping[str, str]]) -> str | None:

@@ -84,13 +84,14 @@ def person(found: object) -> Account:
     return Account(read.id, read.login, read.type)
 
 
-def permission_of(found: object) -> tuple[str, int | None]:
-    """A permission in a repository, and the id of who holds it. Raises TransientError for what is none."""
+def permission_of(found: object) -> tuple[str, Account | None]:
+    """A permission in a repository, and who holds it. Raises TransientError for what is none."""
     try:
         read = _Held.model_validate(found)
     except ValidationError as error:
         raise translated(error) from None
-    return read.permission, read.user.id if read.user else None
+    holder = read.user
+    return read.permission, Account(holder.id, holder.login, holder.type) if holder else None
 
 
 class _OnCode(BaseModel):
