@@ -1,7 +1,8 @@
-"""Settings of an installation: what `@magicode settings` answers and changes, and the overview that the web shows too.
+"""Settings of an installation: what `@magicode settings` answers and changes, roles of its people among them, and the overview
+that the web shows too.
 
 Who may see is who administers the repository that is asked in; who may change is who administers the installation, by
-GitHub's own answer. A key is never taken from a comment.
+GitHub's own answer, or was appointed to. A key is never taken from a comment.
 """
 
 from __future__ import annotations
@@ -9,13 +10,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.custody import consent, provider_keys, settings
+from app.custody import consent, members, provider_keys, settings
+from app.custody.members import Administrator
 from app.custody.provider_keys import KnownKey
 from app.custody.receipt import SIGNING_PURPOSE, Signer, fingerprint
 from app.custody.settings import InstallationSettings
 from app.house import House
 from app.jobs.accept import NOBODY
-from app.nouns import Destination, Outcome, RunState
+from app.nouns import Account, Destination, Outcome, Role, RunState
+from app.ports import Witness
 from app.pulls import choices
 from app.pulls.wording import Ours
 from app.reading import require_administrator, require_permission, require_unedited
@@ -38,12 +41,20 @@ async def answer(scene: Scene) -> Outcome:
     words = "" if ask is None else ask.words.strip()
     if comment is not None and provider_keys.looks_like_a_key(comment.body):
         return _key_in_public(house)
-    await require_permission(scene)
+    given = await require_permission(scene)
     if not words:
+        if given is not None:
+            await require_administrator(scene)
         return Outcome(RunState.ANSWERED, "settings", await _told(house, run.installation_id))
-    wanted = settings.wanted(words)
-    await require_administrator(scene)
+    member = members.wanted(words)
+    wanted = settings.wanted(words) if member is None else None
+    by = await require_administrator(scene)
     await require_unedited(scene)
+    if member is not None:
+        changed = await give(house, run.installation_id, by, member, witness=scene.witness)
+        message = choices.role_changed(changed.login, changed.old, changed.new)
+        return Outcome(RunState.ANSWERED, "setting_changed", message)
+    assert wanted is not None
     done = await settings.change(
         house.store,
         house.ledger,
@@ -54,6 +65,48 @@ async def answer(scene: Scene) -> Outcome:
     )
     message = choices.changed(done.name, done.old, done.new, narrower=done.name in CONSENT)
     return Outcome(RunState.ANSWERED, "setting_changed", message)
+
+
+async def give(
+    house: House,
+    installation_id: int,
+    by: Administrator,
+    wanted: members.Wanted,
+    *,
+    present: Account | None = None,
+    witness: Witness | None = None,
+) -> members.Changed:
+    """Gives somebody a role, or takes it away; `present` is who it is where that is known already, else GitHub says who has the
+    login now. Raises as `members.change`.
+
+    Who was appointed makes no viewer or requester of somebody who administers by GitHub's word: were they to leave, nobody
+    would be left who administers.
+    """
+    github = house.github
+    if present is None:
+        present = await github.account(installation_id, wanted.login, witness=witness)
+    takes = wanted.role in (Role.VIEWER, Role.REQUESTER)
+    appointed = by.given is not None
+    if (
+        takes
+        and appointed
+        and present is not None
+        and await github.administers(installation_id, present, witness=witness)
+    ):
+        raise members.NotTheirsToChangeError(
+            f"{present.login} administers every repository here by GitHub's own word; only somebody who does so too makes them "
+            f"`{wanted.role}`.",
+            reason="member_of_github",
+        )
+    return await members.change(
+        house.store,
+        house.ledger,
+        house.clock,
+        installation_id=installation_id,
+        by=by,
+        wanted=wanted,
+        present=present,
+    )
 
 
 async def key_in_public(scene: Scene) -> Outcome | None:
@@ -86,6 +139,7 @@ async def _told(house: House, installation_id: int) -> Ours:
             )
             for one in found.destinations
         ],
+        members=len(found.settings.members),
         held=shown["legal-hold"] if found.settings.legal_hold else None,
         fingerprint=found.receipts_fingerprint,
         mention=house.slug,

@@ -127,6 +127,22 @@ class Account:
     type: str  # "User", "Bot", "Organization"
 
 
+class Role(StrEnum):
+    """What somebody was given here in the place of what GitHub's permission alone would mean: never more on the code itself."""
+
+    VIEWER = "viewer"
+    REQUESTER = "requester"
+    ADMINISTRATOR = "administrator"
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A role of somebody's own in an installation, and the login of who gave it."""
+
+    role: Role
+    by: str
+
+
 @dataclass(frozen=True, slots=True)
 class Issue:
     """An issue or, where `is_pull_request`, the issue side of a pull request."""

@@ -7,10 +7,23 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
+from app.custody.members import Administrator
 from app.errors import DefectError, GoneError, MissingError, UserError
 from app.jobs import permission
 from app.jobs.freeze import require_unchanged
-from app.nouns import MEND, Account, Action, Branch, Comment, Issue, PullRequest, Repository, Request, Tree
+from app.nouns import (
+    MEND,
+    Account,
+    Action,
+    Branch,
+    Comment,
+    Given,
+    Issue,
+    PullRequest,
+    Repository,
+    Request,
+    Tree,
+)
 from app.ports import RepositoryReader
 from app.pulls import wording
 from app.pulls.branch import Choice, is_ours
@@ -122,13 +135,26 @@ async def require_plan(scene: Scene) -> None:
         raise _why("plan_ended")
 
 
-async def require_permission(scene: Scene) -> None:
-    """GitHub's own answer, asked anew each time. Raises permission.NotAllowedError."""
+async def require_permission(scene: Scene) -> Given | None:
+    """GitHub's own answer and the asker's role in the installation, asked anew each time; the role, if they have one.
+
+    Raises permission.NotAllowedError.
+    """
     run = scene.run
+    given = await _given(scene)
     granted = await _permission(scene)
-    allowed = permission.may_ask(granted, run.verb)
-    await scene.record(Action.PERMISSION_CHECKED, login=run.asker_login, permission=granted, allowed=allowed)
-    permission.require(granted, run.verb, run.asker_login)
+    allowed = permission.may_ask(granted, run.verb, given)
+    role = {} if given is None else {"role": given.role.value}
+    await scene.record(
+        Action.PERMISSION_CHECKED, login=run.asker_login, permission=granted, allowed=allowed, **role
+    )
+    permission.require(granted, run.verb, run.asker_login, given)
+    return given
+
+
+async def _given(scene: Scene) -> Given | None:
+    """Raises DefectError where the settings cannot be read: nobody is allowed anything then."""
+    return (await scene.roles())(scene.run.asker_id)
 
 
 async def _permission(scene: Scene) -> str:
@@ -141,23 +167,35 @@ async def _permission(scene: Scene) -> str:
     return await scene.reader.permission(scene.run.asker_login, scene.run.asker_id)
 
 
-async def require_administrator(scene: Scene) -> None:
-    """GitHub's own answer about every repository of the installation, for what concerns the data of all of them.
+async def require_administrator(scene: Scene) -> Administrator:
+    """GitHub's own answer about every repository of the installation, for what concerns the data of all of them; of somebody who
+    was appointed, whether GitHub still knows them there.
 
     Raises permission.NotAllowedError.
     """
-    run = scene.run
+    run, github = scene.run, scene.house.github
     person = Account(run.asker_id, run.asker_login, "User")
-    allowed = await scene.house.github.administers(run.installation_id, person, witness=scene.witness)
+    given = await _given(scene)
+    permission.require_role(run.verb, run.asker_login, given)
+    asked = github.administers if given is None else github.knows
+    allowed = await asked(run.installation_id, person, witness=scene.witness)
+    role = {} if given is None else {"role": given.role.value}
     await scene.record(
-        Action.PERMISSION_CHECKED, login=run.asker_login, scope="installation", allowed=allowed
+        Action.PERMISSION_CHECKED, login=run.asker_login, scope="installation", allowed=allowed, **role
     )
+    if not allowed and given is not None:
+        raise permission.NotAllowedError(
+            f"{given.by} gave {run.asker_login} the role `{given.role}` in this installation, but GitHub does not say any more that "
+            f"{run.asker_login} has a right in one of its repositories. An administrator can write the same comment.",
+            reason="not_an_administrator",
+        )
     if not allowed:
         raise permission.NotAllowedError(
             f"`{run.verb}` concerns the data of every repository of this installation, and GitHub does not say that "
             f"{run.asker_login} administers all of them. Somebody who does can write the same comment.",
             reason="not_an_administrator",
         )
+    return Administrator(person, given)
 
 
 async def require_unedited(scene: Scene) -> None:

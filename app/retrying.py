@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 from app.jobs import states
+from app.jobs.permission import NOT_THEIRS
 from app.nouns import BESIDE_VERBS, Run, RunState
 from app.scene import Scene
 from webhooks.command import Verb
 
 CAME_TO_NOTHING = frozenset({RunState.FAILED, RunState.REFUSED, RunState.CANCELLED})
-
-NOBODYS = frozenset({"no_write_permission", "not_an_administrator"})
-"""The reasons of requests by people who may not make them: nobody who may has asked for that."""
 
 
 async def what_is_retried(scene: Scene) -> str:
@@ -25,7 +23,7 @@ async def what_is_retried(scene: Scene) -> str:
     async with scene.house.store.transaction(run.installation_id) as transaction:
         runs = await transaction.runs(repository_id=run.repository_id, number=run.number)
     before = [one for one in runs if one.id != run.id and one.verb not in BESIDE_VERBS]
-    asked = (one for one in before if one.verb != Verb.RETRY and one.reason not in NOBODYS)
+    asked = (one for one in before if one.verb != Verb.RETRY and one.reason not in NOT_THEIRS)
     last = next((one for one in asked if one.state.ended and one.blocked_by is None), None)
     if last is not None and last.state in CAME_TO_NOTHING:
         scene.origin = last

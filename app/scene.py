@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from app.agent.asking import unless_stopped
+from app.custody import settings
 from app.errors import StoppedError, SupersededError
 from app.house import House, page_of
 from app.jobs import states
 from app.jobs.fence import RunFence
-from app.nouns import MEND, Action, Comment, Outcome, Publication, Reply, ReviewThread, Run
+from app.nouns import MEND, Action, Comment, Given, Outcome, Publication, Reply, ReviewThread, Run
 from app.ports import Fence, Recorder, RepositoryReader, RepositoryWriter, Transaction
 from app.pulls import wording
 from app.pulls.conversation import Conversation
@@ -93,6 +95,17 @@ class Scene:
         if found is None:
             raise SupersededError(reason="run_ended")
         return found
+
+    async def roles(self) -> Callable[[int], Given | None]:
+        """Who has a role of their own in the installation, by the id of their account, as it is now.
+
+        Raises DefectError (`settings_unreadable`), and SupersededError where the installation is gone.
+        """
+        async with self.house.store.transaction(self.run.installation_id) as transaction:
+            chosen, installation = await settings.read(transaction), await transaction.installation()
+        if installation is None:
+            raise SupersededError(reason="run_ended")
+        return partial(chosen.given, installation)
 
     async def comment(self) -> Comment | None:
         """What the asker wrote, fetched anew; None for a label or an assignment. Raises MissingError when it is gone."""

@@ -14,10 +14,11 @@ from app.house import House
 from app.jobs.events import announce
 from app.jobs.freeze import input_hash
 from app.jobs.fresh import fresh
+from app.jobs.permission import NOT_THEIRS
 from app.jobs.tasks import Task, lock_of
 from app.nouns import BESIDE_VERBS, MEND, Account, Action, Facts, Job, Run, RunEvent
 from app.ports import Transaction
-from app.retrying import CAME_TO_NOTHING, NOBODYS
+from app.retrying import CAME_TO_NOTHING
 from app.scene import written_down
 from webhooks.command import Verb
 
@@ -47,7 +48,7 @@ def retryable(run: Run, there: Sequence[Run]) -> bool:
         and last.id == run.id
         and run.verb != MEND
         and run.state in CAME_TO_NOTHING
-        and run.reason not in NOBODYS
+        and run.reason not in NOT_THEIRS
     )
 
 

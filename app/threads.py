@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from app.errors import StoppedError, TransientError
-from app.nouns import MEND, Change, Outcome, Reply, ReviewThread, RunState
+from app.nouns import MEND, Account, Change, Outcome, Reply, ReviewThread, RunState
 from app.pulls.threads import reply_to
 from app.scene import Scene
 
@@ -19,7 +19,7 @@ MOST = 30
 
 LEFT_OUT = "(Left out: its author may not write to this repository.)"
 
-MayWrite = Callable[[str], Awaitable[bool]]
+MayWrite = Callable[[Account], Awaitable[bool]]
 
 
 async def read_threads(scene: Scene, may_write: MayWrite) -> None:
@@ -51,7 +51,7 @@ async def review_of(scene: Scene) -> int | None:
 async def _heard(scene: Scene, thread: ReviewThread, may_write: MayWrite) -> ReviewThread | None:
     """The thread as far as it is read; None where nobody who may write said anything. What began it stays, as its place."""
     us = f"{scene.house.slug}[bot]"
-    heard = [one for one in thread.comments if one.author.login == us or await may_write(one.author.login)]
+    heard = [one for one in thread.comments if one.author.login == us or await may_write(one.author)]
     if all(one.author.login == us for one in heard):
         return None
     first = thread.comments[0]

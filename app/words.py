@@ -1,15 +1,17 @@
-"""Who is heard: what people wrote becomes instructions where they may write here, and quoted data where they may not."""
+"""Who is heard: what people wrote becomes instructions where they may write here, and quoted data where they may not or were made
+viewers."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
-from app.errors import GoneError, MissingError, RefusedError, TransientError, UserError
+from app.errors import DefectError, GoneError, MissingError, RefusedError, TransientError, UserError
 from app.jobs import permission
-from app.nouns import Comment, Issue, Outcome, Run, RunState
+from app.nouns import Account, Comment, Given, Issue, Outcome, Run, RunState
 from app.scene import Scene
 from app.threads import read_threads, review_of
 from webhooks.command import Verb
@@ -36,7 +38,7 @@ async def read_words(scene: Scene, issue: Issue) -> Words:
 
     A request on a pull request of ours is read with the issue that it solves; its review threads go to the scene.
     """
-    writers = _Writers(scene)
+    writers = _Writers(scene, await scene.roles())
     asking = await scene.comment()
     asked_at = _asked_at(scene.run, asking)
     about = await _solved(scene) or issue
@@ -48,16 +50,16 @@ async def read_words(scene: Scene, issue: Issue) -> Words:
         if one.author.type != "Bot"
         and (asking is None or one.id != asking.id)
         and one.updated_at <= asked_at
-        and await writers.include(one.author.login)
+        and await writers.include(one.author)
     ]
     reviews = [
         one for one in (await _retried(scene, asked_at), await _came_with(scene, asking)) if one is not None
     ]
-    instructions += [one.body for one in reviews if one.body and await writers.include(one.author.login)]
+    instructions += [one.body for one in reviews if one.body and await writers.include(one.author)]
     if said := await _said(scene, asking):
         instructions.append(_place(asking) + said)
     await read_threads(scene, writers.include)
-    if await writers.include(about.author.login):
+    if await writers.include(about.author):
         return Words(about.title, about.body, tuple(instructions), ())
     return Words("", "", tuple(instructions), (f"{about.title}\n\n{about.body}".strip(),))
 
@@ -108,8 +110,9 @@ async def hear_review(scene: Scene, outcome: Outcome) -> None:
         return
     if not scene.origin.occasion.startswith("review"):
         return
-    with suppress(TransientError, UserError, RefusedError):
-        await read_threads(scene, _Writers(scene).include)
+    # Settings that cannot be read have ended the run, and that is to be told.
+    with suppress(TransientError, UserError, RefusedError, DefectError):
+        await read_threads(scene, _Writers(scene, await scene.roles()).include)
 
 
 def _place(asking: Comment | None) -> str:
@@ -133,19 +136,20 @@ def _asked_at(run: Run, asking: Comment | None) -> datetime:
 
 
 class _Writers:
-    """Who may write here, asked once per person."""
+    """Who may write here, asked once per person. A viewer's words instruct nobody, whatever GitHub lets them write."""
 
-    def __init__(self, scene: Scene) -> None:
+    def __init__(self, scene: Scene, roles: Callable[[int], Given | None]) -> None:
         self._reader = scene.reader
-        self._known: dict[str, bool] = {}
+        self._roles = roles
+        self._known: dict[Account, bool] = {}
 
-    async def include(self, login: str) -> bool:
-        if login not in self._known:
+    async def include(self, person: Account) -> bool:
+        if person not in self._known:
             if len(self._known) >= AUTHORS_ASKED_ABOUT:
                 return False
             try:
-                granted = await self._reader.permission(login)
+                granted = await self._reader.permission(person.login)
             except MissingError:
                 granted = "none"
-            self._known[login] = permission.may_ask(granted, "fix")
-        return self._known[login]
+            self._known[person] = permission.may_ask(granted, "fix", self._roles(person.id))
+        return self._known[person]

@@ -96,7 +96,7 @@ FILES: Final[Sequence[File]] = (
         "settings.json",
         "What has been chosen, and what holds where nothing was. One object.",
         {
-            "document": "each setting and its value; null: all that the service offers",
+            "document": "each setting and its value; null: all that the service offers; `members`: who has a role of their own, by GitHub's id, with the login of then",
             "legal_hold": "whether nothing at all may be removed",
             "changed_by": f"{_WHO} of who changed something last; null: nobody ever did",
             "changed_at": "when that was",

@@ -1,7 +1,8 @@
-"""What an installation has chosen: how long its records are kept, where its code may be sent, what a run may cost.
+"""What an installation has chosen: how long its records are kept, where its code may be sent, what a run may cost, and who has
+a role of their own.
 
-One small document per installation, read in one select. It holds choices from closed lists, numbers and names of models, and
-never a text or a secret of anybody's. Every change is an entry in the action log.
+One small document per installation, read in one select. It holds choices from closed lists, numbers, names of models and logins,
+and never a text or a secret of anybody's. Every change is an entry in the action log.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from app.errors import DefectError, UserError
-from app.nouns import Action, Destination, StoredSettings
+from app.nouns import Action, Destination, Given, Installation, Role, StoredSettings
 from app.ports import Appends, Clock, Store, Transaction
 
 Provider = Literal["anthropic", "openai"]
@@ -29,6 +30,7 @@ REGIONS: Final[tuple[Region, ...]] = ("us", "eu", "global", "unknown")
 
 MOST_MONTHS: Final = 120
 MOST_UNINSTALLED_DAYS: Final = 90
+MOST_MEMBERS: Final = 200
 
 
 class SettingError(UserError):
@@ -44,9 +46,22 @@ class LegalHold(BaseModel):
     since: datetime
 
 
+class Member(BaseModel):
+    """Somebody with a role of their own: by GitHub's id, which a rename leaves as it is. `login` is what they were called then,
+    `by` the login of who gave it."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    id: int
+    login: str
+    role: Role
+    by: str
+    since: datetime
+
+
 class InstallationSettings(BaseModel):
     """`providers` and `regions`: None allows all that this service offers, nothing in them allows none. `models` empty: the
-    service's own, or what the installation's own keys open."""
+    service's own, or what the installation's own keys open. Who is none of `members` has what GitHub says."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
@@ -60,6 +75,25 @@ class InstallationSettings(BaseModel):
     day_usd: Decimal | None = None
     month_usd: Decimal | None = None
     legal_hold: LegalHold | None = None
+    members: tuple[Member, ...] = Field(default=(), max_length=MOST_MEMBERS)
+
+    @field_validator("members")
+    @classmethod
+    def _each_once(cls, members: tuple[Member, ...]) -> tuple[Member, ...]:
+        """Of two roles of one person neither is the one."""
+        if len({one.id for one in members}) != len(members):
+            raise ValueError("somebody has two roles")
+        return members
+
+    def member(self, person_id: int) -> Member | None:
+        """None for whoever has no role of their own."""
+        return next((one for one in self.members if one.id == person_id), None)
+
+    def given(self, installation: Installation, person_id: int) -> Given | None:
+        """The role that holds: the owner of a personal account stays what they are, whatever is written."""
+        if owns(installation, person_id) or (found := self.member(person_id)) is None:
+            return None
+        return Given(found.role, found.by)
 
     def allows(self, destination: Destination) -> bool:
         """Whether anything may be sent there."""
@@ -69,6 +103,11 @@ class InstallationSettings(BaseModel):
 
 
 DEFAULTS: Final = InstallationSettings()
+
+
+def owns(installation: Installation, person_id: int) -> bool:
+    """Whether the installation is on this person's own account."""
+    return installation.account_type == "User" and installation.account_id == person_id
 
 
 async def read(transaction: Transaction) -> InstallationSettings:
@@ -316,6 +355,9 @@ _ALSO: Final = {
     "hold": "legal-hold",
     "keep-run": "keep-runs",
     "keep-logs": "keep-log",
+    "members": "member",
+    "role": "member",
+    "roles": "member",
 }
 
 
@@ -340,19 +382,34 @@ def wanted(words: str) -> Wanted:
     return Wanted(setting, setting.read(value))
 
 
+MEMBER: Final = "member"
+"""What `app.custody.members` reads: it has a name and a value for each person."""
+
+
 def find(name: str) -> Setting:
     """The setting of this name. Raises SettingError that names those there are, and the nearest one."""
-    plain = name.strip("`'\":=*").lower().replace("_", "-")
-    plain = _ALSO.get(plain, plain)
+    plain = plain_name(name)
     known = {one.name: one for one in SETTINGS}
     if plain in known:
         return known[plain]
-    near = difflib.get_close_matches(plain, known, n=1, cutoff=0.5)
+    if plain == MEMBER:
+        raise SettingError(
+            "A role is given to one person: `member LOGIN ROLE` in a comment, or on the members' page.",
+            reason="setting_unknown",
+        )
+    there = (*known, MEMBER)
+    near = difflib.get_close_matches(plain, there, n=1, cutoff=0.5)
     meant = f" Did you mean `{near[0]}`?" if near else ""
     raise SettingError(
-        f"`{plain[:40]}` is no setting.{meant} There are: {', '.join(f'`{one}`' for one in known)}.",
+        f"`{plain[:40]}` is no setting.{meant} There are: {', '.join(f'`{one}`' for one in there)}.",
         reason="setting_unknown",
     )
+
+
+def plain_name(name: str) -> str:
+    """As people write it, with its other spellings."""
+    plain = name.strip("`'\":=*").lower().replace("_", "-")
+    return _ALSO.get(plain, plain)
 
 
 def shown(settings: InstallationSettings) -> Mapping[str, str]:

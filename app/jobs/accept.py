@@ -17,6 +17,7 @@ from uuid import UUID
 from app.errors import ErasedError
 from app.jobs.freeze import input_hash
 from app.jobs.fresh import meaning_of
+from app.jobs.permission import NOT_THEIRS
 from app.jobs.presence import bought, changed, tenant_of
 from app.jobs.tasks import Task, follow_lock, lock_of, refresh_lock
 from app.nouns import Action, Installation, Job, Run, RunState
@@ -58,7 +59,6 @@ HEARD_IN_VAIN = 5
 """Requests of one person within an hour that were refused because that person may not ask. Anybody may write where a repository
 is public, and each refusal is a comment of ours in other people's inboxes: whoever goes on is not heard."""
 IN_VAIN_FOR = timedelta(hours=1)
-_IN_VAIN = frozenset({"no_write_permission", "not_an_administrator"})
 
 
 class Kind(StrEnum):
@@ -199,7 +199,7 @@ class _Acceptance:
     async def _in_vain(self, transaction: Transaction, asker_id: int) -> bool:
         """Whether this person was told often enough just now, and of nothing else: who was given a right since is heard once the
         hour is over."""
-        lately = await transaction.refusals(asker_id, self.clock() - IN_VAIN_FOR, _IN_VAIN)
+        lately = await transaction.refusals(asker_id, self.clock() - IN_VAIN_FOR, NOT_THEIRS)
         return lately >= HEARD_IN_VAIN
 
     def _run(self, command: Command, data_key: bytes) -> Run:

@@ -54,12 +54,14 @@ def overview(
     rows: Sequence[Row],
     places: Sequence[Place],
     *,
+    members: int,
     held: str | None,
     fingerprint: str,
     mention: str,
     url: str | None,
 ) -> Ours:
-    """What is kept, for how long, where it may go, and how each of it is changed. `held`: whose legal hold is on."""
+    """What is kept, for how long, where it may go, and how each of it is changed. `members`: how many have a role of their own;
+    `held`: whose legal hold is on."""
     table = "\n".join(f"| {code(row.name)} | {code(row.now)} | {row.means} |" for row in rows)
     parts = [
         f"**Legal hold:** {code(held)}. Nothing is removed, whatever else stands here." if held else "",
@@ -73,6 +75,11 @@ def overview(
         "**To change one**, somebody who administers every repository of this installation writes one of these behind the "
         f"mention of {code(mention)}, in a comment of its own:\n\n"
         + "\n".join(f"- `settings {row.name} {row.example}`" for row in rows),
+        (
+            f"**Roles:** {_counted(members)} here. `settings member LOGIN viewer` makes somebody one who sees runs and asks for "
+            "nothing, `requester` one who administers nothing, `administrator` one who administers this installation, and `default` "
+            "leaves it to GitHub again. None of them lets anybody do to code what GitHub would not."
+        ),
         "What narrows `providers` or `regions` stops the runs at work that it concerns, at once.",
         _keys(mention, url),
         f"**Receipts** of deletions are signed by the key with the fingerprint {code(fingerprint)}."
@@ -92,6 +99,19 @@ def changed(name: str, old: str, new: str, *, narrower: bool) -> Ours:
         else ""
     )
     return Ours(f"{code(name)} is {code(new)} now; it was {code(old)}.{stops} The action log has it.")
+
+
+def _counted(members: int) -> str:
+    if members == 1:
+        return "one person has a role of their own"
+    return f"{members or 'no'} people have a role of their own"
+
+
+def role_changed(login: str, old: str, new: str) -> Ours:
+    """Somebody's role was changed, or was that already."""
+    if old == new:
+        return Ours(f"The role of {code(login)} is {code(new)} already; nothing was changed.")
+    return Ours(f"The role of {code(login)} is {code(new)} now; it was {code(old)}. The action log has it.")
 
 
 def key_in_public(mention: str, url: str | None) -> Ours:

@@ -160,6 +160,9 @@ NEXT: Final = (
     ),
     ("edited_since", "read it once more and ask again."),
     ("no_write_permission", "somebody with write access makes the same request."),
+    ("role_", "an administrator of this installation makes the same request, or changes the role."),
+    ("member_own", "another administrator of this installation changes it."),
+    ("member_", "write `settings` behind the mention to see how a role is given and taken."),
     ("closed", "reopen it and ask again."),
     (
         "same_failure",

@@ -521,7 +521,10 @@ _VERBS: Final = (
     ("retry", "start the last request again that failed"),
     ("cancel", "stop the run that is at work here"),
     ("undo", "take back my last change on the pull request, with a new commit"),
-    ("settings", "what is kept, for how long, and where it may go; `settings NAME VALUE` changes one"),
+    (
+        "settings",
+        "what is kept, for how long, and where it may go; `settings NAME VALUE` changes one, `member LOGIN ROLE` among them",
+    ),
     ("logs", "figures of the last request here, and where to see every single action of it"),
     ("export", "everything that I hold about this account, as one ZIP; for its administrators"),
     (

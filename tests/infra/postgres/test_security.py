@@ -14,7 +14,7 @@ WITHOUT_TENANT = {f"{SCHEMA}.schema_version"}
 """Alembic's one row; the jobs, which carry ids alone, are Procrastinate's and in a schema of their own."""
 
 SAMPLE = {
-    "bigint": "1", "integer": "1", "numeric": "1", "boolean": "false", "bytea": "'\\x00'", "text": "'queued'",
+    "bigint": "1", "integer": "1", "smallint": "1", "numeric": "1", "boolean": "false", "bytea": "'\\x00'", "text": "'queued'",
     "uuid": "gen_random_uuid()", "timestamp with time zone": "now()",
 }  # fmt: skip
 
