@@ -1,4 +1,5 @@
-"""Who may do what for an installation: GitHub's own answer, at most five minutes old, or a token that an administrator made.
+"""Who may do what for an installation: GitHub's own answer, at most five minutes old, the role that somebody was given there, or a
+token that an administrator made.
 
 A yes is asked for anew where something is to be changed. Each question to GitHub is an entry in the installation's log, whoever it was about.
 """
@@ -18,6 +19,7 @@ from enum import StrEnum
 from functools import partial
 from uuid import UUID
 
+from app.custody import settings
 from app.errors import (
     DeniedError,
     ErasedError,
@@ -29,7 +31,7 @@ from app.errors import (
 )
 from app.house import House
 from app.jobs.permission import may_ask, may_read
-from app.nouns import Account, Action, ApiToken, Installation
+from app.nouns import Account, Action, ApiToken, Given, Installation, Role
 from app.scene import written_down
 
 BELIEVED = timedelta(minutes=5)
@@ -53,8 +55,8 @@ class Scope(StrEnum):
 
 
 class NotYoursError(RefusedError):
-    """Only an administrator of this installation may see this: the account itself, or somebody who administers every
-    repository that the App is installed on."""
+    """Only an administrator of this installation may see this: the account itself, somebody who administers every repository that
+    the App is installed on, or whom one of them appointed."""
 
 
 class NoTokenError(UserError):
@@ -71,7 +73,8 @@ class TooManyError(TransientError):
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """Whether somebody administers a tenant, or may do `what` (`read`, `write`) in one of its repositories."""
+    """Whether somebody administers a tenant (`what`: `administer`) or is known there at all (`known`), or may do `what` (`read`,
+    `write`) in one of its repositories."""
 
     tenant: int
     person_id: int
@@ -81,10 +84,12 @@ class _Question:
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """Somebody who may act for this installation; `actor` is what the log says of them."""
+    """Somebody who may act for this installation; `actor` is what the log says of them. `given` is the role of their own by which
+    a person may."""
 
     installation: Installation
     actor: str
+    given: Given | None = None
 
 
 class Access:
@@ -98,21 +103,31 @@ class Access:
 
     async def administrator(self, tenant: int, person: Account, *, anew: bool = False) -> Allowed:
         """Raises NotYoursError, also where there is no such installation: nobody learns by asking which there are."""
-        installation = await self._installation(tenant)
-        if installation.account_type == "User":
-            allowed = installation.account_id == person.id
+        installation, given = await self._entered(tenant, person)
+        if given is not None:
+            allowed = given.role is Role.ADMINISTRATOR and await self._answer(
+                _Question(tenant, person.id, what="known"),
+                person,
+                partial(self._house.github.knows, tenant, person),
+                anew=anew,
+            )
+        elif installation.account_type == "User":
+            allowed = settings.owns(installation, person.id)
         else:
             allowed = await self._answer(
-                _Question(tenant, person.id), person, partial(self._administers, tenant, person), anew=anew
+                _Question(tenant, person.id),
+                person,
+                partial(self._house.github.administers, tenant, person),
+                anew=anew,
             )
         if not allowed:
             raise NotYoursError
-        return Allowed(installation, person.login)
+        return Allowed(installation, person.login, given)
 
     async def may_write(
         self, tenant: int, repository_id: int, person: Account, *, anew: bool = False
     ) -> Allowed:
-        """For what concerns one repository. Raises NotYoursError."""
+        """For what concerns one repository; no viewer may. Raises NotYoursError."""
         return await self._may(_Question(tenant, person.id, repository_id, "write"), person, anew=anew)
 
     async def may_read(self, tenant: int, repository_id: int, person: Account) -> Allowed:
@@ -120,10 +135,12 @@ class Access:
         return await self._may(_Question(tenant, person.id, repository_id, "read"), person)
 
     async def _may(self, question: _Question, person: Account, *, anew: bool = False) -> Allowed:
-        installation = await self._installation(question.tenant)
+        installation, given = await self._entered(question.tenant, person)
+        if question.what == "write" and given is not None and given.role is Role.VIEWER:
+            raise NotYoursError
         if not await self._answer(question, person, partial(self._has_right, question, person), anew=anew):
             raise NotYoursError
-        return Allowed(installation, person.login)
+        return Allowed(installation, person.login, given)
 
     async def own(self, person: Account) -> Sequence[Installation]:
         """Those on the person's own account; GitHub is not asked."""
@@ -170,6 +187,21 @@ class Access:
             raise NotYoursError
         return found
 
+    async def _entered(self, tenant: int, person: Account) -> tuple[Installation, Given | None]:
+        """The installation and the person's own role there, as they are now: a role that was changed counts at once.
+
+        Raises NotYoursError, and DefectError where the settings cannot be read: nobody is allowed anything then.
+        """
+        try:
+            async with self._house.store.transaction(tenant) as transaction:
+                found = await transaction.installation()
+                chosen = await settings.read(transaction) if found is not None else None
+        except ErasedError:
+            found = chosen = None
+        if found is None or chosen is None:
+            raise NotYoursError
+        return found, chosen.given(found, person.id)
+
     async def _answer(
         self, question: _Question, person: Account, ask: Callable[[], Awaitable[bool]], *, anew: bool = False
     ) -> bool:
@@ -205,9 +237,6 @@ class Access:
         while len(self._known) > REMEMBERED:
             self._known.popitem(last=False)
         return answer
-
-    async def _administers(self, tenant: int, person: Account) -> bool:
-        return await self._house.github.administers(tenant, person)
 
     async def _has_right(self, question: _Question, person: Account) -> bool:
         if question.repository_id is None:

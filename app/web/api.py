@@ -19,10 +19,11 @@ from app.actionlog.chain import Report
 from app.actionlog.export import Format
 from app.custody import hooks, provider_keys, settings
 from app.custody.hooks import KnownHook
+from app.custody.members import DEFAULT
 from app.custody.provider_keys import KnownKey
 from app.nouns import ApiToken, Erasure, Installation, RunEvent
 from app.telling import Sent, facts_of, ping
-from app.web import deletion, entries, exports, runs, shapes, usage
+from app.web import deletion, entries, exports, members, runs, shapes, usage
 from app.web.access import NotYoursError, Scope, make_token, remove_token
 from app.web.actions import downloaded, looked, narrowed, run_of
 from app.web.desk import Desk, Tenant
@@ -83,7 +84,7 @@ def routes(desk: Desk) -> APIRouter:
             get_openapi(title="MagiCode", version="1", description=_DESCRIPTION, routes=router.routes)
         )
 
-    for add in (_who, _runs, _usage, _settings, _tokens, _hooks, _log, _exports, _deletion):
+    for add in (_who, _runs, _usage, _settings, _members, _tokens, _hooks, _log, _exports, _deletion):
         add(router, desk)
     return router
 
@@ -293,6 +294,37 @@ def _settings(router: APIRouter, desk: Desk) -> None:
         await provider_keys.remove(
             house.store, house.keys, house.ledger, installation_id=tenant, by=allowed.actor, provider=provider
         )
+
+
+def _members(router: APIRouter, desk: Desk) -> None:
+    house = desk.house
+
+    @router.get(f"{BASE}/members", operation_id="list_members", tags=["members"])
+    async def look(request: Request, tenant: Tenant) -> list[shapes.MemberShape]:
+        """Those who have a role of their own; of everybody else GitHub decides. Scope `settings`."""
+        await desk.looks.at(await desk.calls(request, tenant, Scope.SETTINGS), "members")
+        return [
+            shapes.MemberShape(
+                id=one.id, login=one.login, role=one.role.value, given_by=one.by, given_at=one.since
+            )
+            for one in await members.known(house, tenant)
+        ]
+
+    @router.put(f"{BASE}/members/{{login}}", operation_id="give_role", tags=["members"])
+    async def give(
+        request: Request, tenant: Tenant, login: str, sent: shapes.NewRole
+    ) -> shapes.RoleChangedShape:
+        """The role of whoever has this login now, kept by their account's id. For a session alone: a token appoints nobody."""
+        by = (await desk.visits(request, tenant)).administrator
+        done = await members.give(house, tenant, by, login, sent.role)
+        return shapes.RoleChangedShape(login=done.login, old=done.old, new=done.new)
+
+    @router.delete(f"{BASE}/members/{{login}}", operation_id="take_role", tags=["members"])
+    async def take(request: Request, tenant: Tenant, login: str) -> shapes.RoleChangedShape:
+        """GitHub decides again: of whoever has this login now, else of who had it when the role was given. For a session alone."""
+        by = (await desk.visits(request, tenant)).administrator
+        done = await members.give(house, tenant, by, login, DEFAULT)
+        return shapes.RoleChangedShape(login=done.login, old=done.old, new=done.new)
 
 
 def _tokens(router: APIRouter, desk: Desk) -> None:

@@ -11,6 +11,7 @@ from uuid import UUID
 from fastapi import Path, Request
 from starlette.datastructures import FormData
 
+from app.custody.members import Administrator
 from app.errors import ErasedError
 from app.house import House
 from app.nouns import Account, Installation
@@ -47,6 +48,11 @@ class Visit:
     @property
     def tenant(self) -> int:
         return self.allowed.installation.id
+
+    @property
+    def administrator(self) -> Administrator:
+        """Who changes somebody's role."""
+        return Administrator(self.session.person, self.allowed.given)
 
     def sent(self, name: str) -> str:
         value = self.form.get(name)
@@ -145,10 +151,18 @@ class Desk:
 
     async def calls_as_person(self, request: Request, tenant: int) -> Allowed:
         """What a token may never do, such as making tokens."""
+        return (await self.visits(request, tenant)).allowed
+
+    async def visits(self, request: Request, tenant: int) -> Visit:
+        """An administrator who calls the API in person: who changes somebody's role, no token stands for.
+
+        Raises ScopeError, NotSignedInError, ForeignFormError and NotYoursError.
+        """
         session = await self.signs(request)
-        allowed = await self.access.administrator(tenant, session.person, anew=request.method not in READS)
+        changes = request.method not in READS
+        allowed = await self.access.administrator(tenant, session.person, anew=changes)
         await self.admits(request, tenant, session.person)
-        return allowed
+        return Visit(session, allowed, FormData())
 
     async def admits(self, request: Request, tenant: int, person: Account) -> None:
         """Behind the last question whether this person may. What was asked before under the same key ends here.

@@ -25,7 +25,7 @@ class Looks:
         self._since: OrderedDict[tuple[int, str, str, UUID | None], datetime] = OrderedDict()
 
     async def at(self, allowed: Allowed, what: str, run_id: UUID | None = None) -> None:
-        """Before it is shown. `what` is `overview`, `runs`, `usage`, `settings`, `tokens`, `hooks`, `log`, `exports` or `deletion`."""
+        """Before it is shown. `what` is `overview`, `runs`, `usage`, `settings`, `members`, `tokens`, `hooks`, `log`, `exports` or `deletion`."""
         look = (allowed.installation.id, allowed.actor, what, run_id)
         now, since = self._house.clock(), self._since.get(look)
         if since is not None and now - since < STANDS_FOR:

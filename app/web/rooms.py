@@ -16,6 +16,7 @@ from app.web import (
     deletion,
     exports,
     hooks,
+    members,
     overview,
     runs,
     signin,
@@ -40,7 +41,7 @@ def mount(web: FastAPI, house: House, leaving: asyncio.Event) -> None:
     pages = Pages(slug=house.slug, github_web_url=house.github_web_url)
     desk = Desk(house, gate, Access(house), Looks(house), Names(house), Streams(leaving), pages)
     answers.install(web, pages, github=house.github_web_url, secure=gate.secure)
-    for room in (overview, runs, usage, choices, tokens, hooks, actions, exports, deletion):
+    for room in (overview, runs, usage, choices, members, tokens, hooks, actions, exports, deletion):
         web.include_router(room.routes(desk))
     web.include_router(signin.routes(gate))
     web.include_router(api.routes(desk))

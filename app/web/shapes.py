@@ -40,6 +40,17 @@ class NewValue(Shape):
     value: Annotated[str, Field(max_length=1100, examples=["6 months"])]
 
 
+class NewRole(Shape):
+    role: Annotated[
+        str,
+        Field(
+            max_length=20,
+            examples=["viewer"],
+            description="viewer, requester, administrator, or default: what GitHub says.",
+        ),
+    ]
+
+
 class NewKey(Shape):
     key: Annotated[SecretStr, Field(description="Never given back.", examples=["sk-…"])]
     base_url: Annotated[
@@ -138,6 +149,22 @@ class ChangedShape(Shape):
     name: str = Field(examples=["keep-runs"])
     old: str = Field(examples=["12 months"])
     new: str = Field(examples=["6 months"])
+
+
+class MemberShape(Shape):
+    """Somebody with a role of their own; `login` is what they were called when it was given."""
+
+    id: int = Field(examples=[583231], description="GitHub's id of the account.")
+    login: str = Field(examples=["octocat"])
+    role: str = Field(examples=["viewer"])
+    given_by: str = Field(examples=["hubot"])
+    given_at: datetime = Field(examples=[_WHEN])
+
+
+class RoleChangedShape(Shape):
+    login: str = Field(examples=["octocat"])
+    old: str = Field(examples=["default"])
+    new: str = Field(examples=["viewer"])
 
 
 class KeyShape(Shape):

@@ -105,6 +105,7 @@ def pages(tenant: int, repository: int, runs: int, entries: int) -> list[str]:
         f"{here}/usage",
         f"{here}/usage?days=90",
         f"{here}/settings",
+        f"{here}/members",
         f"{here}/tokens",
         f"{here}/hooks",
         f"{here}/actions",

@@ -64,7 +64,7 @@ async def test_the_document_describes_every_route_with_an_example_and_its_proble
 
 async def test_what_is_answered_is_what_the_document_says(program: httpx.AsyncClient, shared: Stage) -> None:
     document = (await program.get("/openapi.json")).json()
-    for path in ("", "/settings", "/provider-keys", "/actions", "/exports"):
+    for path in ("", "/settings", "/members", "/provider-keys", "/actions", "/exports"):
         answer = await program.get(base(shared, path))
         assert answer.status_code == 200, answer.text
         told = document["paths"][f"/api/installations/{{tenant}}{path}"]["get"]["responses"]["200"]
@@ -121,6 +121,9 @@ async def test_a_token_does_what_its_scope_says_and_nothing_else(
         (Scope.SETTINGS, "DELETE", "/hooks/3f2b6c1e-8a55-4c9b-9d2e-0c7f6a1b2c3d", None),
         (Scope.EXPORT, "GET", "/exports", None),
         (Scope.DELETE, "POST", "/deletion", {"account": "not octo"}),
+        (Scope.SETTINGS, "GET", "/members", None),
+        (None, "PUT", "/members/wim", {"role": "administrator"}),
+        (None, "DELETE", "/members/wim", None),
         (None, "GET", "/tokens", None),
         (None, "POST", "/tokens", {"scopes": ["delete"]}),
         (None, "DELETE", "/tokens/3f2b6c1e-8a55-4c9b-9d2e-0c7f6a1b2c3d", None),

@@ -17,7 +17,18 @@ from tests.line.stage import Stage
 
 pytestmark = pytest.mark.long
 
-PAGES = ("/runs", "/usage", "", "/settings", "/tokens", "/hooks", "/actions", "/exports", "/deletion")
+PAGES = (
+    "/runs",
+    "/usage",
+    "",
+    "/settings",
+    "/members",
+    "/tokens",
+    "/hooks",
+    "/actions",
+    "/exports",
+    "/deletion",
+)
 NARROW, WIDE = {"width": 360, "height": 740}, {"width": 1440, "height": 900}
 SLOW = create("NOTES.md", "A note.\n") | {"slow": {"seconds": 6}}
 

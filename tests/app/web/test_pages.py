@@ -17,15 +17,16 @@ import pytest_asyncio
 import yaml
 
 from app.custody import settings
+from app.custody.settings import InstallationSettings, Member
 from app.main import create
-from app.nouns import Installation
+from app.nouns import Installation, Role, StoredSettings
 from app.web.session import COOKIE
 from tests.app.web.browser import Browser, Form, Whole, opened
 from tests.line.stage import Stage
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-PAGES = ("", "/settings", "/tokens", "/hooks", "/actions", "/exports", "/deletion")
+PAGES = ("", "/settings", "/members", "/tokens", "/hooks", "/actions", "/exports", "/deletion")
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -120,6 +121,8 @@ async def test_what_is_not_theirs_is_not_there_for_others(wim: Browser, shared: 
     for path, form in (
         ("/settings", {"name": "keep-runs", "value": "1 month"}),
         ("/provider-keys", {"provider": "openai", "key": "sk-abcdefgh"}),
+        ("/members", {"login": "wim", "role": "administrator"}),
+        ("/members/remove", {"person": "1"}),
         ("/tokens", {"scope": "log", "days": "30"}),
         ("/hooks", {"url": "https://ci.example.com/", "event": "run.ended"}),
         ("/actions/verify", {"heads": ""}),
@@ -316,6 +319,9 @@ async def test_names_that_are_markup_are_shown_as_text(shared: Stage) -> None:
     evil = "<img src=x onerror=alert(1)>"
     async with shared.house.store.transaction(tenant) as transaction:
         await transaction.put_installation(Installation(tenant, account.id, evil, False, "User"))
+        role = Member(id=1, login=evil, role=Role.VIEWER, by=evil, since=datetime.now(UTC))
+        document = InstallationSettings(members=(role,)).model_dump_json()
+        await transaction.put_settings(StoredSettings(document, False, evil, datetime.now(UTC)))
         await shared.house.ledger.append(
             transaction,
             tenant,
@@ -329,12 +335,12 @@ async def test_names_that_are_markup_are_shown_as_text(shared: Stage) -> None:
         pages = [(await browser.get(f"/installations/{tenant}{path}")) for path in PAGES]
         pages.append(await browser.get("/installations"))
         pages.append(await browser.get(f"/installations/{tenant}/actions?actor=%3Cimg&since=%22%3E%3Cimg"))
-        verified = await browser.submit(
-            pages[PAGES.index("/actions")], f"/installations/{tenant}/actions/verify"
-        )
+        log = pages[PAGES.index("/actions")]
+        verified = await browser.submit(log, f"/installations/{tenant}/actions/verify")
     for page in (*pages, verified):
         assert "<img" not in page.text, page.url
-    assert "&lt;img src=x onerror=alert(1)&gt;" in pages[PAGES.index("/actions")].text
+    assert "&lt;img src=x onerror=alert(1)&gt;" in log.text
+    assert "&lt;img src=x onerror=alert(1)&gt;</td>" in pages[PAGES.index("/members")].text
 
 
 # --- who lost the right ----------------------------------------------------------------------------------------------
