@@ -133,6 +133,7 @@ BODIES: Final[dict[str, dict[str, Any]]] = {
     "/settings/{name}": {"value": "1 month"},
     "/provider-keys/{provider}": {"key": "sk-of-nobody-at-all-1234567890"},
     "/hooks": {"url": "https://127.0.0.1/hook"},
+    "/members/{login}": {"role": "viewer"},
     "/tokens": {"scopes": ["log"], "days": 1},
     "/actions/verify": {"heads": []},
     "/deletion": {"account": "octo"},
@@ -145,6 +146,9 @@ FORM: Final = {
     "key": "sk-of-nobody-at-all-1234567890",
     "url": "https://127.0.0.1/hook",
     "event": "run.ended",
+    "login": "wim",
+    "role": "viewer",
+    "person": "1",
     "scope": "log",
     "days": "1",
     "heads": "",
@@ -173,7 +177,7 @@ def _flat(found: Any) -> Iterator[APIRoute]:
 
 
 def filled(template: str, tenant: int, **known: object) -> str:
-    values = {"tenant": tenant, "name": "keep-runs", "provider": "openai", **known}
+    values = {"tenant": tenant, "name": "keep-runs", "provider": "openai", "login": "wim", **known}
     return re.sub(r"\{(\w+)(?::\w+)?\}", lambda found: str(values.get(found[1], NO_ID)), template)
 
 

@@ -25,7 +25,7 @@ import pytest
 import pytest_asyncio
 
 from app.jobs.accept import HEARD_IN_VAIN
-from app.nouns import Run
+from app.nouns import Role, Run
 from infra.embedded.postgres import SERVICE_ROLE, SUPERUSER, EmbeddedPostgres
 from infra.simulator.auth import new_user_token
 from infra.simulator.conversation import transfer
@@ -34,6 +34,7 @@ from infra.simulator.state import Comment, Delivery, User
 from tests.claims import case, claim
 from tests.line.conftest import SIMULATOR, Words
 from tests.line.conversations import asked_of_the_model, branches, notes, ours, repo_of, writes_of
+from tests.line.roles import chosen, give
 from tests.line.seen import act, push, tip, until
 from tests.line.stage import Stage, staged
 
@@ -265,6 +266,86 @@ async def test_asking_in_vain_again_and_again_is_not_answered_for_ever(town: Sta
     assert len(await runs_on(town, number)) == HEARD_IN_VAIN
     await town.comment(number, "@magicode fix this")
     assert (await ended_on(town, number, HEARD_IN_VAIN + 1))[-1].state.value == "opened"
+
+
+# --- roles of their own ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("granted", "role", "says", "reason"),
+    [
+        case(GROUP, "Somebody with write access, who was made a viewer, asks for a fix", TOLD, "write", Role.VIEWER, "@magicode fix this", "role_viewer"),
+        case(GROUP, "An administrator by GitHub, who was made a viewer, deletes everything", TOLD, "admin", Role.VIEWER, "@magicode delete octo", "role_viewer"),
+        case(GROUP, "An administrator by GitHub, who was made a viewer, takes the own role away", TOLD, "admin", Role.VIEWER, "@magicode settings member {login} default", "role_viewer"),
+        case(GROUP, "Somebody with write access, who was made a viewer, cancels", TOLD, "write", Role.VIEWER, "@magicode cancel", "role_viewer"),
+        case(GROUP, "An administrator by GitHub, who was made a requester, deletes everything", TOLD, "admin", Role.REQUESTER, "@magicode delete octo", "role_requester"),
+        case(GROUP, "An administrator by GitHub, who was made a requester, appoints themselves", TOLD, "admin", Role.REQUESTER, "@magicode settings member {login} administrator", "role_requester"),
+        case(GROUP, "Who was appointed administrator and may only read asks for a fix", TOLD, "read", Role.ADMINISTRATOR, "@magicode fix this", WRITE),
+        case(GROUP, "Who was appointed administrator and may only read says go to a plan", TOLD, "read", Role.ADMINISTRATOR, "@magicode go", WRITE),
+        case(GROUP, "Who was appointed administrator and left deletes everything, in a public repository that everybody may read", TOLD, None, Role.ADMINISTRATOR, "@magicode delete octo", ADMIN),
+        case(GROUP, "Who was appointed administrator and left asks for the settings there", TOLD, None, Role.ADMINISTRATOR, "@magicode settings", ADMIN),
+        case(GROUP, "Who was appointed administrator and left appoints somebody there", TOLD, None, Role.ADMINISTRATOR, "@magicode settings member sol administrator", ADMIN),
+        case(GROUP, "Somebody with write access appoints themselves", TOLD, "write", None, "@magicode settings member {login} administrator", ADMIN),
+        case(GROUP, "Who was appointed administrator makes the organization's own one a viewer", TOLD, "write", Role.ADMINISTRATOR, "@magicode settings member ada viewer", "member_of_github"),
+    ],
+)  # fmt: skip
+async def test_a_role_gives_nobody_what_it_does_not_say(
+    town: Stage, granted: str | None, role: Role | None, says: str, reason: str
+) -> None:
+    who = person(town, granted)
+    if role is not None:
+        await give(town, who.login, role)
+    roles = (await chosen(town)).members
+    number, before = await issue(town), await Seen.of(town)
+    await town.comment(number, says.replace("{login}", who.login), user=who.login)
+    await refused(town, number, reason, before=before)
+    assert (await chosen(town)).members == roles
+
+
+@claim(
+    GROUP,
+    "An administrator who was appointed is renamed, and a stranger takes the login",
+    "The stranger has no role; the one who was appointed has theirs under the new login",
+)
+async def test_a_role_stays_with_the_account_and_not_with_its_login(town: Stage) -> None:
+    appointed = person(town, "write")
+    name = appointed.login
+    await give(town, name, Role.ADMINISTRATOR)
+    appointed.login = f"{name}-renamed"
+    town.github.tokens[appointed.login] = town.github.tokens[name]
+    people = repo_of(town).collaborators
+    people[appointed.login] = people.pop(name)
+    stranger = person(town, None, login=name)
+    number, before = await issue(town), await Seen.of(town)
+    await town.comment(number, "@magicode settings", user=stranger.login)
+    await refused(town, number, ADMIN, before=before)
+    await town.comment(number, "@magicode settings", user=appointed.login)
+    assert (await ended_on(town, number, 2))[-1].reason == "settings"
+
+
+@claim(GROUP, "A viewer gets a new login, and asks under it", TOLD)
+async def test_a_new_login_makes_nobody_anew(town: Stage) -> None:
+    viewer = person(town, "write")
+    name = viewer.login
+    await give(town, name, Role.VIEWER)
+    viewer.login = f"{name}-anew"
+    town.github.tokens[viewer.login] = town.github.tokens[name]
+    people = repo_of(town).collaborators
+    people[viewer.login] = people.pop(name)
+    number, before = await issue(town), await Seen.of(town)
+    await town.comment(number, "@magicode fix this", user=viewer.login)
+    await refused(town, number, "role_viewer", before=before)
+
+
+@claim(GROUP, "Somebody asks, and is made a viewer before the work begins", TOLD)
+async def test_a_role_that_was_given_between_the_request_and_the_work(asleep: Stage) -> None:
+    who, number = person(asleep, "write"), await issue(asleep)
+    before = await Seen.of(asleep)
+    await asleep.comment(number, "@magicode fix this", user=who.login)
+    await asleep.settled()
+    await give(asleep, who.login, Role.VIEWER)
+    await worked(asleep, number)
+    await refused(asleep, number, "role_viewer", before=before)
 
 
 # --- what changed between the request and the work -------------------------------------------------------------------
