@@ -41,6 +41,7 @@ from tests.line.conversations import (
     playbook,
     scenario,
 )
+from tests.line.roles import role_of
 from tests.line.seen import act, commits, get, push
 from tests.line.stage import Stage, staged
 
@@ -468,6 +469,15 @@ async def chosen(stage: Stage) -> None:
     must(len(changed) == 1, f"{len(changed)} changes in the log")
 
 
+async def appoint(stage: Stage) -> None:
+    await stage.comment(1, "@magicode settings member wim viewer", user="ada")
+
+
+async def appointed(stage: Stage) -> None:
+    await chosen(stage)
+    must(await role_of(stage, "wim") == "viewer", "the role is not there")
+
+
 async def an_issue(stage: Stage) -> None:
     await stage.open_issue("A question", user="ada")
 
@@ -562,6 +572,7 @@ CONVERSATIONS = (
     ),
     Conversation("close", close_it, closed, before=fixed, about="Our pull request, closed by a person"),
     Conversation("settings", choose, chosen, before=an_issue, about="A setting that is changed"),
+    Conversation("member", appoint, appointed, before=an_issue, about="A role that is given"),
     Conversation(
         "export",
         ask_for_an_export,

@@ -46,6 +46,7 @@ KILLS: Final = {
     "base": 3,
     "close": 2,
     "settings": 2,
+    "member": 2,
     "export": 4,
 }
 """How often each conversation's process is killed in the ordinary suite; at length it is at every point."""
