@@ -230,6 +230,23 @@ class Key(_Given):
     why_unchecked: str = ""
 
 
+class Member(_Given):
+    """Somebody with a role of their own; `login` is what they were called when it was given."""
+
+    id: int
+    """GitHub's id of the account."""
+    login: str
+    role: str
+    given_by: str
+    given_at: datetime
+
+
+class RoleChanged(_Given):
+    login: str
+    old: str
+    new: str
+
+
 class Token(_Given):
     id: UUID
     scopes: list[str]
@@ -452,6 +469,25 @@ class Client:
         """Also where there is none. Runs that use it stop before they ask again. Scope `settings`."""
         await self._connection.send(
             "DELETE", f"/api/installations/{tenant}/provider-keys/{quote(provider, safe='')}"
+        )
+
+    async def list_members(self, tenant: int) -> list[Member]:
+        """Those who have a role of their own; of everybody else GitHub decides. Scope `settings`."""
+        return await self._connection.ask(list[Member], "GET", f"/api/installations/{tenant}/members")
+
+    async def give_role(self, tenant: int, login: str, *, role: str) -> RoleChanged:
+        """The role of whoever has this login now, kept by their account's id. For a session alone: a token appoints nobody."""
+        return await self._connection.ask(
+            RoleChanged,
+            "PUT",
+            f"/api/installations/{tenant}/members/{quote(login, safe='')}",
+            body={"role": role},
+        )
+
+    async def take_role(self, tenant: int, login: str) -> RoleChanged:
+        """GitHub decides again: of whoever has this login now, else of who had it when the role was given. For a session alone."""
+        return await self._connection.ask(
+            RoleChanged, "DELETE", f"/api/installations/{tenant}/members/{quote(login, safe='')}"
         )
 
     async def list_tokens(self, tenant: int) -> list[Token]:

@@ -187,7 +187,7 @@ async def change(
         if before != after:
             await transaction.put_settings(
                 StoredSettings(
-                    after.model_dump_json(), after.legal_hold is not None, by.person.login, clock()
+                    after.document(), after.legal_hold is not None, by.person.login, clock()
                 )
             )
             facts: Facts = {"name": MEMBER, "login": whom.login, "account": whom.id, "old": old, "new": new}

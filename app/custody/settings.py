@@ -85,6 +85,11 @@ class InstallationSettings(BaseModel):
             raise ValueError("somebody has two roles")
         return members
 
+    def document(self) -> str:
+        """As it is stored. Without roles it has no word of them: a program of before them reads it too, while both run, and
+        refuses what it does not know."""
+        return self.model_dump_json(exclude=None if self.members else {"members"})
+
     def member(self, person_id: int) -> Member | None:
         """None for whoever has no role of their own."""
         return next((one for one in self.members if one.id == person_id), None)
@@ -445,7 +450,7 @@ async def change(
         old, new = (setting.show(getattr(one, setting.field)) for one in (before, after))
         if before != after:
             await transaction.put_settings(
-                StoredSettings(after.model_dump_json(), after.legal_hold is not None, by, clock())
+                StoredSettings(after.document(), after.legal_hold is not None, by, clock())
             )
             facts = {"name": setting.name, "old": old, "new": new}
             await ledger.append(transaction, installation_id, Action.SETTING_CHANGED, by, None, facts)

@@ -335,3 +335,11 @@ def test_whatever_administrators_do_to_each_other_one_is_left(
         with suppress(NotTheirsToChangeError):
             history.append(members.changed(history[-1], where, by, whom=person(whom), role=role, at=NOW))
         assert administrators(history[-1], where, by_github)
+
+
+def test_where_nobody_has_a_role_the_document_has_no_word_of_them() -> None:
+    """A program of before roles refuses what it does not know, and both run while a new one is rolled out."""
+    given = Member(id=12, login="wim", role=VIEWER, by="ada", since=NOW)
+    assert "members" not in InstallationSettings(runs_months=6).document()
+    held = InstallationSettings(members=(given,))
+    assert InstallationSettings.model_validate_json(held.document()) == held
