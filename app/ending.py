@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import replace
 from datetime import timedelta
 
+from app.custody import settings
 from app.errors import (
     DefectError,
     GoneError,
@@ -25,6 +26,7 @@ from app.ports import Recorder, RepositoryWriter, Transaction
 from app.pulls import wording
 from app.pulls.publish import PERMISSIONS, require_ours
 from app.pulls.recovery import left_alone, was_published
+from app.pulls.wording import Ours
 from app.scene import Scene, open_scene
 from app.threads import answer_threads
 from app.words import hear_review
@@ -44,6 +46,7 @@ async def end(scene: Scene, outcome: Outcome, *, last: bool = False) -> None:
     await _tidy(scene, outcome, last=last)
     await hear_review(scene, outcome)
     await answer_threads(scene, outcome)
+    scene.remarks += await _alerts(scene)
     run = await say(scene, outcome)
     await _finish(scene.house, scene.run, outcome, scene.at_the_end, cost_usd=str(run.cost_usd))
 
@@ -63,6 +66,24 @@ async def _tidy(scene: Scene, outcome: Outcome, *, last: bool) -> None:
     except TransientError:
         if not last:
             raise
+
+
+async def _alerts(scene: Scene) -> Sequence[Ours]:
+    """What this run has used up of a budget so far that people are to hear of it; of each step one run tells."""
+    run, now = await scene.current(), scene.house.clock()
+    if not run.cost_usd:
+        return ()
+    async with scene.house.store.transaction(run.installation_id) as transaction:
+        try:
+            chosen = await settings.read(transaction)
+        except DefectError:
+            return ()  # a run that ended for that has its end said all the same
+        found = await settings.budgets(transaction, chosen, now)
+    return [
+        wording.budget_reached(one.period, alert)
+        for one in found
+        if (alert := one.crossed_by(run.cost_usd)) is not None
+    ]
 
 
 async def remove(

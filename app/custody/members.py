@@ -186,9 +186,7 @@ async def change(
         old, new = (said(one.member(whom.id)) for one in (before, after))
         if before != after:
             await transaction.put_settings(
-                StoredSettings(
-                    after.document(), after.legal_hold is not None, by.person.login, clock()
-                )
+                StoredSettings(after.document(), after.legal_hold is not None, by.person.login, clock())
             )
             facts: Facts = {"name": MEMBER, "login": whom.login, "account": whom.id, "old": old, "new": new}
             await ledger.append(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final, Literal
@@ -153,6 +153,11 @@ class Budget:
     def alert(self) -> int | None:
         """The highest of ALERTS that is reached."""
         return next((one for one in ALERTS if self.percent >= one), None)
+
+    def crossed_by(self, cost_usd: Decimal) -> int | None:
+        """The alert that was reached by the last `cost_usd` of what is spent, and not before."""
+        before = replace(self, spent_usd=self.spent_usd - cost_usd)
+        return self.alert if self.alert != before.alert else None
 
 
 async def budgets(transaction: Transaction, chosen: InstallationSettings, now: datetime) -> Sequence[Budget]:

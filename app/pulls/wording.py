@@ -609,6 +609,16 @@ def branch_removed(branch: str) -> Ours:
     )
 
 
+def budget_reached(period: str, percent: int) -> Ours:
+    """`period` is `today` or `this month`. No dollars: a comment may be public."""
+    if percent >= 100:
+        return Ours(
+            f"**Budget:** what runs here may cost {period} (UTC) is used up. Further requests are refused until it is over, or "
+            "until an administrator allows more."
+        )
+    return Ours(f"**Budget:** more than {percent} % of what runs here may cost {period} (UTC) is used.")
+
+
 def branch_left(branch: str) -> Ours:
     return Ours(
         f"My commit is on the branch {code(branch)}, there is no pull request for it, and GitHub did not let me remove it. "

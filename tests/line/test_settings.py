@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
+from decimal import ROUND_FLOOR, Decimal
 from pathlib import Path
 
 import pytest
@@ -142,6 +142,40 @@ async def test_an_installations_limit_for_the_day_ends_the_next_run_before_a_mod
     assert (run.state, run.reason) == (RunState.REFUSED, "budget_installation")
     assert "limit-day" in await ended_well_told(stage, run)
     assert len(await asked_of_the_model(stage)) == before
+
+
+@pytest.mark.parametrize(
+    ("share", "said"),
+    [
+        (Decimal("0.5"), None),
+        (Decimal("0.85"), "**Budget:** more than 80 % of what runs here may cost today (UTC) is used."),
+        (Decimal("1.0"), "**Budget:** what runs here may cost today (UTC) is used up."),
+    ],
+)
+async def test_a_run_that_brings_a_budget_to_80_90_or_100_percent_says_so_and_the_next_one_does_not(
+    stage: Stage, share: Decimal, said: str | None
+) -> None:
+    """The third request costs what the second one did, whose prompt was kept from the first: then `share` of the limit is spent."""
+    costs = []
+    for count in (1, 2):
+        await ask(stage)
+        costs.append((await stage.ended(count))[-1].cost_usd)
+    limit = ((costs[0] + 2 * costs[1]) / share).quantize(Decimal("0.0001"), ROUND_FLOOR)
+    await settings.change(
+        stage.house.store,
+        stage.house.ledger,
+        stage.house.clock,
+        installation_id=stage.installation,
+        by="ada",
+        wanted=settings.wanted(f"limit-day ${limit}"),
+    )
+    await ask(stage)
+    told = await ended_well_told(stage, (await stage.ended(3))[-1])
+    assert ("**Budget:**" in told) is (said is not None)
+    assert said is None or said in told
+    number = await stage.open_issue("Settings", user="ada")
+    await say(stage, number, "settings")
+    assert "**Budget:**" not in (await ours(stage, number))[-1]
 
 
 async def test_an_installations_limit_for_a_run_holds_beside_the_askers(stage: Stage) -> None:

@@ -117,6 +117,8 @@ async def test_a_budget_says_how_much_is_used_and_warns_at_80_90_and_100(
     now = datetime.now(UTC)
     budget = Budget("limit-month", "this month", Decimal(limit[1:]), Decimal("0.30"))
     assert (f"{budget.percent} %", budget.alert) == (said, alert)
+    assert budget.crossed_by(Decimal("0.30")) == alert
+    assert budget.crossed_by(Decimal(0)) is None
     page = await ada.get(f"/installations/{tenant}/settings")
     await ada.submit(page, f"/installations/{tenant}/settings", name="limit-day", value=limit)
     async with shared.house.store.transaction(tenant) as transaction:
