@@ -223,8 +223,10 @@ def json_of(response: Response[T, J]) -> Any:
 
 def objects(response: Response[T, J], key: str | None = None) -> list[dict[str, Any]]:
     """The objects of a list (below `key`) as they came, for kinds that GitHub adds to. Raises TransientError for no list."""
-    body = json_of(response)
-    found = body.get(key) if key is not None and isinstance(body, dict) else body
+    found = json_of(response)
+    if key is not None:
+        # A list in the place of an object that holds one would be taken for what it holds: checks that are none.
+        found = found.get(key) if isinstance(found, dict) else None
     if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
         raise unreadable()
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -161,6 +162,25 @@ async def test_an_answer_that_would_end_the_run_is_asked_for_once_more(idle: Sta
     await idle.house.github.own.close()  # type: ignore[attr-defined]
     await kept(idle)
     assert [str(one) for one in played if one.repaired or one.runs[-1].state.value != "opened"] == []
+    assert not unmet(idle, played)
+
+
+@claim(
+    GROUP,
+    "GitHub tells of red checks in another shape of JSON",
+    "They are not taken for checks that are pending: asked for again at once, and mended",
+)
+@pytest.mark.usefixtures("impatient")
+async def test_checks_in_another_shape_are_asked_for_again(idle: Stage, folder: Path) -> None:
+    shape = next(goes for goes in WRONG if goes.name == "has done it and answers badly (shape)")
+    call = Call("GET", "/repos/{owner}/{repo}/commits/{ref}/check-runs", 0)
+    async with idle.at_work(AT_ONCE, retry_after=soon):
+        async with asyncio.timeout(120):
+            played = await play(idle, folder, CONVERSATIONS["mend"], [(call, shape)])
+        await quiet(idle)
+    await idle.house.github.own.close()  # type: ignore[attr-defined]
+    await kept(idle)
+    assert [run.state.value for run in played[0].runs] == ["opened", "updated"]
     assert not unmet(idle, played)
 
 

@@ -420,6 +420,16 @@ async def test_githubs_own_form_is_insisted_on_without_quoting_the_answer(key: s
 
 
 @pytest.mark.usefixtures("at_home")
+async def test_a_list_in_the_place_of_what_holds_one_is_no_check(key: str) -> None:
+    """It would be one that never ends."""
+    async with app_on(key, Wire(_says(200, [{"message": "OK"}]))) as app, app.reader(1, 2) as reader:
+        for ask in (reader.checks("0" * 40), reader.failed_checks("0" * 40)):
+            with pytest.raises(TransientError) as unreadable:
+                await ask
+            assert unreadable.value.reason == "github_answer_unreadable"
+
+
+@pytest.mark.usefixtures("at_home")
 @pytest.mark.parametrize("body", [{}, [1], "text", None, {"check_runs": 5}])
 async def test_a_list_that_is_none_is_our_own_error_too(key: str, body: Any) -> None:
     async with app_on(key, Wire(_says(200, body))) as app, app.reader(1, 2) as reader:
