@@ -156,7 +156,9 @@ def _fence_after(opened: str, line: str) -> str:
 def _without_heading(line: str) -> str:
     if found := _HEADING.match(line):
         said = line[found.end() :].strip(" \t#")
-        return f"{found[1]}**{said}**" if said else found[1]
+        # What ended the line is followed by something now.
+        inert = INERT if said.endswith(("@", ":")) else ""
+        return f"{found[1]}**{said}{inert}**" if said else found[1]
     return _UNDERLINE.sub(lambda margin: margin.group() + INERT, line)
 
 

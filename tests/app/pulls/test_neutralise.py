@@ -63,6 +63,7 @@ def test_what_is_inert_stays_inert_when_it_is_neutralised_again(text: str) -> No
 
 @given(text=NASTY)
 @example("x" * 69 + " @octocat and more")
+@example("\n## How it was checked\n@")
 def test_a_title_is_one_short_inert_line(text: str) -> None:
     line = one_line(text, 72)
     assert "\n" not in line
