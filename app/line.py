@@ -253,6 +253,7 @@ async def _desk(scene: Scene, asked: Asked, workspace: SnapshotWorkspace, model:
         request=asked.request,
         workspace=workspace,
         repofile=asked.repofile,
+        left_alone=asked.left_alone,
         base_tree=asked.base_tree,
         rules=await scene.reader.rules(asked.choice.branch) if asked.choice else (),
         index=house.index(scene.key, run.installation_id, run.repository_id),

@@ -141,6 +141,7 @@ async def run(
             request=_request(found, asked.text),
             workspace=tree,
             repofile=repofile,
+            left_alone=(),
             base_tree=Tree(found.head, tuple(tree.all_entries())),
             rules=(),
             index=await rooms.enter_async_context(folder_index(read, found.root, encoder)),

@@ -71,7 +71,7 @@ async def straight(work: Coroutine[Any, Any, T], /) -> T:
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """Everything that a change is made with. `base_tree` is the base branch's, whose instruction files alone count;
+    """Everything that a change is made with. `left_alone` are kinds of files that the installation keeps from it. `base_tree` is the base branch's, whose instruction files alone count;
     `limits` are what this request may still use. `sandbox` None: there is none here. `prune` forgets what the index holds
     beside this tree: for the default branch alone. `waiting` breaks off what takes long once nobody wants it any longer.
     """
@@ -79,6 +79,7 @@ class Desk:
     request: Request
     workspace: Workspace
     repofile: RepoFile
+    left_alone: Sequence[str]
     base_tree: Tree
     rules: Sequence[Rule]
     index: RepositoryIndex
@@ -266,7 +267,11 @@ def _spoken(patch: Patch) -> Patch:
 async def _verify(desk: Desk, patch: Patch) -> Change:
     """Patch → Change: every guard, and a refusal written down."""
     try:
-        change = verify(patch, desk.workspace, Policy(repofile=desk.repofile, rules=desk.rules))
+        change = verify(
+            patch,
+            desk.workspace,
+            Policy(repofile=desk.repofile, left_alone=desk.left_alone, rules=desk.rules),
+        )
     except RefusedError as error:
         await desk.record(Action.PATCH_REFUSED, reason=error.reason, files=len(patch.edits))
         raise

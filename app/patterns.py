@@ -7,11 +7,32 @@ where it grows too large. A rule that forbids something must not do that. https:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
+from typing import Final
 
 import re2
 from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
+
+KINDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "tests": (
+        "test/", "tests/", "__tests__/", "spec/", "test_*.py", "*_test.*", "*.test.*", "*.spec.*", "*Test.java", "*Tests.cs",
+    ),
+    "dependencies": (
+        "requirements*.txt", "pyproject.toml", "setup.cfg", "setup.py", "Pipfile*", "poetry.lock", "uv.lock", "package.json",
+        "package-lock.json", "npm-shrinkwrap.json", "yarn.lock", "pnpm-lock.yaml", "go.mod", "go.sum", "Cargo.toml", "Cargo.lock",
+        "Gemfile*", "*.gemspec", "composer.json", "composer.lock", "pom.xml", "build.gradle*", "gradle.lockfile", "*.csproj",
+        "packages.lock.json",
+    ),
+    "infrastructure": (
+        "Dockerfile*", "*.dockerfile", "docker-compose*", "compose.yml", "compose.yaml", "*.tf", "*.tfvars", "terraform/", "k8s/",
+        "kubernetes/", "helm/", "charts/", "ansible/", "Jenkinsfile*", ".gitlab-ci.yml", ".circleci/", "azure-pipelines.yml",
+    ),
+    "migrations": ("migrations/", "alembic/", "db/migrate/", "*.sql"),
+    "documentation": ("docs/", "doc/", "*.md", "*.rst", "*.adoc"),
+}  # fmt: skip
+"""Kinds of files that people name by a word, and by which paths they are known."""
 
 _FOLDER = "ps_d"  # pathspec's group for the slash behind a folder that was named
 _BY_FOLDER, _BY_NAME = 1, 2
@@ -67,3 +88,13 @@ def _read(index: int, line: str) -> _Line | None:
         return _Line(index, pattern.include, re2.compile(form, options), f"(?P<{_FOLDER}>" in form)
     except re2.error as error:
         raise ValueError(f"`{line}` is too large a pattern") from error
+
+
+def kind_of(path: str, kinds: Iterable[str]) -> str | None:
+    """The first of these KINDS that `path` is of, or None."""
+    return next((kind for kind in kinds if _kind(kind).match(path) is not None), None)
+
+
+@cache
+def _kind(kind: str) -> PathPatterns:
+    return PathPatterns(KINDS[kind])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
@@ -50,13 +50,14 @@ _AGAIN: Final = (1.0, 3.0)
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The request, what the base branch says about working here, its own commit, and the branch that a change goes to
-    (None for a question)."""
+    """The request, what the base branch and the installation say about working here (`left_alone`: the kinds of files that are),
+    the base's own commit, and the branch that a change goes to (None for a question)."""
 
     request: Request
     repofile: RepoFile
     base_tree: Tree
     base_tip: str
+    left_alone: Sequence[str] = ()
     choice: Choice | None = None
 
     @property
@@ -98,7 +99,9 @@ async def read_request(scene: Scene, *, changes: bool = True) -> Asked:
         pull_request=await _asked_on(reader, run.number, words) if run.is_pull_request else None,
         threads=scene.threads,
     )
-    asked = Asked(request, repofile, tree, tip.sha)
+    chosen = await scene.chosen()
+    repofile = repofile.model_copy(update={"plan_first": repofile.plan_first or chosen.plan_first})
+    asked = Asked(request, repofile, tree, tip.sha, chosen.left_alone)
     return await _with_target(scene, asked, issue, published=published) if changes else _as_seen(asked)
 
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from app.agent.asking import unless_stopped
 from app.custody import settings
+from app.custody.settings import InstallationSettings
 from app.errors import StoppedError, SupersededError
 from app.house import House, page_of
 from app.jobs import states
@@ -95,6 +96,11 @@ class Scene:
         if found is None:
             raise SupersededError(reason="run_ended")
         return found
+
+    async def chosen(self) -> InstallationSettings:
+        """What the installation has chosen, as it is now. Raises DefectError (`settings_unreadable`)."""
+        async with self.house.store.transaction(self.run.installation_id) as transaction:
+            return await settings.read(transaction)
 
     async def roles(self) -> Callable[[int], Given | None]:
         """Who has a role of their own in the installation, by the id of their account, as it is now.

@@ -20,6 +20,7 @@ def verify(patch: Patch, workspace: Workspace, policy: Policy) -> Change:
         guards.git_internals(edit.path)
         guards.code_owners(edit.path)
         guards.denied(edit.path, policy.repofile)
+        guards.left_alone(edit.path, policy.left_alone)
         guards.links_and_submodules(edit.path, workspace)
         guards.hidden_characters(edit.path, workspace)
         guards.base(edit, workspace)

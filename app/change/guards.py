@@ -17,7 +17,7 @@ from app.change.diff import added_lines, count, is_binary
 from app.change.policy import Policy
 from app.errors import RefusedError
 from app.nouns import FileEdit, Rule
-from app.patterns import PathPatterns
+from app.patterns import PathPatterns, kind_of
 from app.ports import Workspace
 from app.repofile import PATH as REPOFILE_PATH
 from app.repofile import RepoFile
@@ -138,6 +138,17 @@ def denied(path: str, repofile: RepoFile) -> None:
         raise refuse(
             "path_denied",
             f"`{path}` is denied by `{pattern}` in `{REPOFILE_PATH}`. Change it yourself, or that line.",
+        )
+
+
+def left_alone(path: str, kinds: Sequence[str]) -> None:
+    """Refuses what is of a kind that the installation's settings keep from every change."""
+    kind = kind_of(path, kinds)
+    if kind is not None:
+        raise refuse(
+            "path_denied",
+            f"`{path}` is one of the `{kind}`, which this installation's settings have me leave alone (`leave-alone`). Change it "
+            "yourself, or ask an administrator.",
         )
 
 

@@ -13,10 +13,13 @@ from app.repofile import DEFAULT, RepoFile
 class Policy:
     """Sizes in bytes. The repository's file can lower a limit and not raise it.
 
+    `left_alone` are the kinds of files (app.patterns.KINDS) that the installation wants left alone.
+
     `rules` are the effective ones of the base branch and of our own (`GET /repos/{o}/{r}/rules/branches/{branch}`).
     """
 
     repofile: RepoFile = DEFAULT
+    left_alone: Sequence[str] = ()
     rules: Sequence[Rule] = ()
     max_file_bytes: int = 1_000_000
     max_total_bytes: int = 3_000_000

@@ -19,10 +19,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from app.errors import DefectError, UserError
 from app.nouns import Action, Destination, Given, Installation, Role, StoredSettings
+from app.patterns import KINDS
 from app.ports import Appends, Clock, Store, Transaction
 
 Provider = Literal["anthropic", "openai"]
 Region = Literal["us", "eu", "global", "unknown"]
+Kind = Literal["tests", "dependencies", "infrastructure", "migrations", "documentation"]
 
 PROVIDERS: Final[tuple[Provider, ...]] = ("anthropic", "openai")
 REGIONS: Final[tuple[Region, ...]] = ("us", "eu", "global", "unknown")
@@ -71,6 +73,8 @@ class InstallationSettings(BaseModel):
     providers: tuple[Provider, ...] | None = None
     regions: tuple[Region, ...] | None = None
     models: tuple[str, ...] = ()
+    plan_first: bool = False
+    left_alone: tuple[Kind, ...] = ()
     run_usd: Decimal | None = None
     day_usd: Decimal | None = None
     month_usd: Decimal | None = None
@@ -86,9 +90,10 @@ class InstallationSettings(BaseModel):
         return members
 
     def document(self) -> str:
-        """As it is stored. Without roles it has no word of them: a program of before them reads it too, while both run, and
-        refuses what it does not know."""
-        return self.model_dump_json(exclude=None if self.members else {"members"})
+        """As it is stored. What came later than the rest stands in it only where it was chosen: a program of before it reads the
+        document too, while both run, and refuses what it does not know."""
+        unchosen = {name for name in _LATER if getattr(self, name) == type(self).model_fields[name].default}
+        return self.model_dump_json(exclude=unchosen)
 
     def member(self, person_id: int) -> Member | None:
         """None for whoever has no role of their own."""
@@ -106,6 +111,8 @@ class InstallationSettings(BaseModel):
             self.regions is None or destination.region in self.regions
         )
 
+
+_LATER: Final = ("members", "plan_first", "left_alone")
 
 DEFAULTS: Final = InstallationSettings()
 
@@ -227,12 +234,15 @@ def _days(words: str) -> int:
     return _within(int(found["number"]), 0, MOST_UNINSTALLED_DAYS, "days")
 
 
-def _of(known: Sequence[str]) -> Callable[[str], object]:
+def _of(known: Sequence[str], *, any_of_them: bool = True) -> Callable[[str], object]:
+    """`any_of_them`: that none is named may mean all."""
+    besides = "`any` or `none`" if any_of_them else "or `none`"
+
     def chosen(words: str) -> object:
         wanted = [one for one in re.split(r"[\s,;]+|\band\b", words.lower()) if one]
         if not wanted:
-            raise SettingError(f"Say which: {', '.join(known)}, `any` or `none`.", reason="setting_value")
-        if wanted[0] in _EVERYTHING and len(wanted) == 1:
+            raise SettingError(f"Say which: {', '.join(known)}, {besides}.", reason="setting_value")
+        if wanted[0] in _EVERYTHING and len(wanted) == 1 and any_of_them:
             return None
         if wanted[0] in _NOTHING and len(wanted) == 1:
             return ()
@@ -241,7 +251,7 @@ def _of(known: Sequence[str]) -> Callable[[str], object]:
                 near = difflib.get_close_matches(one, known, n=1)
                 meant = f" Did you mean `{near[0]}`?" if near else ""
                 raise SettingError(
-                    f"`{one[:40]}` is none of {', '.join(known)}, `any` or `none`.{meant}",
+                    f"`{one[:40]}` is none of {', '.join(known)}, {besides}.{meant}",
                     reason="setting_value",
                 )
         return tuple(one for one in known if one in wanted)
@@ -282,7 +292,7 @@ def _switch(words: str) -> object:
         return True
     if words.lower() in ("off", "no", "false", "none"):
         return False
-    raise SettingError("A legal hold is `on` or `off`.", reason="setting_value")
+    raise SettingError("This is `on` or `off`.", reason="setting_value")
 
 
 def _listed(value: Sequence[str] | None) -> str:
@@ -342,6 +352,23 @@ SETTINGS: Final[tuple[Setting, ...]] = (
         _models,
         lambda value: ", ".join(value) or "default",
     ),
+    Setting(
+        "plan-first",
+        "plan_first",
+        "whether a request for a change is answered with a plan first, in every repository, and work begins when somebody says `go`",
+        "on",
+        _switch,
+        lambda value: "on" if value else "off",
+    ),
+    Setting(
+        "leave-alone",
+        "left_alone",
+        f"which kinds of files no change may touch, in every repository: {', '.join(KINDS)}; paths of its own each repository's file "
+        "denies",
+        "dependencies, infrastructure",
+        _of(tuple(KINDS), any_of_them=False),
+        lambda value: ", ".join(value) or "none",
+    ),
     Setting("limit-run", "run_usd", "what one run may cost at most", "$2", _dollars, _usd),
     Setting("limit-day", "day_usd", "what all runs of a day (UTC) may cost together", "$20", _dollars, _usd),
     Setting(
@@ -363,6 +390,8 @@ _ALSO: Final = {
     "model": "models",
     "legalhold": "legal-hold",
     "hold": "legal-hold",
+    "plan": "plan-first",
+    "paths": "leave-alone",
     "keep-run": "keep-runs",
     "keep-logs": "keep-log",
     "members": "member",

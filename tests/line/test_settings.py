@@ -11,7 +11,16 @@ from app.custody import settings
 from app.custody.settings import InstallationSettings
 from app.nouns import Run, RunState
 from tests.line.conftest import Stages
-from tests.line.conversations import ask, asked_of_the_model, ended_well_told, logged, notes, ours
+from tests.line.conversations import (
+    ask,
+    asked_of_the_model,
+    ended_well_told,
+    logged,
+    notes,
+    ours,
+    plans,
+    playbook,
+)
 from tests.line.stage import Stage
 
 
@@ -185,6 +194,30 @@ async def test_an_installations_limit_for_a_run_holds_beside_the_askers(stage: S
     assert run.state is RunState.REFUSED
     assert run.reason == "budget_dollars"
     assert run.cost_usd < Decimal("0.1")
+
+
+async def test_what_an_installation_leaves_alone_is_not_changed_and_the_answer_names_the_kind(
+    stage: Stage,
+) -> None:
+    number = await stage.open_issue("Settings", user="ada")
+    assert (await say(stage, number, "settings leave-alone documentation")).reason == "setting_changed"
+    run = await say(stage, number, "fix this")
+    assert (run.state, run.reason) == (RunState.REFUSED, "path_denied")
+    told = await ended_well_told(stage, run)
+    assert "is one of the `documentation`" in told
+    assert "`leave-alone`" in told
+    assert await stage.pulls() == []
+
+
+async def test_an_installation_wants_a_plan_first_in_every_repository(
+    raise_stage: Stages, sample: Path
+) -> None:
+    stage = await raise_stage({"octo/fairshare": sample}, playbook(plans()))
+    number = await stage.open_issue("Settings", user="ada")
+    assert (await say(stage, number, "settings plan-first on")).reason == "setting_changed"
+    run = await say(stage, number, "fix this")
+    assert (run.state, run.reason) == (RunState.ANSWERED, "planned")
+    assert await stage.pulls() == []
 
 
 async def test_the_models_of_the_settings_are_asked_where_the_repository_names_none(

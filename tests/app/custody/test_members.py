@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -337,9 +338,12 @@ def test_whatever_administrators_do_to_each_other_one_is_left(
         assert administrators(history[-1], where, by_github)
 
 
-def test_where_nobody_has_a_role_the_document_has_no_word_of_them() -> None:
-    """A program of before roles refuses what it does not know, and both run while a new one is rolled out."""
+def test_what_came_later_stands_in_the_document_only_where_it_was_chosen() -> None:
+    """A program of before it refuses what it does not know, and both run while a new one is rolled out."""
     given = Member(id=12, login="wim", role=VIEWER, by="ada", since=NOW)
-    assert "members" not in InstallationSettings(runs_months=6).document()
+    written = json.loads(InstallationSettings(runs_months=6).document())
+    assert not {"members", "plan_first", "left_alone"} & set(written)
+    chosen = InstallationSettings(plan_first=True, left_alone=("tests",))
+    assert InstallationSettings.model_validate_json(chosen.document()) == chosen
     held = InstallationSettings(members=(given,))
     assert InstallationSettings.model_validate_json(held.document()) == held

@@ -136,6 +136,9 @@ async def test_a_legal_hold_says_whose_it_is_keeps_its_beginning_and_stands_in_a
         ("limit-month 200 USD", "month_usd", Decimal(200)),
         ("limit-day none", "day_usd", None),
         ("legal-hold on", "legal_hold", True),
+        ("plan-first on", "plan_first", True),
+        ("leave-alone infrastructure and tests", "left_alone", ("tests", "infrastructure")),
+        ("paths none", "left_alone", ()),
         ("`keep-runs` `6 months`", "runs_months", 6),
     ],
 )
@@ -162,6 +165,9 @@ def test_settings_are_read_as_people_write_them(words: str, field: str, value: o
         ("models openai:a b", "names no model"),
         ("limit-day -3", "how many dollars"),
         ("legal-hold maybe", "`on` or `off`"),
+        ("plan-first perhaps", "`on` or `off`"),
+        ("leave-alone all", "`all` is none of tests, dependencies"),
+        ("leave-alone dependancies", "Did you mean `dependencies`?"),
     ],
 )
 def test_a_near_miss_is_told_what_would_be_understood(words: str, said: str) -> None:
