@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from decimal import Decimal
+from functools import partial
 from statistics import median
 
 from app.errors import GoneError, MissingError, UserError
 from app.nouns import Outcome, Plan, Run, RunState, Spending
 from app.pulls import wording
-from app.reading import Asked, read_request
+from app.reading import Asked, found, read_request
 from app.scene import Scene
 from webhooks.command import Verb
 
@@ -56,7 +57,8 @@ async def read_plan(scene: Scene) -> Asked:
         raise _none()
     await _require_not_done(scene, asked, plan)
     try:
-        comment = await scene.reader.issue_comment(plan.status_comment_id)
+        read = partial(scene.reader.issue_comment, plan.status_comment_id)
+        comment = await found(read, scene.house.sleep)
     except (MissingError, GoneError):
         raise _none() from None
     text = wording.plan_in(comment.body, plan.id)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
 from app.custody.members import Administrator
 from app.errors import DefectError, GoneError, MissingError, UserError
@@ -42,10 +43,20 @@ _CHANGES = frozenset({Verb.FIX, Verb.REVISE, Verb.RETRY, Verb.GO, MEND})
 _WORKS = _CHANGES | {Verb.PLAN}
 
 
+T = TypeVar("T")
 Sleep = Callable[[float], Awaitable[None]]
 
 _AGAIN: Final = (1.0, 3.0)
 """Seconds. GitHub tells of things sooner than they can be found everywhere."""
+
+
+async def found(ask: Callable[[], Awaitable[T]], sleep: Sleep) -> T:
+    """What ends a request where it is gone is asked for again before that is believed. Raises MissingError."""
+    for pause in _AGAIN:
+        with suppress(MissingError):
+            return await ask()
+        await sleep(pause)
+    return await ask()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +95,7 @@ async def read_request(scene: Scene, *, changes: bool = True) -> Asked:
     tree = await reader.tree(tip.sha)
     repofile = await _repofile(reader, tree)
     if repofile.base is not None and repofile.base != tip.name:
-        tip = await _named_base(reader, repofile.base)
+        tip = await _named_base(reader, repofile.base, scene.house.sleep)
         tree = await reader.tree(tip.sha)
     words = await read_words(scene, issue)
     request = Request(
@@ -227,17 +238,15 @@ def _require_workable(repository: Repository, *, is_pull_request: bool) -> None:
 
 async def _tip(reader: RepositoryReader, default_branch: str, sleep: Sleep) -> Branch:
     """A repository whose default branch is not there holds no commit; one that is not found at once may be there all the same."""
-    for pause in (*_AGAIN, None):
-        with suppress(MissingError):
-            return await reader.branch(default_branch)
-        if pause is not None:
-            await sleep(pause)
-    raise _why("repository_empty")
-
-
-async def _named_base(reader: RepositoryReader, name: str) -> Branch:
     try:
-        return await reader.branch(name)
+        return await found(partial(reader.branch, default_branch), sleep)
+    except MissingError:
+        raise _why("repository_empty") from None
+
+
+async def _named_base(reader: RepositoryReader, name: str, sleep: Sleep) -> Branch:
+    try:
+        return await found(partial(reader.branch, name), sleep)
     except MissingError:
         raise UserError(
             f"`{PATH}` names the branch `{name}` as `base`, and there is none.", reason="repofile_base"
@@ -273,10 +282,10 @@ async def _require_open(scene: Scene, issue: Issue) -> None:
     if run.verb in _WORKS:
         _require_welcome(issue)
         if run.subject is not None:
-            with suppress(
-                MissingError, GoneError
-            ):  # the issue was moved or deleted, or issues are switched off
-                _require_welcome(await scene.reader.issue(run.subject))
+            # The issue may have been moved or deleted, or issues were switched off.
+            with suppress(MissingError, GoneError):
+                about = partial(scene.reader.issue, run.subject)
+                _require_welcome(await found(about, scene.house.sleep))
 
 
 def _require_welcome(issue: Issue) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import httpx
@@ -134,30 +134,40 @@ async def test_each_call_fails_in_each_way(
 
 LATE = "does not find it yet"
 ARCHIVE = "/_codeload/{owner}/{repo}/legacy.tar.gz/{ref}"
-FINAL: Sequence[tuple[Call, str]] = (
-    (Call("POST", "/app/installations/{installation_id}/access_tokens", 0), LATE),
-    (Call("GET", "/repos/{owner}/{repo}/collaborators/{username}/permission", 0), LATE),
-    (Call("GET", "/repos/{owner}/{repo}/branches/{branch}", 0), LATE),
-    (Call("POST", "/graphql", 0), "has done it and answers badly (shape)"),
-    *(
-        (Call("GET", ARCHIVE, 0), f"has done it and answers badly ({form})")
-        for form in ("html", "shape", "not_utf8")
-    ),
-)
+COMMENT = "/repos/{owner}/{repo}/issues/comments/{comment_id}"
+FINAL: Mapping[str, Sequence[tuple[Call, str]]] = {
+    "go": [(Call("GET", COMMENT, nth), LATE) for nth in range(2)],
+    "fix": [
+        (Call("POST", "/app/installations/{installation_id}/access_tokens", 0), LATE),
+        (Call("GET", "/repos/{owner}/{repo}/collaborators/{username}/permission", 0), LATE),
+        (Call("GET", "/repos/{owner}/{repo}/branches/{branch}", 0), LATE),
+        (Call("POST", "/graphql", 0), "has done it and answers badly (shape)"),
+        *(
+            (Call("GET", ARCHIVE, 0), f"has done it and answers badly ({form})")
+            for form in ("html", "shape", "not_utf8")
+        ),
+    ],
+}
 """What a service that believes each answer would end a run for."""
 
 
 @claim(
     GROUP,
-    "GitHub says once that the installation, the asker or the default branch is not there, spoils an archive, or answers GraphQL with "
-    "a list",
+    "GitHub says once that the installation, the asker, the default branch or a plan's comment is not there, spoils an archive, or "
+    "answers GraphQL with a list",
     "It is asked once more before it is believed: one pull request",
 )
 @pytest.mark.usefixtures("impatient")
 async def test_an_answer_that_would_end_the_run_is_asked_for_once_more(idle: Stage, folder: Path) -> None:
     ways = {goes.name: goes for goes in WRONG}
     async with idle.at_work(AT_ONCE, retry_after=soon):
-        played = await play(idle, folder, CONVERSATIONS["fix"], [(call, ways[name]) for call, name in FINAL])
+        played = [
+            one
+            for name, calls in FINAL.items()
+            for one in await play(
+                idle, folder, CONVERSATIONS[name], [(call, ways[way]) for call, way in calls]
+            )
+        ]
         await quiet(idle)
     await idle.house.github.own.close()  # type: ignore[attr-defined]
     await kept(idle)
