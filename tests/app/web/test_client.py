@@ -18,7 +18,7 @@ from app.actionlog.verify import parse, verify
 from app.web.access import Scope
 from client.api import Client, Export
 from client.connection import Connection, ProblemError, connect
-from tests.app.web.browser import Browser
+from tests.app.web.browser import Browser, opened
 from tests.app.web.test_api import token
 from tests.line.stage import Stage
 
@@ -212,3 +212,31 @@ async def test_the_command_line_refuses_wrong_use(
     assert (code, out) == (2, "")
     assert says in said
     assert names(tmp_path) == ["token"]
+
+
+async def test_the_command_line_destroys_all_of_it_and_the_receipt_holds(
+    shared: Stage, tmp_path: Path
+) -> None:
+    """The token is gone with the rest, and the receipt needs none."""
+    async with opened(shared) as sol:
+        await sol.sign_in("sol")
+        (own,) = (await sol.api("GET", "/installations")).json()
+        sent = {"scopes": ["delete"], "days": 1}
+        key = await sol.form_key()
+        made = await sol.api("POST", f"/installations/{own['id']}/tokens", sent, form_key=key)
+    (tmp_path / "token").write_text(made.json()["token"], encoding="ascii")
+    there = ["--server", shared.url, "--token-file", "token", "--installation", str(own["id"])]
+    code, out, said = await magicode("data", "delete", *there, "--confirm", "octo", folder=tmp_path)
+    assert (code, out) == (1, "")
+    assert "login" in said
+    code, text, said = await magicode(
+        "data", "delete", *there, "--confirm", "sol", "--wait", "--json", folder=tmp_path
+    )
+    assert code == 0, said
+    told = json.loads(text)
+    assert (told["installation"], told["state"]) == (own["id"], "deleted")
+    (tmp_path / "receipt.json").write_text(json.dumps(told["receipt"]), encoding="utf-8")
+    code, out, _ = await magicode("data", "verify-receipt", "receipt.json", folder=tmp_path)
+    assert code == 0, out
+    code, out, said = await magicode("data", "delete", *there, "--confirm", "sol", folder=tmp_path)
+    assert (code, out) == (1, "")
