@@ -41,6 +41,11 @@ ASKED_AT_MOST = 60
 ASKED_WITHIN = timedelta(minutes=10)
 """How often one person may make this process ask GitHub about access."""
 
+CALLS_AT_MOST = 1_000
+CALLS_WITHIN = timedelta(minutes=1)
+"""How often one token may call this process: more than a program needs that waits for its answers, and less than would keep people's
+pages waiting."""
+
 _TOKEN = re.compile(r"mgc_([0-9]{1,19})_([A-Za-z0-9_-]{43})", re.ASCII)
 
 
@@ -71,6 +76,10 @@ class TooManyError(TransientError):
     """You asked about access too often. Wait a few minutes."""
 
 
+class TooManyCallsError(TooManyError):
+    """This token called too often. Wait as long as Retry-After says."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Question:
     """Whether somebody administers a tenant (`what`: `administer`) or is known there at all (`known`), or may do `what` (`read`,
@@ -99,6 +108,7 @@ class Access:
         self._house = house
         self._known: OrderedDict[_Question, tuple[datetime, bool]] = OrderedDict()
         self._asked: OrderedDict[int, deque[datetime]] = OrderedDict()
+        self._calls: OrderedDict[UUID, tuple[datetime, int]] = OrderedDict()
         self._listed: tuple[datetime, Mapping[str, Sequence[int]]] | None = None
 
     async def administrator(self, tenant: int, person: Account, *, anew: bool = False) -> Allowed:
@@ -159,7 +169,7 @@ class Access:
         raise NotYoursError
 
     async def bearer(self, tenant: int, token: str, scope: Scope | None) -> Allowed:
-        """Raises NoTokenError and ScopeError."""
+        """Raises NoTokenError, TooManyCallsError and ScopeError."""
         known = None
         found = _TOKEN.fullmatch(token)
         if found is not None and int(found[1]) == tenant:
@@ -173,6 +183,7 @@ class Access:
             known = next((one for one in tokens if hmac.compare_digest(one.hash, hashed)), None)
         if known is None or known.expires_at <= self._house.clock() or installation is None:
             raise NoTokenError
+        self._count_call(known.id)
         if scope is not None and scope not in known.scopes.split():
             raise ScopeError
         return Allowed(installation, f"token:{known.id}")
@@ -256,6 +267,19 @@ class Access:
                 found.setdefault(one.account_login.casefold(), []).append(one.id)
             self._listed = (now, found)
         return self._listed[1]
+
+    def _count_call(self, token: UUID) -> None:
+        """Raises TooManyCallsError."""
+        now = self._house.clock()
+        since, count = self._calls.get(token, (now, 0))
+        if now - since >= CALLS_WITHIN:
+            since, count = now, 0
+        if count >= CALLS_AT_MOST:
+            raise TooManyCallsError(reason="too_many_calls", retry_after=since + CALLS_WITHIN - now)
+        self._calls[token] = (since, count + 1)
+        self._calls.move_to_end(token)
+        while len(self._calls) > REMEMBERED:
+            self._calls.popitem(last=False)
 
     def _count(self, person: Account) -> None:
         """Raises TooManyError: each question costs the installation that it is about some of GitHub's patience."""

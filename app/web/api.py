@@ -47,7 +47,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
         (403, "The token may not do this, or the form key is missing."),
         (404, "There is nothing here, or it is not yours."),
         (409, "Not as things stand: the run has ended, or another request is at work there."),
-        (429, "Too many questions about access; Retry-After says when to go on."),
+        (429, "Too many calls, or questions about access; Retry-After says when to go on."),
         (503, "The database or GitHub is briefly away."),
     )
 }

@@ -15,6 +15,7 @@ from app.nouns import Account, Installation
 from app.web.access import (
     ASKED_AT_MOST,
     BELIEVED,
+    CALLS_AT_MOST,
     Access,
     Allowed,
     NoTokenError,
@@ -122,6 +123,24 @@ async def test_one_person_asks_so_often_and_others_go_on(shared: Stage) -> None:
     await access.administrator(shared.installation, person(7), anew=True)
     github.now += raised.value.retry_after
     await access.administrator(shared.installation, person(6), anew=True)
+
+
+async def test_one_token_calls_so_often_and_others_go_on(shared: Stage) -> None:
+    github = Answering()
+    access = Access(github.house(shared))
+    allowed = await access.administrator(shared.installation, person(8))
+    ours, others = [
+        (await make_token(github.house(shared), allowed, frozenset({Scope.LOG}), timedelta(days=1)))[0]
+        for _ in range(2)
+    ]
+    for _ in range(CALLS_AT_MOST):
+        await access.bearer(shared.installation, ours, Scope.LOG)
+    with pytest.raises(TooManyError) as raised:
+        await access.bearer(shared.installation, ours, Scope.LOG)
+    assert raised.value.retry_after is not None
+    assert (await access.bearer(shared.installation, others, None)).actor.startswith("token:")
+    github.now += raised.value.retry_after
+    await access.bearer(shared.installation, ours, Scope.LOG)
 
 
 async def test_an_account_is_found_by_its_login_in_one_list_for_everybody(shared: Stage) -> None:
