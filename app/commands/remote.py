@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from client.api import Client, Erasure, Export
 
 LOOK_SECONDS = 2.0
+LOOKS = 1800
+"""An hour: as long as an export stands for those that are asked for after it."""
 
 Server = Annotated[
     str | None, typer.Option(metavar="URL", help="Ask the service there, by its API, with --token-file.")
@@ -123,10 +125,14 @@ async def export(service: Service, installation: int, out: Path, tell: Tell) -> 
     async with _opened(service) as client:
         made = await client.ask_for_export(installation)
         tell(f"Export {made.id} is being made.")
-        while made.state == "asked":
+        for _ in range(LOOKS):
+            if made.state != "asked":
+                break
             await asyncio.sleep(LOOK_SECONDS)
             made = await client.get_export(installation, made.id)
             tell(f"{made.percent} % is written.")
+        if made.state == "asked":
+            raise TransientError("The export is still being made.", reason="export_not_made")
         if made.state != "made":
             raise TransientError("The export could not be made. Ask once more.", reason="export_failed")
         async with client.download_export(installation, made.id) as pieces:
