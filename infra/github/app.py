@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from itertools import islice
 from types import MappingProxyType
 from typing import Any, Final, TypeVar, cast
 from urllib.parse import parse_qs, quote, urlsplit
@@ -153,16 +154,9 @@ class GitHubApp:
             if login is None:
                 return False
             held = await _repositories(github, calls)
-            for first in range(0, len(held), ASKED_AT_ONCE):
-                some = held[first : first + ASKED_AT_ONCE]
-                said = await asyncio.gather(
-                    *(_is_admin(github, calls, one, person.id, login) for one in some), return_exceptions=True
-                )
-                for answer in said:
-                    if isinstance(answer, BaseException):
-                        raise answer
-                    if not answer:
-                        return False
+            async for yes in _in_turn(_is_admin(github, calls, one, person.id, login) for one in held):
+                if not yes:
+                    return False
             return bool(held)
 
     async def knows(self, installation_id: int, person: Account, *, witness: Witness | None = None) -> bool:
@@ -177,15 +171,8 @@ class GitHubApp:
             if login is None:
                 return False
             held = await _first_repositories(github, calls)
-            for first in range(0, len(held), ASKED_AT_ONCE):
-                some = held[first : first + ASKED_AT_ONCE]
-                said = await asyncio.gather(
-                    *(_is_known(github, calls, one, person.id, login) for one in some), return_exceptions=True
-                )
-                for answer in said:
-                    if isinstance(answer, BaseException):
-                        raise answer
-                if any(said):
+            async for yes in _in_turn(_is_known(github, calls, one, person.id, login) for one in held):
+                if yes:
                     return True
             return False
 
@@ -395,6 +382,17 @@ async def _repositories(github: GitHub[InstallationToken], calls: Calls) -> Sequ
 async def _first_repositories(github: GitHub[InstallationToken], calls: Calls) -> Sequence[_Listed]:
     ask = github.rest(API_VERSION).apps.async_list_repos_accessible_to_installation
     return parsed(await calls.read_response(ask, per_page=KNOWN_WITHIN)).repositories
+
+
+async def _in_turn(questions: Iterable[Coroutine[Any, Any, bool]]) -> AsyncIterator[bool]:
+    """The answers in order, ASKED_AT_ONCE of them asked together; what is not reached is not asked. Raises what a question raised,
+    in its turn."""
+    left = iter(questions)
+    while some := list(islice(left, ASKED_AT_ONCE)):
+        for answer in await asyncio.gather(*some, return_exceptions=True):
+            if isinstance(answer, BaseException):
+                raise answer
+            yield answer
 
 
 async def _login(github: GitHub[InstallationToken], calls: Calls, person: Account) -> str | None:
