@@ -70,7 +70,7 @@ def serve() -> None:
     from app.worker import serve as run  # noqa: PLC0415 (only the long-running commands load the service)
 
     leave_no_core()
-    set_up(read.log_level)
+    set_up(read.log_level, form=read.log_format)
     _run(run(read, os.environ))
 
 
@@ -81,7 +81,7 @@ def worker() -> None:
     from app.worker import work as run  # noqa: PLC0415 (only the long-running commands load the service)
 
     leave_no_core()
-    set_up(read.log_level)
+    set_up(read.log_level, form=read.log_format)
     _run(run(read, os.environ))
 
 

@@ -20,7 +20,7 @@ from app.custody.consent import Consent
 from app.errors import MagicodeError, RefusedError
 from app.jobs import states
 from app.nouns import Action, ModelAnswer, ModelRequest, Spending
-from app.ports import Fence, Model, Recorder
+from app.ports import Fence, Model, Recorder, Watch
 from app.pulls import wording
 from app.reading import Asked
 from app.scene import Scene
@@ -37,7 +37,7 @@ async def consult(scene: Scene, asked: Asked) -> AsyncIterator[Model]:
     kept = consent.within(allowed, house.models.where(named, allowed.own))
     still = Consent(house.store, tenant, kept, allowed.own)
     async with house.models.open([one.model for one in kept], allowed.own) as models:
-        heard = [_Counted(one, scene.record, still) for one in models]
+        heard = [_Counted(one, scene.record, still, house.watch) for one in models]
         yield _Watched(Chain(heard), scene.fence, still)
 
 
@@ -49,9 +49,11 @@ def charged(scene: Scene, model: Model) -> Callable[[ModelAnswer], Awaitable[Non
         usage, cost = answer.usage, answer.cost_usd
         spending = Spending(usage.input_tokens, usage.cached_tokens, usage.output_tokens, cost or Decimal(0))
         await states.charge(house.store, run, spending)
+        provider = answer.turn.maker.partition(":")[0] or model.provider
+        house.watch.spent(provider, spending)
         await scene.record(
             Action.MODEL_CALLED,
-            provider=answer.turn.maker.partition(":")[0] or model.provider,
+            provider=provider,
             model=answer.model,
             input_tokens=usage.input_tokens,
             cached_tokens=usage.cached_tokens,
@@ -87,6 +89,7 @@ class _Counted:
     model: Model
     record: Recorder
     allowed: Fence
+    watch: Watch
 
     @property
     def provider(self) -> str:
@@ -97,6 +100,10 @@ class _Counted:
         return self.model.name
 
     async def answer(self, request: ModelRequest) -> ModelAnswer:
+        with self.watch.model(self.provider):
+            return await self._answer(request)
+
+    async def _answer(self, request: ModelRequest) -> ModelAnswer:
         sent = 0
 
         async def attempted() -> None:

@@ -202,3 +202,4 @@ async def _finish(
             await one(transaction)
 
     await states.finish(house.store, run, outcome, house.clock, also=also)
+    house.watch.ended(run.verb, outcome.state.value, outcome.reason)

@@ -12,6 +12,7 @@ from app.agent.budget import Limits
 from app.custody.keys import Keys
 from app.nouns import Run
 from app.ports import (
+    UNWATCHED,
     Clock,
     Fence,
     GitHub,
@@ -23,17 +24,12 @@ from app.ports import (
     Sandbox,
     SignIn,
     Store,
+    Watch,
 )
 from app.witness import unfenced
 from embeddings.collection import Points
 from embeddings.repository import RepositoryIndex
 from webhooks.signature import Secrets
-
-Timed = Callable[[UUID, str, float], None]
-
-
-def untimed(_run_id: UUID, _station: str, _seconds: float) -> None:
-    """Nobody wants to know how long a station took."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +38,7 @@ class House:
     `receivers` are customers' own addresses; `index` a repository's index
     under the installation's key, `points` the store of all of them. `objects` holds exports. `public_url` is where people
     reach this service, None where they cannot; `sign_in` is None where the App's OAuth credentials are not set, `relay` where
-    GitHub reaches us itself. `timed` is told how many seconds a run spent at each station.
+    GitHub reaches us itself. `watch` is told what happens; who shows the `metrics_token` may look at its figures, nobody where there is none.
     `held` is asked before each write: does this worker still have the job in its hands that it works on?
     """
 
@@ -73,7 +69,8 @@ class House:
     monotonic: Callable[[], float]
     sleep: Callable[[float], Awaitable[None]]
     new_id: Callable[[], UUID]
-    timed: Timed = untimed
+    watch: Watch = UNWATCHED
+    metrics_token: str | None = None
     held: Fence = unfenced
 
 

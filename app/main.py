@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 from fastapi import FastAPI, Request
@@ -19,20 +18,18 @@ from app.erasing import signer
 from app.errors import TransientError
 from app.house import House
 from app.jobs.accept import Accepted, Kind, accept
-from app.web import unheard
+from app.web import health
+from app.web.health import soon
 from app.web.rooms import mount
 from webhooks.command import Command
 from webhooks.errors import TooLargeError, WebhookError
 from webhooks.notices import Received
 from webhooks.receive import LARGEST_BODY, receive
 
-T = TypeVar("T")
-
 ACCEPT_SECONDS = 8.0
 """GitHub waits for ten: https://docs.github.com/en/webhooks/using-webhooks/best-practices-for-using-webhooks#respond-within-10-seconds"""
 
 AT_ONCE = 4
-PING_SECONDS = 3.0
 
 log = logging.getLogger(__name__)
 
@@ -75,20 +72,13 @@ def create(
 
     @web.post("/webhooks/github")
     async def github(request: Request) -> JSONResponse:
+        began = house.monotonic()
         with room.held() as hold:
-            return await _webhook(house, request, hold, doors)
+            answer, outcome, reason = await _webhook(house, request, hold, doors)
+        house.watch.delivered(outcome, reason, house.monotonic() - began)
+        return answer
 
-    @web.get("/healthz")
-    async def healthz() -> JSONResponse:
-        return JSONResponse({"status": "alive"})
-
-    @web.get("/readyz")
-    async def readyz() -> JSONResponse:
-        try:
-            await _soon(house.store.ping(), PING_SECONDS)
-        except TransientError as error:
-            return JSONResponse({"status": "waiting", "reason": error.reason}, 503)
-        return JSONResponse({"status": "ready"})
+    health.doors(web, house)
 
     @web.get("/.well-known/magicode-receipts.json")
     async def receipts() -> JSONResponse:
@@ -118,7 +108,10 @@ class Doors:
         return door
 
 
-async def _webhook(house: House, request: Request, hold: Callable[[int], None], doors: Doors) -> JSONResponse:
+async def _webhook(
+    house: House, request: Request, hold: Callable[[int], None], doors: Doors
+) -> tuple[JSONResponse, str, str]:
+    """The answer, and in a word or two what became of the delivery."""
     try:
         body = await _body(request, hold)
         # In a thread: the grammar of a hostile comment takes a seventh of a second with 8,000 characters, and seconds with 65,536.
@@ -132,21 +125,22 @@ async def _webhook(house: House, request: Request, hold: Callable[[int], None], 
         )
     except WebhookError as error:
         log.warning("A delivery was refused.", extra={"reason": error.reason, "status": error.status})
-        return JSONResponse(
-            {"outcome": "refused", "reason": error.reason, "message": error.message}, error.status
-        )
+        said = {"outcome": "refused", "reason": error.reason, "message": error.message}
+        return JSONResponse(said, error.status), "refused", error.reason
     try:
-        accepted = await _soon(_accept(house, received, doors), ACCEPT_SECONDS)
+        accepted = await soon(_accept(house, received, doors), ACCEPT_SECONDS)
     except TransientError as error:
         # GitHub lists a failed delivery for three days, so it is not lost: the reconciler asks for it again.
         log.warning("A delivery could not be written down.", extra={"reason": error.reason})
-        return JSONResponse({"outcome": "unavailable", "reason": error.reason}, 503)
+        answer = JSONResponse({"outcome": "unavailable", "reason": error.reason}, 503)
+        return answer, "unavailable", error.reason
     # Order is not guaranteed: a request that overtook its installation's own event has to come again.
     early = accepted.kind is Kind.UNKNOWN_INSTALLATION and isinstance(received.outcome, Command)
     run = str(accepted.run.id) if accepted.run else None
-    return JSONResponse(
+    answer = JSONResponse(
         {"outcome": accepted.kind.value, "reason": accepted.reason or None, "run": run}, 503 if early else 202
     )
+    return answer, accepted.kind.value, accepted.reason
 
 
 async def _accept(house: House, received: Received, doors: Doors) -> Accepted:
@@ -159,17 +153,6 @@ async def _accept(house: House, received: Received, doors: Doors) -> Accepted:
             clock=house.clock,
             new_id=house.new_id,
         )
-
-
-async def _soon(work: Coroutine[Any, Any, T], seconds: float) -> T:
-    """What the work gives. Raises TransientError (`database_silent`) where it takes longer, as it does where the database
-    neither answers nor refuses: a query cannot be broken off there, so it goes on, and nobody waits for what comes of it."""
-    doing = asyncio.ensure_future(work)
-    await asyncio.wait({doing}, timeout=seconds)
-    if not doing.done():
-        unheard.leave(doing)
-        raise TransientError(reason="database_silent")
-    return doing.result()
 
 
 async def _body(request: Request, hold: Callable[[int], None]) -> bytes:

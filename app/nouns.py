@@ -509,6 +509,18 @@ class Registered:
 
 
 @dataclass(frozen=True, slots=True)
+class QueueLoad:
+    """`waiting` jobs could be taken up now, the oldest of them since `oldest_seconds`; `later` ones are to be tried again at
+    their time."""
+
+    queue: str
+    waiting: int
+    working: int
+    later: int
+    oldest_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Delivery:
     """One attempt of GitHub's to tell us of an event. All attempts at the same event share the `guid`."""
 

@@ -6,11 +6,11 @@ retries), MissingError, GoneError, DeniedError, AlreadyExistsError, InvalidError
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Protocol
+from typing import Final, Protocol
 from uuid import UUID
 
 from app.nouns import (
@@ -44,6 +44,7 @@ from app.nouns import (
     OwnKey,
     ProviderKey,
     PullRequest,
+    QueueLoad,
     Repository,
     ReviewThread,
     RoomLimits,
@@ -51,6 +52,7 @@ from app.nouns import (
     Run,
     RunState,
     Snippet,
+    Spending,
     StoredSettings,
     Tree,
     TreeChange,
@@ -209,6 +211,93 @@ class Witness(Protocol):
     async def still(self) -> None:
         """Asked of a request that was told before and was held up on its way out. What it raises keeps the request back."""
         ...
+
+
+class Doing(Protocol):
+    """Something that takes its time."""
+
+    def came_to(self, what: str) -> None:
+        """How it ended, in a word of ours or a status. An error that passes says so by its reason."""
+        ...
+
+
+class Watch(Protocol):
+    """Is told what happens, for whoever runs the service: in figures, and in words that stand in our own code.
+
+    It is told no text, no path, no address, no name and no tenant; of a run its id, which is in traces alone.
+    """
+
+    def job(self, task: str, run_id: UUID | None) -> AbstractContextManager[Doing]: ...
+
+    def station(self, name: str) -> AbstractContextManager[Doing]: ...
+
+    def github(self, request: str) -> AbstractContextManager[Doing]:
+        """`request` is the method and GitHub's template of the route."""
+        ...
+
+    def model(self, provider: str) -> AbstractContextManager[Doing]: ...
+
+    def delivered(self, outcome: str, reason: str, seconds: float) -> None:
+        """What was said to a webhook, and how long that took."""
+        ...
+
+    def answered(self, method: str, route: str, status: int, seconds: float) -> None:
+        """To a browser or a program, up to the answer's first byte; `route` is our own template."""
+        ...
+
+    def begun(self, verb: str, waited_seconds: float) -> None:
+        """A run, so long after it was asked for."""
+        ...
+
+    def ended(self, verb: str, state: str, reason: str) -> None:
+        """A run."""
+        ...
+
+    def spent(self, provider: str, spending: Spending) -> None: ...
+
+    def left_at_github(self, share: float) -> None:
+        """Of a token's requests of this hour, 0 to 1."""
+        ...
+
+    def missed(self, events: int, oldest_seconds: float) -> None:
+        """Events that GitHub lists as told to nobody, and since when the oldest of them is."""
+        ...
+
+    def told(self, queues: Sequence[QueueLoad] | None) -> tuple[bytes, str]:
+        """All of it, and of what type that is. None: the database does not say what waits."""
+        ...
+
+
+class Unwatched:
+    """A Watch that nobody looks at."""
+
+    @contextmanager
+    def _doing(self, *_: object) -> Iterator[Doing]:
+        yield self
+
+    job = station = github = model = _doing
+
+    def came_to(self, what: str) -> None: ...
+
+    def delivered(self, outcome: str, reason: str, seconds: float) -> None: ...
+
+    def answered(self, method: str, route: str, status: int, seconds: float) -> None: ...
+
+    def begun(self, verb: str, waited_seconds: float) -> None: ...
+
+    def ended(self, verb: str, state: str, reason: str) -> None: ...
+
+    def spent(self, provider: str, spending: Spending) -> None: ...
+
+    def left_at_github(self, share: float) -> None: ...
+
+    def missed(self, events: int, oldest_seconds: float) -> None: ...
+
+    def told(self, queues: Sequence[QueueLoad] | None) -> tuple[bytes, str]:  # noqa: ARG002 the port's
+        return b"", "text/plain"
+
+
+UNWATCHED: Final = Unwatched()
 
 
 class GitHub(Protocol):
@@ -707,6 +796,10 @@ class Store(Protocol):
 
     async def now(self) -> datetime:
         """By the database's clock."""
+        ...
+
+    async def queues(self) -> Sequence[QueueLoad]:
+        """What waits and what is at work, in each queue."""
         ...
 
     async def begin_session(

@@ -63,20 +63,19 @@ class Scene:
     @asynccontextmanager
     async def at(self, stage: Stage) -> AsyncIterator[None]:
         """Says where the run is, and measures how long it is there."""
-        started = self.house.monotonic()
-        await self.fence()
-        status = await self.conversation.say(
-            wording.working(
-                self.conversation.key, stage, verb=self.origin.verb, page=page_of(self.house, self.run)
+        with self.house.watch.station(stage.name.lower()):
+            await self.fence()
+            status = await self.conversation.say(
+                wording.working(
+                    self.conversation.key, stage, verb=self.origin.verb, page=page_of(self.house, self.run)
+                )
             )
-        )
-        if status is not None and status != self.run.status_comment_id:
-            self.run = await states.note(self.house.store, self.run, status_comment_id=status)
-        try:
-            yield
-        finally:
-            self.house.timed(self.run.id, stage.name.lower(), self.house.monotonic() - started)
-            await self.witness.flush()
+            if status is not None and status != self.run.status_comment_id:
+                self.run = await states.note(self.house.store, self.run, status_comment_id=status)
+            try:
+                yield
+            finally:
+                await self.witness.flush()
 
     async def unless_stopped(self, work: Coroutine[Any, Any, T]) -> T:
         """What the work gives; it is broken off as soon as somebody cancels the run or takes it over.

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, field_validator
 
@@ -28,6 +28,7 @@ KEPT_APART = frozenset(
         "client_secret",
         "database_owner_url",
         "database_url",
+        "metrics_token",
         "private_key",
         "public_url",
         "qdrant_api_key",
@@ -89,6 +90,8 @@ class Settings(BaseModel):
     host: str = "127.0.0.1"
     port: int = 8646
     worker: bool = True
+    worker_port: int | None = None
+    metrics_token: Annotated[SecretStr, Field(min_length=16)] | None = None
     concurrency: int = 2
     sandbox: bool = True
     sandbox_tools: tuple[Path, ...] = ()
@@ -100,6 +103,7 @@ class Settings(BaseModel):
     ready_after_seconds: float = 2.0
     index_seconds: float = 60.0
     write_interval_seconds: float = 1.0
+    log_format: Literal["text", "json"] = "text"
     log_level: str = Field(default="INFO", pattern="(?i)^(debug|info|warning|error|critical)$")
 
     @property

@@ -20,7 +20,8 @@ from app.custody.keys import Keys
 from app.custody.rotation import SERVICE, RotatingMasterKey
 from app.custody.webhook_secrets import LiveSecrets
 from app.errors import MagicodeError
-from app.house import House, Timed, untimed
+from app.house import House
+from app.ports import Watch
 from app.settings import Settings
 from app.tenants import TenantsGitHub
 from app.witness import OwnWitness
@@ -34,6 +35,7 @@ from infra.embedded.postgres import EmbeddedPostgres, EmbeddedPostgresError
 from infra.encoder import BundledEncoder, ModelMissingError
 from infra.github.app import GitHubApp, require_rsa
 from infra.github.oauth import GitHubSignIn
+from infra.metrics import Metrics
 from infra.models.choose import ServiceModels, default_spec, specs
 from infra.models.guarded import Guard
 from infra.models.key_check import ModelsKeyCheck
@@ -49,6 +51,8 @@ from infra.sandbox.indexes import DEFAULT
 from infra.sandbox.indexes import Index as PackageIndex
 from infra.secrets.apps import AppSecrets
 from infra.secrets.choose import files, open_master_key, open_secrets
+from infra.traces import Traces, exporter
+from infra.watch import ServiceWatch
 from webhooks.errors import MissingSecretError
 from webhooks.signature import Secrets
 
@@ -69,9 +73,9 @@ Index = Callable[[bytes, int, int], RepositoryIndex]
 
 @asynccontextmanager
 async def open_house(
-    read: Settings, environ: Mapping[str, str], *, timed: Timed = untimed
+    read: Settings, environ: Mapping[str, str], *, watch: Watch | None = None
 ) -> AsyncIterator[House]:
-    """Open what the settings name, migrate what is ours, and close it all at the end.
+    """Open what the settings name, migrate what is ours, and close it all at the end. `watch` takes the place of the service's own.
 
     Raises SettingMissingError, and what the parts raise when they cannot be reached.
     """
@@ -85,6 +89,7 @@ async def open_house(
         models = open_models(stack, read, environ, guard)
         private_key = _private_key(read)
         require_rsa(private_key)
+        watch = watch or _watch(stack, environ)
         records = await stack.enter_async_context(open_records(read))
         github = GitHubApp(
             app_id=app_id,
@@ -92,6 +97,7 @@ async def open_house(
             api_url=read.github_api_url,
             write_interval_seconds=read.write_interval_seconds,
             paces=records.store.paces,
+            watch=watch,
         )
         stack.push_async_callback(github.aclose)
         await _require_master_key(records)
@@ -112,7 +118,7 @@ async def open_house(
             objects=await asyncio.to_thread(open_objects, read.exports, read.data_dir / "exports"),
             public_url=read.public_url.rstrip("/") if read.public_url else None,
             github_web_url=read.github_web_url,
-            sign_in=_sign_in(stack, read),
+            sign_in=_sign_in(stack, read, watch),
             relay=Relay(read.relay_url) if read.relay_url else None,
             webhook_secrets=webhook_secrets,
             slug=read.app_slug,
@@ -132,15 +138,23 @@ async def open_house(
             monotonic=time.monotonic,
             sleep=asyncio.sleep,
             new_id=uuid4,
-            timed=timed,
+            watch=watch,
+            metrics_token=read.metrics_token.get_secret_value() if read.metrics_token else None,
         )
 
 
-def _sign_in(stack: AsyncExitStack, read: Settings) -> GitHubSignIn | None:
+def _watch(stack: AsyncExitStack, environ: Mapping[str, str]) -> Watch:
+    watch = ServiceWatch(Metrics(), Traces(exporter(environ)))
+    watch.open()
+    stack.push_async_callback(asyncio.to_thread, watch.close)
+    return watch
+
+
+def _sign_in(stack: AsyncExitStack, read: Settings, watch: Watch) -> GitHubSignIn | None:
     if read.client_id is None or read.client_secret is None:
         return None
     secret = read.client_secret.get_secret_value()
-    sign_in = GitHubSignIn(read.github_web_url, read.github_api_url, read.client_id, secret)
+    sign_in = GitHubSignIn(read.github_web_url, read.github_api_url, read.client_id, secret, watch=watch)
     stack.push_async_callback(sign_in.aclose)
     return sign_in
 

@@ -44,12 +44,14 @@ from app.jobs.tasks import Task
 from app.line import play
 from app.main import create
 from app.nouns import Action, Run, RunEvent
+from app.ports import Watch
 from app.refreshing import refresh
 from app.retaining import sweep_house
 from app.scene import acknowledge
 from app.settings import Settings
 from app.settling import NOT_FOUND_YET, settle, settle_later
 from app.telling import send, tell_accepted
+from app.web.health import alone
 from app.web.patience import config as serving
 from app.wiring import open_house
 from app.workspace.storage import sweep
@@ -97,7 +99,7 @@ async def _serve(read: Settings, environ: Mapping[str, str], listener: socket.so
 
 
 class CannotListenError(UserError):
-    """The address in MAGICODE_HOST and MAGICODE_PORT cannot be listened on."""
+    """The address in MAGICODE_HOST and MAGICODE_PORT (a worker's: MAGICODE_WORKER_PORT) cannot be listened on."""
 
 
 def _listener(host: str, port: int) -> socket.socket:
@@ -111,7 +113,7 @@ def _listener(host: str, port: int) -> socket.socket:
         listener.bind(address)
     except OSError as error:
         raise CannotListenError(
-            f"MAGICODE_HOST and MAGICODE_PORT say {host}:{port}, and that cannot be listened on: {error.strerror}."
+            f"MAGICODE_HOST and MAGICODE_PORT (a worker's: MAGICODE_WORKER_PORT) say {host}:{port}, and that cannot be listened on: {error.strerror}."
         ) from None
     return listener
 
@@ -125,21 +127,32 @@ class Server(uvicorn.Server):
         yield
 
 
-async def _until_cancelled(server: uvicorn.Server, listener: socket.socket, leaving: asyncio.Event) -> None:
+async def _until_cancelled(
+    server: uvicorn.Server, listener: socket.socket, leaving: asyncio.Event | None = None
+) -> None:
     """Serve; when cancelled, let the requests under way be answered first."""
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         await asyncio.shield(serving)
     except asyncio.CancelledError:
-        leaving.set()
+        if leaving is not None:
+            leaving.set()
         server.should_exit = True
         await serving
         raise
 
 
 async def work(read: Settings, environ: Mapping[str, str]) -> None:
-    """The working process until it is told to stop."""
-    async with _opened(read, environ) as house:
+    """The working process until it is told to stop. Raises CannotListenError, where it is to say how it is, before anything else."""
+    async with AsyncExitStack() as stack:
+        listener = None
+        if read.worker_port is not None:
+            listener = stack.enter_context(_listener(read.host, read.worker_port))
+        house = await stack.enter_async_context(_opened(read, environ))
+        if listener is not None:
+            answering = asyncio.create_task(_until_cancelled(Server(serving(alone(house))), listener))
+            answering.add_done_callback(_say_if_broken)
+            stack.push_async_callback(_ended, [answering])
         _set_apart()
         await work_jobs(house, read.concurrency)
 
@@ -222,7 +235,10 @@ def tasks(house: House) -> Mapping[str, Callable[..., Awaitable[None]]]:
 
     async def on_work(installation_id: int, run_id: UUID) -> None:
         with suppress(SupersededError):
-            await _playing(house, await states.begin(house.store, installation_id, run_id, house.clock))
+            run = await states.begin(house.store, installation_id, run_id, house.clock)
+            if run.attempt == 1 and run.started_at is not None:
+                house.watch.begun(run.verb, (run.started_at - run.created_at).total_seconds())
+            await _playing(house, run)
 
     async def on_blocked(installation_id: int, run_id: UUID) -> None:
         with suppress(SupersededError):
@@ -251,7 +267,8 @@ def tasks(house: House) -> Mapping[str, Callable[..., Awaitable[None]]]:
         Task.TELL_ACCEPTED.value: _with_run(house, tell_accepted),
         **{task.value: partial(on_send, event) for event, task in SENDS.items()},
     }
-    return {name: _unless_erased(job) for name, job in jobs.items()} | {Task.ERASE.value: on_erase}
+    safe = {name: _unless_erased(job) for name, job in jobs.items()} | {Task.ERASE.value: on_erase}
+    return {name: _watched(house.watch, name, job) for name, job in safe.items()}
 
 
 def _with_run(house: House, act: Callable[[House, Run], Awaitable[object]]) -> Callable[..., Awaitable[None]]:
@@ -262,6 +279,14 @@ def _with_run(house: House, act: Callable[[House, Run], Awaitable[object]]) -> C
             await act(house, run)
 
     return with_run
+
+
+def _watched(watch: Watch, name: str, job: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    async def watched(**ids: Any) -> None:
+        with watch.job(name, ids.get("run_id")):
+            await job(**ids)
+
+    return watched
 
 
 def _unless_erased(job: Callable[P, Awaitable[None]]) -> Callable[P, Awaitable[None]]:
@@ -313,6 +338,8 @@ async def catch_up(house: House, since: datetime) -> datetime:
         there = reconcile.githubs_now(deliveries, since)
         now = max(house.clock(), there)
         missed = reconcile.missed(deliveries, there)
+        first = min((one.first_at for one in missed), default=there)
+        house.watch.missed(len(missed), max((there - first).total_seconds(), 0.0))
         failed = 0
         for one in reconcile.due(missed, now):
             if not await _asks_for(house, one, now):

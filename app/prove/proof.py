@@ -36,7 +36,7 @@ from app.prove.scenarios import (
     repositories,
 )
 from app.prove.search import Hit, Search, Searched
-from app.prove.stage import Folders, ProofError, Stage, cores_allowed, staged
+from app.prove.stage import FIGURES, Folders, ProofError, Stage, cores_allowed, staged
 from infra.embedded.postgres import SUPERUSER, EmbeddedPostgres
 
 _AS_GOOD: Mapping[str | None, str] = {"opened_as_draft": "opened"}
@@ -76,6 +76,7 @@ class Report:
     forms_found: dict[str, bool] = field(default_factory=dict)
     control_found: dict[str, bool] = field(default_factory=dict)
     metrics: str = ""
+    traces: str = ""
     seconds: float = 0.0
 
     @property
@@ -113,6 +114,7 @@ async def prove(tell: Tell, scenarios: Sequence[Scenario] = SCENARIOS) -> Report
             await _evidence(stage, words, report)
             report.metrics = await _metrics(stage)
             await stage.end(signal.SIGTERM)
+            report.traces = _traces(stage)
             owner = EmbeddedPostgres(where.data)
             with control.left(own, where, owner.owner_url) as kept:
                 tell("Searching the database's values")
@@ -228,13 +230,22 @@ async def _evidence(stage: Stage, words: Words, report: Report) -> None:
 
 
 async def _metrics(stage: Stage) -> str:
-    """What is told at /metrics, into a file of the log's folder, so that it is searched with the rest."""
+    """What is told at /metrics, into a file of the log's folder, so that it is searched with the rest. Raises ProofError."""
     async with httpx.AsyncClient(trust_env=False) as client:
-        answer = await client.get(f"http://127.0.0.1:{stage.environ['MAGICODE_PORT']}/metrics")
+        url = f"http://127.0.0.1:{stage.environ['MAGICODE_PORT']}/metrics"
+        answer = await client.get(url, headers={"Authorization": f"Bearer {FIGURES}"})
     if answer.status_code != 200:
-        return "the service has none"
+        raise ProofError("The service of the proof tells no figures.", reason="no_metrics")
     (stage.folders.log / "metrics").write_bytes(answer.content)
     return f"{len(answer.content)} bytes, searched with the log"
+
+
+def _traces(stage: Stage) -> str:
+    """What the collector was handed lies in the log's folder too. Raises ProofError."""
+    spans = len(stage.collector.spans)
+    if not spans:
+        raise ProofError("The service of the proof handed over no traces.", reason="no_traces")
+    return f"{spans} spans, searched with the log"
 
 
 # --- cores -----------------------------------------------------------------------------------------------------------

@@ -28,11 +28,13 @@ from app.nouns import Run
 from app.wiring import Records, open_records
 from app.workspace.storage import find_root
 from infra.models.playbook import PLAYBOOK_MODEL, Playbook
+from infra.simulator.collector import Collector, collecting
 from infra.simulator.model.serve import environment
 from infra.simulator.model.serve import running as running_model
 from infra.simulator.serve import Running
 from infra.simulator.serve import running as running_github
 from infra.simulator.state import RequestRecord
+from infra.traces import ENDPOINT
 
 TALKATIVE = {
     "MAGICODE_LOG_LEVEL": "DEBUG",
@@ -96,6 +98,10 @@ class Folders:
             yield made
 
 
+FIGURES = "what-shows-figures"
+"""The token for them."""
+
+
 @dataclass
 class Stage:
     """The simulated GitHub and model, the service beside them, and the records as an operator can read them."""
@@ -106,6 +112,7 @@ class Stage:
     records: Records
     environ: Mapping[str, str]
     repository: str
+    collector: Collector
     process: asyncio.subprocess.Process | None = None
     answered: list[str] = field(default_factory=list)
     """What GitHub's interface answered the service, as text."""
@@ -256,6 +263,7 @@ async def staged(
     async with contextlib.AsyncExitStack() as stack:
         github = await stack.enter_async_context(running_github(folders.github, repositories))
         model_url = await stack.enter_async_context(running_model(playbook))
+        collector = await stack.enter_async_context(collecting(folders.log / "traces"))
         world, port = github.world, _free_port()
         service = {
             **{name: value for name, value in os.environ.items() if _kept(name)},
@@ -276,9 +284,11 @@ async def staged(
             "MAGICODE_WRITE_INTERVAL_SECONDS": "0",
             "MAGICODE_READY_AFTER_SECONDS": "0",
             "MAGICODE_PORT": str(port),
+            "MAGICODE_METRICS_TOKEN": FIGURES,
+            ENDPOINT: collector.url,
         }
         records = await stack.enter_async_context(open_records(settings.read(_ours(service))))
-        stage = Stage(github, model_url, folders, records, service, next(iter(repositories)))
+        stage = Stage(github, model_url, folders, records, service, next(iter(repositories)), collector)
 
         def remember(record: RequestRecord, response: Response) -> None:
             if record.caller in ("app", "installation", "anonymous"):

@@ -41,7 +41,7 @@ def document(report: Report) -> dict[str, Any]:
         "not_unpacked": {name: seen[name] for name in NOT_UNPACKED},
         "places": _places(report),
         "metrics": report.metrics,
-        "traces": "the service makes none",
+        "traces": report.traces,
         "cores": report.cores,
         "control": {"forms": report.forms_found, "places": report.control_found},
         "hits": [

@@ -32,6 +32,7 @@ from app.web.names import Names
 from app.web.pages import Pages, serve_static
 from app.web.session import COOKIE, Cookies
 from app.web.signin import Gate
+from app.web.watched import Watched
 
 
 def mount(web: FastAPI, house: House, leaving: asyncio.Event) -> None:
@@ -46,6 +47,8 @@ def mount(web: FastAPI, house: House, leaving: asyncio.Event) -> None:
     web.include_router(signin.routes(gate))
     web.include_router(api.routes(desk))
     serve_static(web)
+    # Outermost, so that what the others answer is told too.
+    web.add_middleware(Watched, watch=house.watch, monotonic=house.monotonic)
 
     @web.get("/", include_in_schema=False)
     async def landing(request: Request) -> HTMLResponse:

@@ -23,10 +23,10 @@ from githubkit_schemas.v2026_03_10 import models
 
 from app.errors import MagicodeError, MissingError, UserError
 from app.nouns import Account, Delivery, GitHubShare, Installation, Registration, Repository
-from app.ports import Paces, RepositoryReader, RepositoryWriter, Witness
+from app.ports import UNWATCHED, Paces, RepositoryReader, RepositoryWriter, Watch, Witness
 from infra.github import shapes
 from infra.github.auth import AppToken, InstallationToken
-from infra.github.calls import Calls, OnRequest, json_of, parsed
+from infra.github.calls import Calls, json_of, parsed
 from infra.github.client import Pooled, client
 from infra.github.pace import Pace, Shared, Spaced
 from infra.github.permissions import READER_PERMISSIONS
@@ -80,7 +80,7 @@ class GitHubApp:
         write_interval_seconds: float = 1.0,
         read_attempts: int = 4,
         retry_base_seconds: float = 0.5,
-        on_request: OnRequest | None = None,
+        watch: Watch = UNWATCHED,
         transport: httpx.AsyncBaseTransport | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         now: Callable[[], datetime] = _now,
@@ -92,7 +92,7 @@ class GitHubApp:
         self._interval = write_interval_seconds
         self._read_attempts = read_attempts
         self._retry_base = retry_base_seconds
-        self._on_request = on_request
+        self._watch = watch
         self._sleep = sleep
         self._transport = Pooled(transport or httpx.AsyncHTTPTransport())
         self._throttler = LocalThrottler(CONCURRENT)
@@ -349,7 +349,7 @@ class GitHubApp:
     def _new_calls(self, pace: Pace, witness: Witness | None) -> Calls:
         return Calls(
             pace=pace,
-            on_request=self._on_request,
+            watch=self._watch,
             witness=witness,
             read_attempts=self._read_attempts,
             retry_base_seconds=self._retry_base,

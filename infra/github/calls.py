@@ -17,10 +17,10 @@ from githubkit.exception import GitHubException, GraphQLFailed, RequestFailed
 from pydantic import ValidationError
 
 from app.errors import LimitedError, MagicodeError, TransientError
-from app.ports import Witness
+from app.ports import UNWATCHED, Watch, Witness
 from infra.github.announce import announced
 from infra.github.auth import InstallationToken
-from infra.github.pace import Pace
+from infra.github.pace import Pace, told
 from infra.github.permissions import ROUTES, Route
 from infra.github.translate import translated, unreadable
 
@@ -28,9 +28,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 J = TypeVar("J")
 R = TypeVar("R")
-
-OnRequest = Callable[[str, str, int], None]
-"""Told each request's method, route template and final status (0: no answer). Never a body, a name or a token."""
 
 LONGEST_WAIT: Final = timedelta(seconds=30)
 """A read waits no longer than this in place; a longer wait is the job queue's affair."""
@@ -43,14 +40,14 @@ class Calls:
         self,
         *,
         pace: Pace,
-        on_request: OnRequest | None = None,
+        watch: Watch = UNWATCHED,
         witness: Witness | None = None,
         read_attempts: int = 4,
         retry_base_seconds: float = 0.5,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._pace = pace
-        self._on_request = on_request
+        self._watch = watch
         self._witness = witness
         self._read_attempts = read_attempts
         self._retry_base = retry_base_seconds
@@ -165,33 +162,39 @@ class Calls:
     ) -> dict[str, Any]:
         """Refusals come with the status of success: https://docs.github.com/graphql/guides/forming-calls-with-graphql"""
         route = ROUTES[f"graphql.{name}"]
-        try:
-            with announced(f"{route.method} {route.template} {name}", self._witness, changes=route.changes):
-                data = await github.async_graphql(query, dict(variables))
-        except GitHubException as error:
-            _raise_ours(error)
-            self._tell(route, _status(error))
-            raise await self._heeded(translated(error)) from None
-        except ValidationError as error:
-            raise translated(error) from None
-        except (
-            AttributeError
-        ):  # githubkit's model of an answer asks for keys before it looks whether there can be any
-            raise unreadable() from None
-        self._tell(route, 200)
+        with self._watch.github(f"{route.method} {route.template}") as doing:
+            try:
+                with announced(
+                    f"{route.method} {route.template} {name}", self._witness, changes=route.changes
+                ):
+                    data = await github.async_graphql(query, dict(variables))
+            except GitHubException as error:
+                _raise_ours(error)
+                doing.came_to(_status(error))
+                raise await self._heeded(translated(error)) from None
+            except ValidationError as error:
+                raise translated(error) from None
+            except (
+                AttributeError
+            ):  # githubkit's model of an answer asks for keys before it looks whether there can be any
+                raise unreadable() from None
+            doing.came_to("200")
         return data
 
     async def _send(self, route: Route, send: Callable[[], Awaitable[Response[T, J]]]) -> Response[T, J]:
-        try:
-            with announced(f"{route.method} {route.template}", self._witness, changes=route.changes):
-                response = await send()
-        except GitHubException as error:
-            _raise_ours(error)
-            self._tell(route, _status(error))
-            raise await self._heeded(translated(error)) from None
-        except ValidationError as error:
-            raise translated(error) from None
-        self._tell(route, response.status_code)
+        request = f"{route.method} {route.template}"
+        with self._watch.github(request) as doing:
+            try:
+                with announced(request, self._witness, changes=route.changes):
+                    response = await send()
+            except GitHubException as error:
+                _raise_ours(error)
+                doing.came_to(_status(error))
+                raise await self._heeded(translated(error)) from None
+            except ValidationError as error:
+                raise translated(error) from None
+            doing.came_to(str(response.status_code))
+        self._watch_limit(response.headers)
         await self._pace.seen(response.headers)
         return response
 
@@ -200,9 +203,11 @@ class Calls:
             await self._pace.limited(error)
         return error
 
-    def _tell(self, route: Route, status: int) -> None:
-        if self._on_request is not None:
-            self._on_request(route.method, route.template, status)
+    def _watch_limit(self, headers: Mapping[str, str]) -> None:
+        """https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api#checking-the-status-of-your-rate-limit"""
+        limit, left = told(headers, "x-ratelimit-limit"), told(headers, "x-ratelimit-remaining")
+        if limit and left is not None:
+            self._watch.left_at_github(min(left / limit, 1.0))
 
 
 def parsed(response: Response[T, J]) -> T:
@@ -238,11 +243,11 @@ def _raise_ours(error: GitHubException) -> None:
         raise error.__cause__ from None
 
 
-def _status(error: GitHubException) -> int:
-    """The answer's status; 0 for none."""
+def _status(error: GitHubException) -> str:
+    """The answer's status; "none" where there was none."""
     if isinstance(error, GraphQLFailed):
-        return 200
-    return error.response.status_code if isinstance(error, RequestFailed) else 0
+        return "200"
+    return str(error.response.status_code) if isinstance(error, RequestFailed) else "none"
 
 
 def _name(method: Callable[..., object]) -> str:

@@ -19,8 +19,9 @@ from githubkit.auth import OAuthAppAuthStrategy
 
 from app.errors import DefectError, InvalidError, MagicodeError, TransientError, UserError
 from app.nouns import Account
+from app.ports import UNWATCHED, Watch
 from infra.github import shapes
-from infra.github.calls import Calls, OnRequest, json_of
+from infra.github.calls import Calls, json_of
 from infra.github.client import Pooled, client
 from infra.github.pace import Spaced
 from infra.github.reader import API_VERSION
@@ -54,13 +55,13 @@ class GitHubSignIn:
         client_id: str,
         client_secret: str,
         *,
-        on_request: OnRequest | None = None,
+        watch: Watch = UNWATCHED,
     ) -> None:
         self._web_url = web_url.rstrip("/")
         self._api_url = api_url
         self._client_id = client_id
         self._client_secret = client_secret
-        self._on_request = on_request
+        self._watch = watch
         self._trust = httpx2.create_ssl_context()
         self._transport = Pooled(httpx.AsyncHTTPTransport())
 
@@ -142,7 +143,7 @@ class GitHubSignIn:
             pass
 
     def _calls(self) -> Calls:
-        return Calls(pace=Spaced(0), on_request=self._on_request, read_attempts=2)
+        return Calls(pace=Spaced(0), watch=self._watch, read_attempts=2)
 
 
 def _with_success(response: httpx2.Response) -> httpx2.Response:

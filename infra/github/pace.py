@@ -152,7 +152,7 @@ class Shared:
 
     async def seen(self, headers: Mapping[str, str]) -> None:
         """The last of the hour's requests are for saying what becomes of the runs."""
-        limit, left = _number(headers, "x-ratelimit-limit"), _number(headers, "x-ratelimit-remaining")
+        limit, left = told(headers, "x-ratelimit-limit"), told(headers, "x-ratelimit-remaining")
         if limit is None or left is None or left > min(SPARE_REQUESTS, limit // 50):
             return
         wait = wait_told({**headers, "x-ratelimit-remaining": "0"})
@@ -187,6 +187,7 @@ def _paced(wait: timedelta) -> LimitedError:
     )
 
 
-def _number(headers: Mapping[str, str], name: str) -> int | None:
-    told = headers.get(name, "")
-    return int(told) if told.isascii() and told.isdecimal() and len(told) < 12 else None
+def told(headers: Mapping[str, str], name: str) -> int | None:
+    """The number that a header says; None where it says none."""
+    said = headers.get(name, "")
+    return int(said) if said.isascii() and said.isdecimal() and len(said) < 12 else None

@@ -23,11 +23,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from app.errors import ErasedError
-from app.nouns import Installation
+from app.nouns import Installation, QueueLoad
 from infra.postgres.connect import Connection, parameters
 from infra.postgres.custody_rows import CustodyRows, installation_of
 from infra.postgres.entry_rows import EntryRows
 from infra.postgres.errors import DatabaseAwayError, is_read_only, is_transient, translated
+from infra.postgres.loads import loads
 from infra.postgres.paces import PostgresPaces
 from infra.postgres.patience import PATIENCE
 from infra.postgres.queue import HASTENED
@@ -155,6 +156,11 @@ class PostgresStore:
                 found = await opened.connection.scalar(_NOW)
         assert isinstance(found, datetime)
         return found.astimezone(UTC)
+
+    async def queues(self) -> Sequence[QueueLoad]:
+        with translated():
+            async with self._connection() as opened:
+                return await loads(opened.connection)
 
     @asynccontextmanager
     async def transaction(

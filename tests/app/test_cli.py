@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -389,3 +389,33 @@ def test_which_log_is_asked_for_when_there_are_several(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert "--installation" in done.stderr
     assert "none yet" in done.stderr
+
+
+@pytest.mark.long
+def test_a_worker_says_how_it_is_where_it_is_told_to(desk: Desk) -> None:
+    port, token = free_port(), "what-shows-figures"
+    given = {
+        **desk.given,
+        "MAGICODE_WORKER_PORT": str(port),
+        "MAGICODE_METRICS_TOKEN": token,
+        "MAGICODE_LOG_FORMAT": "json",
+    }
+
+    def get(path: str, **headers: str) -> int:
+        try:
+            return httpx.get(f"http://127.0.0.1:{port}{path}", headers=headers, trust_env=False).status_code
+        except httpx.TransportError:
+            return 0
+
+    with started(desk.folder / "worker", "worker", **given) as program:
+        desk.until(lambda: get("/readyz") == 200, program)
+        assert get("/healthz") == 200
+        assert (get("/metrics"), get("/metrics", authorization=f"Bearer {token}")) == (401, 200)
+        assert (get("/"), get("/webhooks/github"), get("/api/installations")) == (404, 404, 404)
+        assert program.stop() < 45
+    assert program.process.returncode == 0
+    assert [json.loads(line)["logger"] for line in program.err.read_text().splitlines()]
+    with closing(socket.create_server(("127.0.0.1", port))):
+        refused = magicode("worker", **given)
+    assert refused.returncode == 1
+    assert "MAGICODE_WORKER_PORT" in refused.stderr

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
+import re
 import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jwt
 import pytest
@@ -178,3 +181,52 @@ def test_an_error_that_nobody_caught_is_told_without_its_words() -> None:
     assert "ValueError" in done.stderr
     assert "secret words" not in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.fixture
+def documents(out: io.StringIO) -> io.StringIO:
+    set_up("info", out, form="json")
+    return out
+
+
+def told_in(stream: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_each_line_is_a_document_for_programs(documents: io.StringIO) -> None:
+    logging.getLogger(HERE).info(
+        "A delivery was refused.", extra={"reason": "signature_wrong", "status": 401}
+    )
+    logging.getLogger("httpx").warning("two\nlines")
+    first, second = told_in(documents)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", first.pop("time"))
+    assert first == {
+        "level": "INFO",
+        "logger": HERE,
+        "message": "A delivery was refused.",
+        "facts": {"reason": "signature_wrong", "status": 401},
+    }
+    assert (second["message"], "facts" in second) == ("two\nlines", False)
+
+
+@pytest.mark.parametrize(
+    "token", [*TOKENS.values(), "-----BEGIN RSA PRIVATE KEY-----\nMIIE"], ids=[*TOKENS, "a key"]
+)
+def test_a_document_stays_one_whatever_is_redacted_in_it(token: str, documents: io.StringIO) -> None:
+    facts = {"one": token, "several": [token, {token: {"deeper": token}}], "count": 3, "unknown": Path("x")}
+    logging.getLogger(HERE).warning("Look: %s", token, extra={"given": facts})
+    (told,) = told_in(documents)
+    assert token[-12:] not in documents.getvalue()
+    assert told["facts"]["given"]["count"] == 3
+    assert told["facts"]["given"]["unknown"] == "PosixPath"
+    assert told["facts"]["given"]["one"] == REDACTED
+
+
+def test_a_document_tells_an_errors_kind_and_places_and_not_its_words(documents: io.StringIO) -> None:
+    try:
+        raise ValueError("secret words")
+    except ValueError:
+        logging.getLogger(HERE).exception("It broke.")
+    (told,) = told_in(documents)
+    assert "builtins.ValueError at " in told["error"]
+    assert "secret words" not in documents.getvalue()

@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import httpx
 import uvicorn
@@ -49,14 +48,13 @@ class _Server(uvicorn.Server):
 
 @dataclass
 class Stage:
-    """`seconds` holds, for each run, how long it was at each station; `environ` what the service was started with."""
+    """`environ` is what the service was started with."""
 
     github: Running
     house: House
     url: str
     repository: str
     model_url: str
-    seconds: dict[UUID, dict[str, float]] = field(default_factory=dict)
     folder: Path = Path()
     environ: Mapping[str, str] = field(default_factory=dict)
 
@@ -197,13 +195,7 @@ async def staged(
             "MAGICODE_WORKER": "false",  # the worker is started here, with an embedding model that is loaded already
             **(environ or {}),
         }
-        seconds: dict[UUID, dict[str, float]] = {}
-
-        def timed(run_id: UUID, station: str, spent: float) -> None:
-            stations = seconds.setdefault(run_id, {})
-            stations[station] = stations.get(station, 0.0) + spent
-
-        house = await stack.enter_async_context(open_house(settings.read(given), given, timed=timed))
+        house = await stack.enter_async_context(open_house(settings.read(given), given))
         points = QdrantPoints(path=folder / "data" / "qdrant")
         stack.push_async_callback(points.close)
 
@@ -218,7 +210,7 @@ async def staged(
             house, index=index, points=points, models=_Given(house.models, model) if model else house.models
         )
         await sync_installations(house)
-        stage = Stage(github, house, url, next(iter(repositories)), model_url, seconds, folder, given)
+        stage = Stage(github, house, url, next(iter(repositories)), model_url, folder, given)
         if afterwards is not None:
             stack.push_async_callback(afterwards, stage)
         trusted = settings.read(given).trusted_proxies

@@ -13,6 +13,7 @@ import pytest
 
 from infra.github.app import GitHubApp
 from infra.simulator.serve import Running, running
+from tests.watching import Heard
 
 FILES = {
     "README.md": b"# Sample\n",
@@ -85,7 +86,7 @@ async def desk(tmp_path: Path, folder: Path) -> AsyncIterator[Desk]:
             api_url=sim.base_url,
             write_interval_seconds=0,
             retry_base_seconds=0.01,
-            on_request=lambda method, route, status: requests.append((method, route, status)),
+            watch=Heard(requests),
         )
         yield Desk(sim, app, sim.client("ada"), requests)
         await app.aclose()

@@ -13,6 +13,7 @@ import pytest
 
 from app.errors import DefectError, TransientError, UserError
 from infra.github.oauth import GitHubSignIn, SignInError
+from tests.watching import Heard
 
 BACK = "http://127.0.0.1:9/auth/callback"
 VERIFIER = "a-Verifier.of~this_test" * 3
@@ -27,7 +28,7 @@ async def sign_in(desk: Any) -> AsyncIterator[GitHubSignIn]:
         desk.sim.base_url,
         app.client_id,
         app.client_secret,
-        on_request=lambda method, route, status: desk.requests.append((method, route, status)),
+        watch=Heard(desk.requests),
     )
     yield made
     await made.aclose()

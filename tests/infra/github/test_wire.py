@@ -27,6 +27,7 @@ from infra.github import checks
 from infra.github.app import GitHubApp
 from infra.github.pace import Spaced
 from infra.simulator.auth import new_private_key
+from tests.watching import Heard
 
 TOKEN = "ghs_" + "424242_" + "aB3.-_" * 90
 
@@ -496,7 +497,7 @@ async def test_the_hook_hears_methods_templates_and_statuses_only(key: str) -> N
     heard: list[tuple[str, str, int]] = []
     wire = Wire(_says(404, {"message": "no"}))
     async with (
-        app_on(key, wire, on_request=lambda *told: heard.append(told)) as app,
+        app_on(key, wire, watch=Heard(heard)) as app,
         app.reader(1, 2) as reader,
     ):
         with pytest.raises(MissingError):
@@ -630,7 +631,7 @@ async def test_a_refused_query_is_not_asked_again_and_is_told_with_its_status(ke
     told: list[tuple[str, str, int]] = []
     wire = _graphql([], {"data": None, "errors": [{"type": "NOT_FOUND", "message": "Could not resolve"}]})
     async with (
-        app_on(key, wire, on_request=lambda *request: told.append(request)) as app,
+        app_on(key, wire, watch=Heard(told)) as app,
         app.reader(1, 2) as reader,
     ):
         with pytest.raises(MissingError):
