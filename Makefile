@@ -21,7 +21,7 @@ AXE_READY := .cache/axe/.ready
 # Published packages of real size that the line is played on: sdists.lock.
 SDISTS_READY := .cache/sdists/.ready
 
-.PHONY: help setup demo test lint types contracts tests quick prove audit bench clean
+.PHONY: help setup demo test lint types contracts tests quick prove audit rules bench clean
 
 help:
 	@echo "make demo    a comment becomes a pull request, on a simulated GitHub; KEEP=1 stays, with the dashboard"
@@ -29,6 +29,7 @@ help:
 	@echo "make quick   the tests that take less than ten seconds each"
 	@echo "make prove   every fault and every attack, at length (hours), with a report in build/proof"
 	@echo "make audit   known vulnerabilities of what is installed (wants a network)"
+	@echo "make rules   the alert rules of infra/operating, asked by Prometheus' own promtool"
 	@echo "make bench   the benchmarks of tests/bench"
 	@echo "make clean   forget .venv and the caches"
 
@@ -99,6 +100,11 @@ audit: $(READY)
 	  || { echo "NOT AUDITED: pip-audit could not be installed."; exit 1; }
 	@.cache/audit/bin/pip-audit --disable-pip --no-deps --requirement requirements.lock --progress-spinner off \
 	  || { echo "NOT CLEAN, OR NOT AUDITED: see above. Without a network to a vulnerability service nothing was looked at."; exit 1; }
+
+# Not part of `make test`, which needs no Prometheus: Debian's package of that name has promtool.
+rules: $(READY)
+	@command -v promtool >/dev/null || { echo "promtool was not found on the PATH (on Debian: the package prometheus)."; exit 1; }
+	$(BIN)/pytest tests/infra/operating/firing.py
 
 bench: $(READY)
 	$(BIN)/python tests/bench/line.py

@@ -42,8 +42,8 @@ class Metrics:
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         GCCollector(registry=registry)
-        info = Gauge("magicode_info", "The version at work.", ["version"], registry=registry)
-        info.labels(version("magicode")).set(1)
+        self.info = Gauge("magicode_info", "The version at work.", ["version"], registry=registry)
+        self.info.labels(version("magicode")).set(1)
 
         def counter(name: str, said: str, *labels: str) -> Counter:
             return Counter(f"magicode_{name}", said, labels, registry=registry)
