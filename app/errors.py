@@ -42,6 +42,10 @@ class LimitedError(TransientError):
     the work is put back until then and goes on by itself."""
 
 
+class PausedError(LimitedError):
+    """Whoever runs this service has paused it, for this installation or for all. Nothing is lost: it goes on when they let it."""
+
+
 class RefusedError(MagicodeError):
     """A guard said no. This is final and visible; asking again in the same way will not change it."""
 

@@ -907,9 +907,21 @@ class Action(StrEnum):
     ERASURE_REFUSED = "erasure.refused"
     DATA_DELETED = "data.deleted"
     RETENTION_APPLIED = "retention.applied"
+    SERVICE_PAUSED = "service.paused"
+    SERVICE_RESUMED = "service.resumed"
 
 
 Facts = Mapping[str, str | int | float | bool | None]
+
+
+@dataclass(frozen=True, slots=True)
+class EntryCount:
+    """How often an action stands in a log within a time, and when first and last."""
+
+    action: str
+    count: int
+    first: datetime
+    last: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from app.nouns import (
     Delivery,
     Destination,
     Entry,
+    EntryCount,
     Erasure,
     Facts,
     FailedCheck,
@@ -766,6 +767,12 @@ class Transaction(Protocol):
         """
         ...
 
+    async def entry_counts(
+        self, since: datetime, until: datetime, actions: Sequence[str] = ()
+    ) -> Sequence[EntryCount]:
+        """Of the entries from `since` on and before `until`, by action; `actions` as in `entries`."""
+        ...
+
     async def defer(
         self,
         task: str,
@@ -802,6 +809,22 @@ class Store(Protocol):
         """What waits and what is at work, in each queue."""
         ...
 
+    async def pause(self, installation_id: int) -> bool:
+        """Nothing is done for it, and with 0 for nobody, until `resume`; what is asked meanwhile is kept. False: it was paused."""
+        ...
+
+    async def resume(self, installation_id: int) -> bool:
+        """False: it was not paused."""
+        ...
+
+    async def pauses(self) -> Mapping[int, datetime]:
+        """Each installation that is paused, 0 for all of them, and since when."""
+        ...
+
+    async def paused(self, installation_id: int) -> datetime | None:
+        """Since when it is, by itself or with everybody; None where it is not."""
+        ...
+
     async def begin_session(
         self, session: str, person: str, sealed: bytes, ends: datetime, *, most: int
     ) -> None:
@@ -820,6 +843,8 @@ class Store(Protocol):
     async def end_sessions(self, person: str) -> None:
         """Each one of this person."""
         ...
+
+    async def end_every_session(self) -> None: ...
 
     def transaction(
         self, installation_id: int, *, erasing: bool = False

@@ -147,11 +147,11 @@ async def open_scene(house: House, run: Run, *, fence: Fence | None = None) -> A
     `fence` is the run's own unless the run has ended and is only looked at once more.
     """
     record = house.ledger.recorder(run.installation_id, run.id)
-    fence = fence or RunFence(house.store, run)
+    fence = _both(house.held, fence or RunFence(house.store, run))
     async with house.store.transaction(run.installation_id) as transaction:
         key = await house.keys.data_key(transaction)
     async with (
-        Witness(record, fence=_both(house.held, _Held(fence))) as witness,
+        Witness(record, fence=_Held(fence)) as witness,
         written_down(
             house.github.reader(run.installation_id, run.repository_id, witness=witness),
             record,

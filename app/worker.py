@@ -380,13 +380,23 @@ async def _keep_caught_up(house: House) -> None:
     since = house.clock() - reconcile.KEPT
     for pause in chain(CATCH_UP_AFTER_SECONDS, repeat(CATCH_UP_EVERY_SECONDS)):
         await asyncio.sleep(pause)
-        since = await catch_up(house, since)
+        if not await _paused(house):
+            since = await catch_up(house, since)
 
 
 async def _keep_installations(house: House) -> None:
     while True:
         await asyncio.sleep(SYNC_EVERY_SECONDS)
-        await sync_installations(house)
+        if not await _paused(house):
+            await sync_installations(house)
+
+
+async def _paused(house: House) -> bool:
+    """Whether nobody is worked for. While the database cannot say it, nothing is begun either."""
+    try:
+        return await house.store.paused(NOBODY) is not None
+    except TransientError:
+        return True
 
 
 async def _keep_swept(house: House) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from app.agent.budget import Budget
-from app.errors import MagicodeError, TransientError
+from app.errors import MagicodeError, PausedError, TransientError
 from app.nouns import ChecksReport, FileEdit, ModelAnswer, ModelRequest
 from app.ports import Fence, Model, RunChecks
 
@@ -78,8 +77,12 @@ async def unless_stopped(work: Coroutine[Any, Any, T], fence: Fence) -> T:
         while not doing.done():
             await asyncio.wait({doing}, timeout=WATCH_SECONDS)
             if not doing.done():
-                with suppress(TransientError):  # the database is away: the work may go on
+                try:
                     await fence()
+                except PausedError:
+                    raise
+                except TransientError:  # the database is away: the work may go on
+                    pass
     finally:
         if not doing.done():
             doing.cancel()

@@ -25,6 +25,7 @@ from app.errors import (
     ErasedError,
     GoneError,
     MissingError,
+    PausedError,
     RefusedError,
     TransientError,
     UserError,
@@ -39,6 +40,8 @@ REMEMBERED = 10_000
 LONGEST = timedelta(days=365)
 ASKED_AT_MOST = 60
 ASKED_WITHIN = timedelta(minutes=10)
+PAUSED = timedelta(minutes=1)
+"""When whoever is paused may look again."""
 """How often one person may make this process ask GitHub about access."""
 
 CALLS_AT_MOST = 1_000
@@ -132,6 +135,7 @@ class Access:
             )
         if not allowed:
             raise NotYoursError
+        await self._require_going(tenant)
         return Allowed(installation, person.login, given)
 
     async def may_write(
@@ -150,6 +154,7 @@ class Access:
             raise NotYoursError
         if not await self._answer(question, person, partial(self._has_right, question, person), anew=anew):
             raise NotYoursError
+        await self._require_going(question.tenant)
         return Allowed(installation, person.login, given)
 
     async def own(self, person: Account) -> Sequence[Installation]:
@@ -186,7 +191,13 @@ class Access:
         self._count_call(known.id)
         if scope is not None and scope not in known.scopes.split():
             raise ScopeError
+        await self._require_going(tenant)
         return Allowed(installation, f"token:{known.id}")
+
+    async def _require_going(self, tenant: int) -> None:
+        """Raises PausedError: who holds a stolen session or token gets nothing either. Only who may look at it learns that."""
+        if await self._house.store.paused(tenant) is not None:
+            raise PausedError(reason="paused", retry_after=PAUSED)
 
     async def _installation(self, tenant: int) -> Installation:
         try:

@@ -9,9 +9,9 @@ from typing import Any, LiteralString
 from uuid import UUID
 
 from psycopg.rows import dict_row
-from sqlalchemy import TextClause, select, text
+from sqlalchemy import TextClause, func, select, text
 
-from app.nouns import Entry, Job
+from app.nouns import Entry, EntryCount, Job
 from infra.postgres.rows import TenantRows, plain
 from infra.postgres.tables import entries, runs
 from infra.postgres.turns import DEFER, placed
@@ -97,9 +97,7 @@ class EntryRows(TenantRows):
         if until is not None:
             statement = statement.where(column.at < until)
         if actions:
-            below = tuple(f"{action}." for action in actions)
-            asked = [one for one in await self._words(_ACTIONS) if one in actions or one.startswith(below)]
-            statement = statement.where(column.action.in_(asked))
+            statement = statement.where(column.action.in_(await self._kinds(actions)))
         if actor is not None:
             asked = [one for one in await self._words(_ACTORS) if one.lower() == actor.lower()]
             statement = statement.where(column.actor.in_(asked))
@@ -112,6 +110,26 @@ class EntryRows(TenantRows):
             statement = statement.where(~elsewhere.exists())
         found = await self._connection.execute(statement)
         return [(entry_of(row), bytes(row["salt"])) for row in found.mappings()]
+
+    async def entry_counts(
+        self, since: datetime, until: datetime, actions: Sequence[str] = ()
+    ) -> Sequence[EntryCount]:
+        column = entries.c
+        statement = (
+            select(column.action, func.count(), func.min(column.at), func.max(column.at))
+            .where(column.installation_id == self._tenant, column.at >= since, column.at < until)
+            .group_by(column.action)
+            .order_by(column.action)
+        )
+        if actions:
+            statement = statement.where(column.action.in_(await self._kinds(actions)))
+        found = await self._connection.execute(statement)
+        return [EntryCount(action, count, plain(first), plain(last)) for action, count, first, last in found]
+
+    async def _kinds(self, actions: Sequence[str]) -> Sequence[str]:
+        """Those that are in the log, of kinds that are named whole or by their first parts."""
+        below = tuple(f"{action}." for action in actions)
+        return [one for one in await self._words(_ACTIONS) if one in actions or one.startswith(below)]
 
     async def _words(self, statement: TextClause) -> Sequence[str]:
         return (await self._connection.scalars(statement, {"tenant": self._tenant})).all()

@@ -26,10 +26,11 @@ from procrastinate.exceptions import ConnectorException, UniqueViolation
 from procrastinate.jobs import Job, Status
 from procrastinate.worker import Worker
 
-from app.errors import MagicodeError, SupersededError, TransientError
+from app.errors import MagicodeError, PausedError, SupersededError, TransientError
 from infra.postgres.connect import parameters
 from infra.postgres.errors import is_transient, translated
 from infra.postgres.patience import AT_WORK_SECONDS, PATIENCE, PatientJobs
+from infra.postgres.pauses import IS_PAUSED
 from infra.postgres.turns import BEHIND_QUEUE, LOCKED_QUEUE, OUTSIDE_QUEUE, QUICK_QUEUE
 
 Ids = Mapping[str, int | UUID | None]
@@ -46,6 +47,8 @@ _RECONNECT_SECONDS = 5.0
 _TELLING_PAUSES = (1.0, 5.0, 25.0)
 _FOR_ANOTHER = timedelta(seconds=5)
 """How long a job of a task that is not known here is left to those who may know it."""
+_PAUSED = timedelta(seconds=30)
+"""How long a job that a pause met in the middle is put off; whether it is then taken up is looked at anew."""
 _LOCK_TAKEN = "procrastinate_jobs_lock_idx_v1"
 
 log = logging.getLogger(__name__)
@@ -273,21 +276,24 @@ _at_work: ContextVar[JobContext | None] = ContextVar("_at_work", default=None)
 
 
 async def still_held() -> None:
-    """Raises SupersededError where the job that is worked on here is another worker's by now, DatabaseAwayError where nobody
-    can tell. Outside of a job there is nothing to lose."""
+    """Raises SupersededError where the job that is worked on here is another worker's by now, PausedError where its installation
+    is paused, DatabaseAwayError where nobody can tell. Outside of a job there is nothing to lose."""
     context = _at_work.get()
     if context is None:
         return
     with translated():
         held = await context.app.job_manager.connector.execute_query_one_async(
-            "SELECT EXISTS (SELECT FROM procrastinate_jobs WHERE id = %(job)s AND worker_id = %(worker)s"
-            " AND attempts = %(taken)s AND status = 'doing') AS held",
+            "SELECT EXISTS (SELECT FROM procrastinate_jobs WHERE id = %(job)s AND worker_id = %(worker)s"  # noqa: S608 ours
+            f" AND attempts = %(taken)s AND status = 'doing') AS held, {IS_PAUSED} AS paused",
             job=context.job.id,
             worker=context.job.worker_id,
             taken=context.job.attempts,
+            tenant=context.job.task_kwargs.get("installation_id"),
         )
     if not held["held"]:
         raise SupersededError(reason="superseded")
+    if held["paused"]:
+        raise PausedError(reason="paused", retry_after=_PAUSED)
 
 
 class _OwnJobsOnly(PatientJobs):

@@ -24,6 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from app.errors import ErasedError
 from app.nouns import Installation, QueueLoad
+from infra.postgres import pauses
 from infra.postgres.connect import Connection, parameters
 from infra.postgres.custody_rows import CustodyRows, installation_of
 from infra.postgres.entry_rows import EntryRows
@@ -82,6 +83,7 @@ _BEGIN_SESSION = text(f"SELECT {SCHEMA}.begin_session(:session, :person, :sealed
 _SESSION = text(f"SELECT {SCHEMA}.session(:session)")
 _END_SESSION = text(f"SELECT {SCHEMA}.end_session(:session)")
 _END_SESSIONS = text(f"SELECT {SCHEMA}.end_sessions(:person)")
+_END_EVERY_SESSION = text(f"SELECT {SCHEMA}.end_every_session()")
 
 
 class PostgresStore:
@@ -141,6 +143,11 @@ class PostgresStore:
             async with self._connection() as opened:
                 await opened.connection.execute(_END_SESSIONS, {"person": person})
 
+    async def end_every_session(self) -> None:
+        with translated():
+            async with self._connection() as opened:
+                await opened.connection.execute(_END_EVERY_SESSION)
+
     @property
     def paces(self) -> PostgresPaces:
         return PostgresPaces(self._plain)
@@ -161,6 +168,26 @@ class PostgresStore:
         with translated():
             async with self._connection() as opened:
                 return await loads(opened.connection)
+
+    async def pause(self, installation_id: int) -> bool:
+        with translated():
+            async with self._connection() as opened:
+                return await pauses.pause(opened.connection, installation_id)
+
+    async def resume(self, installation_id: int) -> bool:
+        with translated():
+            async with self._connection() as opened:
+                return await pauses.resume(opened.connection, installation_id)
+
+    async def pauses(self) -> Mapping[int, datetime]:
+        with translated():
+            async with self._connection() as opened:
+                return await pauses.pauses(opened.connection)
+
+    async def paused(self, installation_id: int) -> datetime | None:
+        with translated():
+            async with self._connection() as opened:
+                return await pauses.paused(opened.connection, installation_id)
 
     @asynccontextmanager
     async def transaction(

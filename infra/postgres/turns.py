@@ -50,7 +50,7 @@ FROM placed WHERE job.id = placed.id
 """Those whose time has come take a place, as if they came now."""
 # As Procrastinate's own, which compares each job with every other one to find those of its lock: where ten thousand wait that
 # takes minutes. OFFSET keeps the planner from doing the same. Jobs of one lock keep the order in which they came, whatever their
-# places are: a place that had to mind the others' would be looked for among all that wait.
+# places are: a place that had to mind the others' would be looked for among all that wait. What is paused keeps its place too.
 FETCH: LiteralString = """
 UPDATE magicode_jobs.procrastinate_jobs SET status = 'doing', worker_id = %(worker)s
 WHERE id = (
@@ -62,7 +62,9 @@ WHERE id = (
         SELECT FROM magicode_jobs.procrastinate_jobs AS other
         WHERE other.status = 'todo' AND other.lock = job.lock
           AND other.id < job.id OFFSET 0
-    ))
+    )) AND NOT EXISTS (
+        SELECT FROM magicode_jobs.pauses WHERE installation_id IN (0, (job.args ->> 'installation_id')::bigint) OFFSET 0
+    )
     ORDER BY priority DESC, id LIMIT 1 FOR UPDATE OF job SKIP LOCKED
 )
 RETURNING *

@@ -282,6 +282,7 @@ def test_functions_with_their_owners_rights_have_a_fixed_search_path_and_are_not
     ).fetchall()
     assert [name for name, _, _ in rows] == [
         "begin_session",
+        "end_every_session",
         "end_session",
         "end_session",
         "end_sessions",

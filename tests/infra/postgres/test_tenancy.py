@@ -99,6 +99,7 @@ CHOSEN = StoredSettings(f'{{"is":"{MARK}"}}', True, MARK, NOW)
 
 async def furnish(store: PostgresStore) -> Run:
     """The other tenant has a row in each table, and a job in each state of the queue."""
+    await store.pause(THEIRS)
     async with store.transaction(THEIRS) as there:
         await there.put_installation(Installation(THEIRS, 20, MARK, suspended=False))
         await there.add_delivery(MARK, MARK, MARK, MARK)
@@ -175,6 +176,7 @@ CALLS: Mapping[str, Call] = {
     "last_entry": lambda t, _: t.last_entry(),
     "add_entry": lambda t, _: t.add_entry(entry(THEIRS), b"mine"),
     "entries": lambda t, _: t.entries(),
+    "entry_counts": lambda t, _: t.entry_counts(NOW - timedelta(days=1), LATER),
 }
 """Each with what belongs to the other tenant, wherever something can be named."""
 
