@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn
 
 from app import settings
-from app.commands import actions, containing, data, doctor, keys, provider_keys, retention, setup
+from app.commands import actions, containing, data, doctor, keys, migrate, provider_keys, retention, setup
 from app.errors import MagicodeError
 from app.settings import Settings, UnknownSettingError
 from infra.git_folder import NotARepositoryError
@@ -306,6 +306,7 @@ cli.add_typer(provider_keys.commands(_run, _settings, _print), name="provider-ke
 retention.add(cli, _run, _settings, _print)
 containing.add(cli, _run, _settings, _print)
 doctor.add(cli, _run, _settings, _print)
+migrate.add(cli, _run, _settings, _print)
 setup.add(cli, _run, _settings, _print, _tell)
 
 if __name__ == "__main__":
