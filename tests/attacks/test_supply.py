@@ -23,7 +23,8 @@ from tests.claims import case, claim
 GROUP = "Supply"
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("app", "webhooks", "embeddings", "infra", "client")
-LOCKS = ("requirements.lock", "torch.lock", "sdists.lock")
+LOCKS = ("requirements.lock", "torch.lock", "sdists.lock", "infra/container/runtime.lock")
+INSTALLERS = ("infra/container/install", "infra/container/build", "infra/container/Dockerfile")
 _PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)(?:\s*;[^\\]+)?\s*\\?$")
 _HASH = re.compile(r"^    --hash=sha256:[0-9a-f]{64}(?: \\)?$")
 
@@ -107,18 +108,34 @@ def test_all_that_is_asked_for_is_locked() -> None:
 
 @claim(
     GROUP,
-    "How it is installed",
-    "By hash and nothing else, in the Makefile; no address of an index stands anywhere",
+    "How it is installed, on a developer's machine and in the image",
+    "By hash and nothing else, by one program for both; no address of an index stands anywhere",
 )
-def test_the_makefile_installs_by_hash_alone() -> None:
+def test_everything_is_installed_by_hash_alone() -> None:
     makefile = (ROOT / "Makefile").read_text()
-    setup = makefile[makefile.index("$(READY):") : makefile.index("audit: $(READY)")]
-    for line in setup.splitlines():
-        if " install " in line or " download " in line:
-            assert "--require-hashes" in line or "--no-deps --no-build-isolation --editable ." in line, line
-    for lock in (*LOCKS, "constraints.txt", "Makefile", ".ci/run", ".ci/lock"):
+    assert "infra/container/install .venv requirements.lock --editable" in makefile
+    assert (
+        "infra/container/install /opt/magicode infra/container/runtime.lock"
+        in (ROOT / "infra/container/Dockerfile").read_text()
+    )
+    ours = (
+        "--no-deps --no-build-isolation --editable .",
+        "--no-deps --no-build-isolation --wheel-dir",
+        "--no-deps --no-index",
+    )
+    program = (ROOT / "infra/container/install").read_text()
+    setup = makefile[makefile.index("$(READY):") : makefile.index("audit: $(READY)")] + program
+    commands = [
+        line
+        for line in setup.splitlines()
+        if re.search(r"\bpip\b.* (?:install|download|wheel) |PIP\) ", line)
+    ]
+    assert len(commands) >= 6
+    for line in commands:
+        assert "--require-hashes" in line or any(one in line for one in ours), line
+    for lock in (*LOCKS, "constraints.txt", "Makefile", ".ci/run", ".ci/lock", *INSTALLERS):
         text = (ROOT / lock).read_text()
-        assert not re.search(r"--(?:extra-)?index-url|--find-links|--trusted-host", text), lock
+        assert not re.search(r"--(?:extra-)?index-url|--find-links|--trusted-host|https://pypi", text), lock
 
 
 @pytest.mark.parametrize(
@@ -210,7 +227,10 @@ def test_npm_packages_are_pinned_by_hash() -> None:
 
 _USES = re.compile(r"^\s*(?:-\s*)?uses:\s*['\"]?([^\s'\"#]+)", re.MULTILINE)
 _FROM = re.compile(r"^\s*FROM\s+(?:--\S+\s+)*(\S+)(?:\s+AS\s+(\S+))?", re.MULTILINE | re.IGNORECASE)
-_IMAGE = re.compile(r"^\s*(?:-\s*)?(?:image|container):\s*['\"]?([^\s'\"#{]+)", re.MULTILINE)
+_IMAGE = re.compile(r"^\s*(?:-\s*)?(?:image|container):\s*['\"]?((?:\$\{[^}]*\}|[^\s'\"#])+)", re.MULTILINE)
+# A digest that whoever builds or starts it has to give: nothing that is no digest can stand behind the @.
+_GIVEN = re.compile(r"@\$\{([A-Z_]+_DIGEST)(:\?[^}]*)?\}$")
+OURS = "${IMAGE:?"
 
 
 def unpinned(path: str, text: str) -> list[str]:
@@ -220,9 +240,12 @@ def unpinned(path: str, text: str) -> list[str]:
     for image, stage in (
         _FROM.findall(text) if "dockerfile" in path.lower() or "containerfile" in path.lower() else ()
     ):
+        given = _GIVEN.search(image)
+        asked = given is not None and re.search(rf"^ARG {given[1]}$", text, re.MULTILINE)
         if (
             image not in stages
             and image.lower() != "scratch"
+            and not asked
             and not re.search(r"@sha256:[0-9a-f]{64}$", image)
         ):
             found.append(image)
@@ -232,7 +255,14 @@ def unpinned(path: str, text: str) -> list[str]:
             pinned = re.search(r"@[0-9a-f]{40}$|@sha256:[0-9a-f]{64}$", used)
             if not pinned and not used.startswith("./"):
                 found.append(used)
-        found += [one for one in _IMAGE.findall(text) if not re.search(r"@sha256:[0-9a-f]{64}$", one)]
+        for one in _IMAGE.findall(text):
+            given = _GIVEN.search(one)
+            if (
+                not re.search(r"@sha256:[0-9a-f]{64}$", one)
+                and not one.startswith(OURS)
+                and not (given and given[2])
+            ):
+                found.append(one)
     return found
 
 
@@ -264,6 +294,9 @@ def test_actions_and_images_are_pinned() -> None:
             "a job in an image by its tag": (".github/workflows/a.yml", "container: python:3.11\n", "python:3.11"),
             "a Dockerfile from a tag": ("infra/container/Dockerfile", "FROM --platform=x python:3.11 AS build\nFROM build\n", "python:3.11"),
             "a composition with an image by its name": ("compose.yaml", "  image: postgres\n", "postgres"),
+            "a composition whose digest may be left out": ("compose.yaml", "  image: postgres@${POSTGRES_DIGEST}\n", "postgres@${POSTGRES_DIGEST}"),
+            "a composition that takes any image": ("compose.yaml", "  image: ${ANY:?x}\n", "${ANY:?x}"),
+            "a Dockerfile whose digest has a default": ("Dockerfile", "ARG A_DIGEST=x\nFROM a@${A_DIGEST}\n", "a@${A_DIGEST}"),
         }.items()
     ],
 )  # fmt: skip

@@ -1,0 +1,210 @@
+"""The Dockerfile and what goes with it: what a linter says, what goes in, who it runs as, and how it says that it is alive."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fnmatch import fnmatch
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from app import settings
+
+ROOT = Path(__file__).parents[3]
+ROOM = ROOT / "infra" / "container"
+DOCKERFILE = (ROOM / "Dockerfile").read_text()
+HADOLINT = ROOT / ".cache" / "hadolint" / "bin" / "hadolint"
+IGNORED = {
+    "DL3008": "Debian's security updates replace a version, so one that is named cannot be had any more"
+}
+
+
+def linted(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    (folder / "Dockerfile").write_text(text)
+    return subprocess.run(
+        [HADOLINT, "--no-color", folder / "Dockerfile"], capture_output=True, text=True, check=False, env={}
+    )
+
+
+def test_the_linter_finds_nothing(tmp_path: Path) -> None:
+    done = linted(DOCKERFILE, tmp_path)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_the_linter_is_not_blind(tmp_path: Path) -> None:
+    unpinned = linted(
+        DOCKERFILE.replace("@${PYTHON_DIGEST}", "", 1).replace(":3.11-slim-bookworm", "", 1), tmp_path
+    )
+    assert "DL3006" in unpinned.stdout
+    assert "DL3008" in linted(re.sub(r"# hadolint ignore.*\n", "", DOCKERFILE), tmp_path).stdout
+
+
+def test_each_rule_that_is_ignored_has_its_reason() -> None:
+    assert set(re.findall(r"hadolint ignore=(\S+)", DOCKERFILE)) == IGNORED.keys()
+
+
+def last_stage() -> str:
+    return DOCKERFILE[DOCKERFILE.rindex("\nFROM ") :]
+
+
+def test_the_service_is_nobody_of_the_machines_and_is_told_to_stop_by_the_signal_that_it_knows() -> None:
+    stage = last_stage()
+    assert re.findall(r"^USER (.*)$", stage, re.MULTILINE) == ["10001:10001"]
+    assert "\nSTOPSIGNAL SIGTERM\n" in stage
+    assert '\nENTRYPOINT ["magicode"]\nCMD ["serve"]\n' in stage
+    assert stage.index("USER ") < stage.index("ENTRYPOINT ")
+
+
+def test_bubblewrap_is_all_that_it_takes_from_debian_and_the_package_is_installed_as_a_wheel() -> None:
+    assert re.findall(r"apt-get install (.*) \\", DOCKERFILE) == ["--yes --no-install-recommends bubblewrap"]
+    assert re.findall(r"^COPY (.*)$", last_stage(), re.MULTILINE) == [
+        "--from=built /opt/magicode /opt/magicode"
+    ]
+    assert "--editable" not in DOCKERFILE
+
+
+def test_no_secret_is_an_argument_or_a_variable_of_the_image() -> None:
+    declared = re.findall(r"^ARG (\w+)", DOCKERFILE, re.MULTILINE)
+    assert set(declared) == {"PYTHON_DIGEST", "VERSION", "REVISION"}
+    assert not re.search(r"^ARG \w+=", DOCKERFILE, re.MULTILINE)
+    assert set(environ()) == {
+        "PATH", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED", "HOME",
+        "MAGICODE_DATA_DIR", "MAGICODE_WORKSPACE_DIR", "MAGICODE_HOST",
+    }  # fmt: skip
+    settings.read(environ())
+
+
+def environ() -> dict[str, str]:
+    """What the image sets."""
+    block = re.search(r"^ENV ((?:.*\\\n)*.*)$", last_stage(), re.MULTILINE)
+    assert block is not None
+    return dict(pair.split("=", 1) for pair in block[1].replace("\\\n", " ").split())
+
+
+# --- what goes to the build ------------------------------------------------------------------------------------------
+
+
+def goes(path: str) -> bool:
+    """https://docs.docker.com/build/concepts/context/#dockerignore-files: the last line that fits decides. Folders stand for
+    what is in them."""
+    gone = False
+    for line in (ROOM / "Dockerfile.dockerignore").read_text().splitlines():
+        if not line or line.startswith("#"):
+            continue
+        pattern = line.removeprefix("!")
+        parts = path.split("/")
+        heads = ["/".join(parts[: count + 1]) for count in range(len(parts))]
+        deep = pattern.removeprefix("**/")
+        fits = any(fnmatch(head, pattern) for head in heads) or (
+            deep != pattern and any(fnmatch(part, deep) for part in parts)
+        )
+        if fits:
+            gone = not line.startswith("!")
+    return not gone
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ".git/config", ".venv/bin/python", ".cache/x", "tests/conftest.py", "build/proof/report.md", ".env",
+        "infra/container/.env", "infra/container/secrets/magicode", "app/__pycache__/cli.cpython-311.pyc",
+        "embeddings/training/train.py", "app.secrets", "master.key", "requirements.lock", "secrets.json",
+    ],
+)  # fmt: skip
+def test_nothing_goes_to_the_build_that_is_no_part_of_the_package(path: str) -> None:
+    assert not goes(path)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "app/cli.py", "infra/migrations/versions/0001_tenants_and_runs.py", "embeddings/model/MODEL_CARD.md", "client/api.py",
+        "webhooks/receive.py", "pyproject.toml", "README.md", "torch.lock", "infra/container/runtime.lock", "infra/container/install",
+    ],
+)  # fmt: skip
+def test_what_the_package_is_made_of_goes_to_the_build(path: str) -> None:
+    assert (ROOT / path).exists()
+    assert goes(path)
+
+
+# --- building --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "digest", ["", "latest", "sha256:", "sha256:" + "a" * 63, "sha512:" + "a" * 64, "sha256:" + "A" * 64]
+)
+def test_without_a_digest_nothing_is_built(digest: str, tmp_path: Path) -> None:
+    called = tmp_path / "called"
+    engine = tmp_path / "docker"
+    engine.write_text(f"#!/bin/sh\ntouch {called}\n")
+    engine.chmod(0o755)
+    done = subprocess.run(
+        [ROOM / "build"],
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHON_DIGEST": digest},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "PYTHON_DIGEST" in done.stderr
+    assert not called.exists()
+
+
+def test_a_checkout_that_is_changed_is_not_built(tmp_path: Path) -> None:
+    folder = tmp_path / "infra" / "container"
+    folder.mkdir(parents=True)
+    shutil.copy(ROOM / "build", folder)
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    done = subprocess.run(
+        [folder / "build"],
+        env={"PATH": os.environ["PATH"], "PYTHON_DIGEST": "sha256:" + "a" * 64},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, "not committed" in done.stderr) == (1, True)
+
+
+# --- alive -----------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def answering(status: int) -> Iterator[int]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status if self.path == "/healthz" else 404)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def alive(**given: str) -> int:
+    return subprocess.run([sys.executable, ROOM / "alive"], env=given, check=False, timeout=20).returncode
+
+
+@pytest.mark.parametrize("setting", ["MAGICODE_PORT", "MAGICODE_WORKER_PORT"])
+def test_the_health_check_hears_whoever_serves(setting: str) -> None:
+    with answering(200) as port:
+        assert alive(**{setting: str(port)}) == 0
+    assert alive(**{setting: str(port)}) == 1
+    with answering(503) as port:
+        assert alive(**{setting: str(port)}) == 1
