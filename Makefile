@@ -111,6 +111,7 @@ quick: $(READY) $(OCTOKIT_READY) $(SDISTS_READY) $(AXE_READY) $(CYCLONEDX_READY)
 
 prove: $(READY) $(OCTOKIT_READY) $(SDISTS_READY)
 	$(BIN)/python -m tests.prove --workers $(WORKERS)
+	$(BIN)/pytest -q --at-length tests/infra/container/test_runs.py
 
 # Not part of the tests: what is found depends on the day. `pip-audit` is installed for it, beside the product.
 audit: $(READY)

@@ -19,19 +19,10 @@ from infra.embedded.postgres import SERVICE_ROLE, SUPERUSER, EmbeddedPostgres
 from infra.postgres.migrate import migrate, require_current, require_service_role
 from infra.secrets.apps import parsed
 from infra.secrets.choose import open_secrets
+from tests.infra.container.described import COMPOSE, ELSEWHERE, ROOM, SERVICES, said, service_environ
 
-ROOM = Path(__file__).parents[3] / "infra" / "container"
-COMPOSE: Mapping[str, Any] = yaml.safe_load((ROOM / "compose.yaml").read_text())
 CHECKS: Mapping[str, Any] = yaml.safe_load((ROOM / "compose.checks.yaml").read_text())
-SERVICES: Mapping[str, Any] = COMPOSE["services"]
 EXAMPLE = (ROOM / "env.example").read_text()
-ELSEWHERE = {"MAGICODE_WORKER_PORT", "MAGICODE_LOG_FORMAT"}
-"""Settings that are being made while this is."""
-
-
-def said(value: str) -> str:
-    """With every variable at its default, or at a word that stands for what has none."""
-    return re.sub(r"\$\{(\w+)(?::-([^}]*)|:\?[^}]*)?\}", lambda found: found[2] or f"<{found[1]}>", value)
 
 
 # --- confined --------------------------------------------------------------------------------------------------------
@@ -48,7 +39,7 @@ def test_every_container_is_confined(name: str) -> None:
     assert one["mem_limit"]
     assert one["pids_limit"]
     assert re.fullmatch(r"\d+:\d+", one["user"])
-    assert name == "qdrant" or not one["user"].startswith("0:")
+    assert name in ("proxy", "qdrant") or not one["user"].startswith("0:")
     assert not any("docker.sock" in volume or volume.startswith("/") for volume in one.get("volumes", []))
 
 
@@ -138,10 +129,7 @@ def test_every_setting_that_is_named_is_one() -> None:
 
 @pytest.mark.parametrize("name", ["web", "worker", "migrate"])
 def test_the_service_takes_the_settings_as_they_stand(name: str) -> None:
-    environ = {
-        key: said(value) for key, value in SERVICES[name]["environment"].items() if key not in ELSEWHERE
-    }
-    read = settings.read(environ)
+    read = settings.read(service_environ(name))
     assert read.secrets == f"file:/run/secrets/{'migrate' if name == 'migrate' else 'magicode'}"
     assert name == "migrate" or not read.sandbox
 

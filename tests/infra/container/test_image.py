@@ -10,17 +10,21 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from fnmatch import fnmatch
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
 from app import settings
+from tests.infra.container.described import (
+    DOCKERFILE,
+    LAST_STAGE,
+    ROOM,
+    ROOT,
+    goes_to_the_build,
+    image_environ,
+)
 
-ROOT = Path(__file__).parents[3]
-ROOM = ROOT / "infra" / "container"
-DOCKERFILE = (ROOM / "Dockerfile").read_text()
 HADOLINT = ROOT / ".cache" / "hadolint" / "bin" / "hadolint"
 IGNORED = {
     "DL3008": "Debian's security updates replace a version, so one that is named cannot be had any more"
@@ -51,12 +55,8 @@ def test_each_rule_that_is_ignored_has_its_reason() -> None:
     assert set(re.findall(r"hadolint ignore=(\S+)", DOCKERFILE)) == IGNORED.keys()
 
 
-def last_stage() -> str:
-    return DOCKERFILE[DOCKERFILE.rindex("\nFROM ") :]
-
-
 def test_the_service_is_nobody_of_the_machines_and_is_told_to_stop_by_the_signal_that_it_knows() -> None:
-    stage = last_stage()
+    stage = LAST_STAGE
     assert re.findall(r"^USER (.*)$", stage, re.MULTILINE) == ["10001:10001"]
     assert "\nSTOPSIGNAL SIGTERM\n" in stage
     assert '\nENTRYPOINT ["magicode"]\nCMD ["serve"]\n' in stage
@@ -65,7 +65,7 @@ def test_the_service_is_nobody_of_the_machines_and_is_told_to_stop_by_the_signal
 
 def test_bubblewrap_is_all_that_it_takes_from_debian_and_the_package_is_installed_as_a_wheel() -> None:
     assert re.findall(r"apt-get install (.*) \\", DOCKERFILE) == ["--yes --no-install-recommends bubblewrap"]
-    assert re.findall(r"^COPY (.*)$", last_stage(), re.MULTILINE) == [
+    assert re.findall(r"^COPY (.*)$", LAST_STAGE, re.MULTILINE) == [
         "--from=built /opt/magicode /opt/magicode"
     ]
     assert "--editable" not in DOCKERFILE
@@ -75,40 +75,14 @@ def test_no_secret_is_an_argument_or_a_variable_of_the_image() -> None:
     declared = re.findall(r"^ARG (\w+)", DOCKERFILE, re.MULTILINE)
     assert set(declared) == {"PYTHON_DIGEST", "VERSION", "REVISION"}
     assert not re.search(r"^ARG \w+=", DOCKERFILE, re.MULTILINE)
-    assert set(environ()) == {
+    assert set(image_environ()) == {
         "PATH", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED", "HOME",
         "MAGICODE_DATA_DIR", "MAGICODE_WORKSPACE_DIR", "MAGICODE_HOST",
     }  # fmt: skip
-    settings.read(environ())
-
-
-def environ() -> dict[str, str]:
-    """What the image sets."""
-    block = re.search(r"^ENV ((?:.*\\\n)*.*)$", last_stage(), re.MULTILINE)
-    assert block is not None
-    return dict(pair.split("=", 1) for pair in block[1].replace("\\\n", " ").split())
+    settings.read(image_environ())
 
 
 # --- what goes to the build ------------------------------------------------------------------------------------------
-
-
-def goes(path: str) -> bool:
-    """https://docs.docker.com/build/concepts/context/#dockerignore-files: the last line that fits decides. Folders stand for
-    what is in them."""
-    gone = False
-    for line in (ROOM / "Dockerfile.dockerignore").read_text().splitlines():
-        if not line or line.startswith("#"):
-            continue
-        pattern = line.removeprefix("!")
-        parts = path.split("/")
-        heads = ["/".join(parts[: count + 1]) for count in range(len(parts))]
-        deep = pattern.removeprefix("**/")
-        fits = any(fnmatch(head, pattern) for head in heads) or (
-            deep != pattern and any(fnmatch(part, deep) for part in parts)
-        )
-        if fits:
-            gone = not line.startswith("!")
-    return not gone
 
 
 @pytest.mark.parametrize(
@@ -120,7 +94,7 @@ def goes(path: str) -> bool:
     ],
 )  # fmt: skip
 def test_nothing_goes_to_the_build_that_is_no_part_of_the_package(path: str) -> None:
-    assert not goes(path)
+    assert not goes_to_the_build(path)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +106,7 @@ def test_nothing_goes_to_the_build_that_is_no_part_of_the_package(path: str) -> 
 )  # fmt: skip
 def test_what_the_package_is_made_of_goes_to_the_build(path: str) -> None:
     assert (ROOT / path).exists()
-    assert goes(path)
+    assert goes_to_the_build(path)
 
 
 # --- building --------------------------------------------------------------------------------------------------------
