@@ -147,6 +147,47 @@ def test_a_checkout_that_is_changed_is_not_built(tmp_path: Path) -> None:
     assert (done.returncode, "not committed" in done.stderr) == (1, True)
 
 
+def test_what_is_built_is_named_after_its_commit_and_its_debian_packages_go_to_the_sbom(
+    tmp_path: Path,
+) -> None:
+    folder, programs, told = tmp_path / "checkout", tmp_path / "bin", tmp_path / "told"
+    (folder / "infra" / "container").mkdir(parents=True)
+    programs.mkdir()
+    shutil.copy(ROOM / "build", folder / "infra" / "container")
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    (folder / ".gitignore").write_text("build/\n")
+    for name in ("docker", "make"):
+        (programs / name).write_text(f"#!/bin/sh\nprintf '%s\\n' \"{name} $*\" >> {told}\n")
+        (programs / name).chmod(0o755)
+    git = ["git", "-C", folder, "-c", "user.name=x", "-c", "user.email=x@example.com"]
+    subprocess.run(["git", "init", "-q", folder], check=True)
+    subprocess.run([*git, "add", "--all", "--force", "infra", "pyproject.toml", ".gitignore"], check=True)
+    subprocess.run([*git, "commit", "-q", "-m", "x"], check=True)
+    commit = subprocess.run(
+        [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    digest = "sha256:" + "a" * 64
+    done = subprocess.run(
+        [folder / "infra/container/build"],
+        env={
+            "PATH": f"{programs}:{os.environ['PATH']}",
+            "PYTHON_DIGEST": digest,
+            "PIP_CONFIG_FILE": "/x/pip.conf",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, f"magicode:{commit[:12]}\n"), done.stderr
+    built, listed, made = told.read_text().splitlines()
+    assert built.startswith("docker build --file infra/container/Dockerfile")
+    assert f"--build-arg PYTHON_DIGEST={digest}" in built
+    assert f"--build-arg REVISION={commit} " in built
+    assert "--secret id=pip.conf,src=/x/pip.conf" in built
+    assert f"--entrypoint dpkg-query magicode:{commit[:12]}" in listed
+    assert made == "make --no-print-directory sbom DEBIAN=build/debian.tsv"
+
+
 # --- alive -----------------------------------------------------------------------------------------------------------
 
 
