@@ -58,6 +58,7 @@ def test_each_rule_that_is_ignored_has_its_reason() -> None:
 def test_the_service_is_nobody_of_the_machines_and_is_told_to_stop_by_the_signal_that_it_knows() -> None:
     stage = LAST_STAGE
     assert re.findall(r"^USER (.*)$", stage, re.MULTILINE) == ["10001:10001"]
+    assert " useradd --no-log-init --uid 10001 " in stage  # initdb refuses a user that has no name
     assert "\nSTOPSIGNAL SIGTERM\n" in stage
     assert '\nENTRYPOINT ["magicode"]\nCMD ["serve"]\n' in stage
     assert stage.index("USER ") < stage.index("ENTRYPOINT ")
