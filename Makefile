@@ -28,7 +28,11 @@ CYCLONEDX_READY := .cache/cyclonedx/.ready
 # Published packages of real size that the line is played on: sdists.lock.
 SDISTS_READY := .cache/sdists/.ready
 
-.PHONY: help setup demo test lint types contracts tests quick prove audit rules sbom bench clean
+# AWS's library and what looks at its templates: an environment of their own, which the product never sees.
+AWS := .cache/aws/bin
+AWS_READY := .cache/aws/.ready
+
+.PHONY: help setup demo test lint types contracts tests quick prove audit rules sbom aws bench clean
 
 help:
 	@echo "make demo    a comment becomes a pull request, on a simulated GitHub; KEEP=1 stays, with the dashboard"
@@ -38,6 +42,7 @@ help:
 	@echo "make audit   known vulnerabilities of what is installed (wants a network)"
 	@echo "make rules   the alert rules of infra/operating, asked by Prometheus' own promtool"
 	@echo "make sbom    what is in the image, as CycloneDX, in build/sbom.json; DEBIAN=FILE adds Debian's packages"
+	@echo "make aws     the templates of infra/aws, written for two regions and looked at; asks nothing of AWS"
 	@echo "make bench   the benchmarks of tests/bench"
 	@echo "make clean   forget .venv and the caches"
 
@@ -88,6 +93,12 @@ $(SDISTS_READY): sdists.lock | $(READY)
 	@$(PIP) download --no-deps --no-binary :all: --require-hashes --dest .cache/sdists --requirement sdists.lock
 	@touch $@
 
+$(AWS_READY): infra/aws/requirements.lock
+	@command -v node >/dev/null || { echo "AWS's library runs in Node.js: node was not found on the PATH."; exit 1; }
+	@rm -rf .cache/aws; $(PYTHON) -m venv .cache/aws
+	@$(AWS)/python -m pip --quiet --disable-pip-version-check install --no-deps --require-hashes --requirement infra/aws/requirements.lock
+	@touch $@
+
 demo: $(READY)
 	@$(BIN)/magicode demo $(if $(KEEP),--keep)
 
@@ -121,6 +132,7 @@ audit: $(READY)
 	  || { echo "NOT CLEAN, OR NOT AUDITED: see above. Without a network to a vulnerability service nothing was looked at."; exit 1; }
 
 # Not part of `make test`, which needs no Prometheus: Debian's package of that name has promtool.
+rules: export PATH := $(PATH):$(CURDIR)/.cache/prometheus/usr/bin
 rules: $(READY)
 	@command -v promtool >/dev/null || { echo "promtool was not found on the PATH (on Debian: the package prometheus)."; exit 1; }
 	$(BIN)/pytest tests/infra/operating/firing.py
@@ -128,6 +140,11 @@ rules: $(READY)
 sbom: $(READY)
 	@mkdir -p build
 	@$(BIN)/python -m infra.container.sbom $(DEBIAN) > build/sbom.json
+
+# Not part of `make test`, which needs neither AWS's library nor Node.js for it.
+aws: $(AWS_READY)
+	$(AWS)/python -m mypy --config-file infra/aws/mypy.ini
+	$(AWS)/python -m pytest -c infra/aws/pytest.ini --rootdir . --confcutdir tests/infra/aws tests/infra/aws
 
 bench: $(READY)
 	$(BIN)/python tests/bench/line.py

@@ -23,7 +23,13 @@ from tests.claims import case, claim
 GROUP = "Supply"
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("app", "webhooks", "embeddings", "infra", "client")
-LOCKS = ("requirements.lock", "torch.lock", "sdists.lock", "infra/container/runtime.lock")
+LOCKS = (
+    "requirements.lock",
+    "torch.lock",
+    "sdists.lock",
+    "infra/container/runtime.lock",
+    "infra/aws/requirements.lock",
+)
 INSTALLERS = ("infra/container/install", "infra/container/build", "infra/container/Dockerfile")
 _PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)(?:\s*;[^\\]+)?\s*\\?$")
 _HASH = re.compile(r"^    --hash=sha256:[0-9a-f]{64}(?: \\)?$")
