@@ -14,16 +14,15 @@ from infra.aws.parameters import ParameterError
 from tests.infra.aws.conftest import REGIONS, Written, context
 from tests.infra.aws.reading import Template, of, strings
 
-NAMING = (
-    "BucketName",
-    "RoleName",
-    "TableName",
-    "LogGroupName",
-    "AliasName",
-    "TopicName",
-    "ClusterName",
-    "ServiceName",
-)
+WITHIN = {
+    ("RDS::DBInstance", "DBName"),
+    ("RDS::DBInstance", "CACertificateIdentifier"),
+    ("ServiceDiscovery::Service", "Name"),
+    ("CloudWatch::Alarm", "MetricName"),
+    ("IAM::Policy", "PolicyName"),
+}
+"""Names inside of something that is a region's own, and names that are Amazon's."""
+
 _ARN = re.compile(r"arn:aws:[a-z0-9-]+:[a-z0-9-]*:[0-9]*:\S+")
 
 
@@ -31,21 +30,19 @@ def arns(template: Template) -> set[str]:
     return {found for text in strings(dict(template["Resources"])) for found in _ARN.findall(text)}
 
 
+def names(template: Template) -> set[tuple[str, str, str]]:
+    """Kind, property and name of whatever is given a name of its own."""
+    return {
+        (one["Type"].removeprefix("AWS::"), key, value)
+        for one in template["Resources"].values()
+        for key, value in one.get("Properties", {}).items()
+        if isinstance(value, str) and key.endswith(("Name", "Identifier"))
+    }
+
+
 def test_no_arn_and_no_name_stands_in_both(eu: Template, us: Template) -> None:
     assert not arns(eu) & arns(us)
-    for template in (eu, us):
-        for name, one in template["Resources"].items():
-            for key in NAMING:
-                value = one.get("Properties", {}).get(key)
-                assert not isinstance(value, str) or one["Type"] == "AWS::EC2::VPCEndpoint", (
-                    name,
-                    key,
-                    value,
-                )
-    zones = [
-        next(iter(of(one, "ServiceDiscovery::PrivateDnsNamespace").values()))["Name"] for one in (eu, us)
-    ]
-    assert zones[0] != zones[1]
+    assert {(kind, key) for kind, key, _ in names(eu) & names(us)} == WITHIN
 
 
 @pytest.mark.parametrize("region", REGIONS)
@@ -149,3 +146,12 @@ def unread() -> Callable[[dict[str, str]], None]:
         read(given.get)
 
     return read_only
+
+
+def test_the_readme_says_what_each_parameter_is_for(root: Path) -> None:
+    source = (root / "infra/aws/parameters.py").read_text()
+    (listed,) = re.findall(r"^_NAMES = \(([^)]+)\)", source, re.MULTILINE)
+    said = (root / "infra/aws/README.md").read_text()
+    rows = [line.split("|")[1] for line in said.splitlines() if line.startswith("| `")]
+    named = {name for row in rows for name in re.findall(r"`([a-z_]+)`", row)}
+    assert set(re.findall(r'"([a-z_]+)"', listed)) <= named
