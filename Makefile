@@ -95,6 +95,7 @@ $(SDISTS_READY): sdists.lock | $(READY)
 
 $(AWS_READY): infra/aws/requirements.lock
 	@command -v node >/dev/null || { echo "AWS's library runs in Node.js: node was not found on the PATH."; exit 1; }
+	@node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 20 ? 1 : 0)' || { echo "AWS's library wants Node.js 20 or newer; this is $$(node --version)."; exit 1; }
 	@rm -rf .cache/aws; $(PYTHON) -m venv .cache/aws
 	@$(AWS)/python -m pip --quiet --disable-pip-version-check install --no-deps --require-hashes --requirement infra/aws/requirements.lock
 	@touch $@

@@ -82,7 +82,9 @@ class MagiCode(Stack):
             "AppSecretsArn": data.app_secrets.secret_arn,
             "ClusterName": tasks.cluster_name,
             "MigrationTask": service.migration.task_definition_arn,
-            "MigrationSubnets": ",".join(subnet.subnet_id for subnet in network.vpc.private_subnets),
+            "WorkerTask": service.worker.task_definition.task_definition_arn,
+            "WorkerGroup": network.worker.security_group_id,
+            "TaskSubnets": ",".join(subnet.subnet_id for subnet in network.vpc.private_subnets),
             "MigrationGroup": network.migration.security_group_id,
         }.items():
             CfnOutput(self, name, value=value)
