@@ -16,8 +16,6 @@ DOCKERFILE = (ROOM / "Dockerfile").read_text()
 LAST_STAGE = DOCKERFILE[DOCKERFILE.rindex("\nFROM ") :]
 COMPOSE: Mapping[str, Any] = yaml.safe_load((ROOM / "compose.yaml").read_text())
 SERVICES: Mapping[str, Any] = COMPOSE["services"]
-ELSEWHERE = {"MAGICODE_WORKER_PORT", "MAGICODE_LOG_FORMAT"}
-"""Settings that are being made while this is."""
 
 
 def image_environ() -> dict[str, str]:
@@ -34,7 +32,7 @@ def said(value: str) -> str:
 
 def service_environ(name: str) -> dict[str, str]:
     """What the composition sets for one of our processes."""
-    return {key: said(value) for key, value in SERVICES[name]["environment"].items() if key not in ELSEWHERE}
+    return {key: said(value) for key, value in SERVICES[name]["environment"].items()}
 
 
 def goes_to_the_build(path: str) -> bool:

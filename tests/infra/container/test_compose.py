@@ -19,7 +19,7 @@ from infra.embedded.postgres import SERVICE_ROLE, SUPERUSER, EmbeddedPostgres
 from infra.postgres.migrate import migrate, require_current, require_service_role
 from infra.secrets.apps import parsed
 from infra.secrets.choose import open_secrets
-from tests.infra.container.described import COMPOSE, ELSEWHERE, ROOM, SERVICES, said, service_environ
+from tests.infra.container.described import COMPOSE, ROOM, SERVICES, said, service_environ
 
 CHECKS: Mapping[str, Any] = yaml.safe_load((ROOM / "compose.checks.yaml").read_text())
 EXAMPLE = (ROOM / "env.example").read_text()
@@ -124,7 +124,7 @@ def named() -> set[str]:
 def test_every_setting_that_is_named_is_one() -> None:
     known = {settings.PREFIX + field.upper() for field in settings.Settings.model_fields}
     assert len(named()) > 8
-    assert named() - known - ELSEWHERE == set()
+    assert named() - known == set()
 
 
 @pytest.mark.parametrize("name", ["web", "worker", "migrate"])

@@ -327,7 +327,7 @@ async def test_a_comment_becomes_a_pull_request_and_both_end_when_they_are_told_
                         **service_environ(role),
                         **given,
                         "MAGICODE_QDRANT_URL": qdrant.url,
-                        "MAGICODE_PORT": str(ports[role]),
+                        "MAGICODE_PORT" if role == "web" else "MAGICODE_WORKER_PORT": str(ports[role]),
                     }
                     for role in ports
                 }
