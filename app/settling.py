@@ -22,6 +22,7 @@ from app.nouns import MEND, Action, Outcome, PullRequest, Run, RunEvent, RunStat
 from app.pulls import wording
 from app.pulls.publish import PERMISSIONS, require_ours
 from app.reading import rules_of
+from app.repofile import RepoFile
 from app.scene import Scene, open_scene
 
 OVER = frozenset({"merged", "closed_unmerged"})
@@ -193,17 +194,24 @@ async def _marked_ready(scene: Scene, pull: PullRequest) -> bool:
 
 
 async def _wants_mending(scene: Scene) -> bool:
-    try:
-        return (await rules_of(scene.reader, scene.house.sleep)).mend
-    except UserError:  # a file that cannot be read allows nothing
-        return False
+    rules = await _rules(scene)
+    return rules is not None and rules.mend
 
 
 async def _marks_ready(scene: Scene) -> bool:
+    rules = await _rules(scene)
+    return rules is not None and not rules.draft
+
+
+async def _rules(scene: Scene) -> RepoFile | None:
+    """None for a file that cannot be read: it allows nothing. Raises MissingError for what GitHub does not find, since that says
+    nothing of the file."""
     try:
-        return not (await rules_of(scene.reader, scene.house.sleep)).draft
+        return await rules_of(scene.reader, scene.house.sleep)
+    except MissingError:
+        raise
     except UserError:
-        return False
+        return None
 
 
 async def _note(scene: Scene, reason: str) -> None:

@@ -177,20 +177,27 @@ async def test_an_answer_that_would_end_the_run_is_asked_for_once_more(idle: Sta
 
 @claim(
     GROUP,
-    "GitHub tells of red checks in another shape of JSON",
-    "They are not taken for checks that are pending: asked for again at once, and mended",
+    "GitHub tells of red checks in another shape of JSON, or does not find the base's commit once when they are looked at",
+    "They are not taken for checks that are pending, nor for such as nobody wants mended: asked for again at once, and mended",
 )
 @pytest.mark.usefixtures("impatient")
-async def test_checks_in_another_shape_are_asked_for_again(idle: Stage, folder: Path) -> None:
-    shape = next(goes for goes in WRONG if goes.name == "has done it and answers badly (shape)")
-    call = Call("GET", "/repos/{owner}/{repo}/commits/{ref}/check-runs", 0)
+async def test_red_checks_are_looked_at_again_where_an_answer_was_wrong(idle: Stage, folder: Path) -> None:
+    ways = {goes.name: goes for goes in WRONG}
+    pairs = [
+        (
+            Call("GET", "/repos/{owner}/{repo}/commits/{ref}/check-runs", 0),
+            ways["has done it and answers badly (shape)"],
+        ),
+        (Call("GET", "/repos/{owner}/{repo}/git/commits/{commit_sha}", 0), ways[LATE]),
+    ]
     async with idle.at_work(AT_ONCE, retry_after=soon):
         async with asyncio.timeout(120):
-            played = await play(idle, folder, CONVERSATIONS["mend"], [(call, shape)])
+            played = await play(idle, folder, CONVERSATIONS["mend"], pairs)
         await quiet(idle)
     await idle.house.github.own.close()  # type: ignore[attr-defined]
     await kept(idle)
-    assert [run.state.value for run in played[0].runs] == ["opened", "updated"]
+    for one in played:
+        assert [run.state.value for run in one.runs] == ["opened", "updated"], str(one)
     assert not unmet(idle, played)
 
 
