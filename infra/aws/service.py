@@ -84,7 +84,7 @@ class Service(Construct):
         self._container(
             task,
             "web",
-            ["magicode", "serve"],
+            ["serve"],
             {
                 **self._settings(),
                 "MAGICODE_WORKER": "false",
@@ -110,7 +110,7 @@ class Service(Construct):
         self._container(
             task,
             "worker",
-            ["magicode", "worker"],
+            ["worker"],
             {**self._settings(), "MAGICODE_WORKER_PORT": str(WORKER_PORT)},
             WORKER_PORT,
         )
@@ -147,7 +147,8 @@ class Service(Construct):
         task.add_container(
             "migration",
             image=self._image,
-            command=["python", "-m", "infra.postgres.prepare"],
+            entry_point=["python"],
+            command=["-m", "infra.postgres.prepare"],
             user=_USER,
             readonly_root_filesystem=True,
             linux_parameters=self._memory("Migration", {_TEMPORARY: _SMALL_MIB}),

@@ -80,11 +80,23 @@ def test_the_passwords_come_from_secrets_manager(template: Template) -> None:
 
 def test_web_takes_no_jobs_and_the_worker_no_webhooks(template: Template) -> None:
     web, worker = (containers(template)[name][0] for name in ("web", "worker"))
-    assert web["Command"] == ["magicode", "serve"]
+    assert web["Command"] == ["serve"]
     assert environment(web)["MAGICODE_WORKER"] == "false"
-    assert worker["Command"] == ["magicode", "worker"]
+    assert worker["Command"] == ["worker"]
     assert "LoadBalancers" not in only(template, "ECS::Service", "WorkerService")
     assert "OWNER" not in json.dumps(environment(web)) + json.dumps(environment(worker))
+
+
+def test_a_command_follows_the_program_that_the_image_starts(template: Template, root: Path) -> None:
+    dockerfile = (root / "infra" / "container" / "Dockerfile").read_text()
+    started = json.loads(re.findall(r"^ENTRYPOINT (.*)$", dockerfile, re.MULTILINE)[-1])
+    assert started == ["magicode"]
+    for name in ("web", "worker"):
+        container, _ = containers(template)[name]
+        assert "EntryPoint" not in container
+        assert container["Command"][0] not in started, "it would be its own argument"
+    migration, _ = containers(template)["migration"]
+    assert [*migration["EntryPoint"], *migration["Command"]] == ["python", "-m", "infra.postgres.prepare"]
 
 
 @pytest.mark.parametrize("name", OURS)
