@@ -11,13 +11,14 @@ from aws_cdk import aws_logs as logs
 
 NAMESPACE = "MagiCode"
 
-_DECLARED: tuple[tuple[str, tuple[str, ...]], ...] = (
+DECLARED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("queue", ("magicode_queue_jobs", "magicode_queue_oldest_seconds")),
     ("level", ("magicode_log_records_total",)),
     ("outcome", ("magicode_deliveries_total",)),
     ("state", ("magicode_runs_total",)),
     ("station", ("magicode_station_seconds",)),
-    ("", ("magicode_cost_dollars_total", "magicode_delivery_seconds", "magicode_webhook_lag_seconds")),
+    ("provider", ("magicode_cost_dollars_total",)),
+    ("", ("magicode_delivery_seconds", "magicode_webhook_lag_seconds")),
 )
 """By which label each is told apart. A metric of CloudWatch is paid for by each combination, so no more than these:
 https://aws.amazon.com/cloudwatch/pricing/"""
@@ -59,7 +60,7 @@ def configuration(port: int, group: str, region: str) -> str:
                             "dimensions": [[label] if label else []],
                             "metric_name_selectors": [f"^{name}$" for name in names],
                         }
-                        for label, names in _DECLARED
+                        for label, names in DECLARED
                     ],
                 }
             },

@@ -93,7 +93,7 @@ class Watch(Construct):
             operator=cloudwatch.ComparisonOperator.LESS_THAN_THRESHOLD,
             missing=cloudwatch.TreatMissingData.BREACHING,
         )
-        errors = _of("magicode_log_records_total", {"level": "ERROR"}, "Sum", Duration.minutes(5))
+        errors = _of("magicode_log_records_total", {"level": "error"}, "Sum", Duration.minutes(5))
         self._alarm("Errors", errors, 5, "The service's logs hold errors.", minutes=1)
 
     def _database(self, data: Data) -> None:

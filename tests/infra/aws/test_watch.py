@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import json
+from pathlib import Path
 
+from infra.aws import collector
 from tests.infra.aws.reading import Template, of, only
 
 WATCHED = (
@@ -84,3 +87,34 @@ def test_the_key_lets_the_trail_write(template: Template) -> None:
     services = json.dumps([one["Principal"] for one in key["KeyPolicy"]["Statement"]])
     for service in ("cloudtrail.amazonaws.com", "cloudwatch.amazonaws.com", "logs."):
         assert service in services
+
+
+def told(root: Path) -> dict[str, set[str]]:
+    """What the service tells at /metrics, and by which labels: read from its source, which this environment cannot import."""
+    kinds = {"counter": "magicode_{}_total", "gauge": "magicode_{}", "seconds": "magicode_{}_seconds"}
+    found: dict[str, set[str]] = {}
+    for call in ast.walk(ast.parse((root / "infra" / "metrics.py").read_text())):
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in kinds:
+            words = [str(one.value) for one in call.args if isinstance(one, ast.Constant)]
+            found[kinds[call.func.id].format(words[0])] = set(words[2:])
+    return found
+
+
+def test_the_collector_declares_figures_and_labels_that_the_service_tells(root: Path) -> None:
+    known = told(root)
+    assert len(known) > 15
+    for label, names in collector.DECLARED:
+        for name in names:
+            assert label in known[name] | {""}, name
+            assert label or not known[name], f"{name} is several figures, told apart by {known[name]}"
+
+
+def test_the_alarm_of_errors_looks_at_a_level_that_there_is(template: Template, root: Path) -> None:
+    levels = {
+        dimension["Value"]
+        for alarm in of(template, "CloudWatch::Alarm").values()
+        for dimension in alarm.get("Dimensions", ())
+        if dimension["Name"] == "level"
+    }
+    assert levels == {"error"}
+    assert '"error": logging.ERROR' in (root / "infra" / "metrics.py").read_text()
