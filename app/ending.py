@@ -57,10 +57,14 @@ async def _tidy(scene: Scene, outcome: Outcome, *, last: bool) -> None:
         return
     run = await scene.current()
     try:
-        branch = await left_alone(run, scene.reader)
+        branch = await left_alone(run, scene.reader, scene.house.sleep)
         if branch is not None:
             removed = await remove(run, branch, scene.writer("remove", PERMISSIONS), scene.record)
             scene.remarks.append(wording.branch_removed(branch) if removed else wording.branch_left(branch))
+    except MissingError as error:
+        # What stands on a branch of ours is not found everywhere at once; a repository that is gone has none.
+        if error.reason == "missing" and not last:
+            raise TransientError(error.message, reason="not_there_yet") from None
     except (UserError, RefusedError):  # nothing is to be seen there any more
         return
     except TransientError:

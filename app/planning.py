@@ -13,7 +13,8 @@ from statistics import median
 from app.errors import GoneError, MissingError, UserError
 from app.nouns import Outcome, Plan, Run, RunState, Spending
 from app.pulls import wording
-from app.reading import Asked, found, read_request
+from app.pulls.lookup import found
+from app.reading import Asked, read_request
 from app.scene import Scene
 from webhooks.command import Verb
 

