@@ -152,6 +152,7 @@ bench: $(READY)
 	$(BIN)/python tests/bench/grammar.py
 	$(BIN)/python tests/bench/indexing.py
 	$(BIN)/python tests/bench/load.py
+	$(BIN)/python tests/bench/scale.py
 
 clean:
 	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build *.egg-info

@@ -283,10 +283,10 @@ def _deliveries(
         yield head.encode() + body
 
 
-async def _load(port: int, requests: Sequence[bytes], rate: int) -> dict[str, Any]:
+async def _load(port: int, requests: Sequence[bytes], rate: int, *, connections: int = 16) -> dict[str, Any]:
     """What `arrivals.py` measures. Raises SystemExit where one is not accepted."""
     plan = {
-        "host": "127.0.0.1", "port": port, "rate": rate, "poisson": True, "seed": 6, "connections": 16,
+        "host": "127.0.0.1", "port": port, "rate": rate, "poisson": True, "seed": 6, "connections": connections,
         "requests": [base64.b64encode(one).decode() for one in requests],
     }  # fmt: skip
     sending = await asyncio.create_subprocess_exec(
