@@ -509,6 +509,13 @@ class Registered:
 
 
 @dataclass(frozen=True, slots=True)
+class Round:
+    """What one process does for everybody, again and again. `since` is how far the last one came, where that is a time."""
+
+    since: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class QueueLoad:
     """`waiting` jobs could be taken up now, the oldest of them since `oldest_seconds`; `later` ones are to be tried again at
     their time."""

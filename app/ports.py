@@ -49,6 +49,7 @@ from app.nouns import (
     Repository,
     ReviewThread,
     RoomLimits,
+    Round,
     Rule,
     Run,
     RunState,
@@ -809,6 +810,15 @@ class Store(Protocol):
         """What waits and what is at work, in each queue."""
         ...
 
+    async def begin_round(self, name: str, lease: timedelta) -> Round | None:
+        """What is done for everybody, where it is due: then it is the caller's until `end_round`, and for `lease` at most. None where
+        another has it, or it is done for now."""
+        ...
+
+    async def end_round(self, name: str, pause: timedelta, since: datetime | None = None) -> None:
+        """It is due again after `pause`, and goes on from `since`."""
+        ...
+
     async def pause(self, installation_id: int) -> bool:
         """Nothing is done for it, and with 0 for nobody, until `resume`; what is asked meanwhile is kept. False: it was paused."""
         ...
@@ -885,6 +895,10 @@ class Store(Protocol):
 
     async def erased_ids(self) -> Sequence[int]:
         """The tenants whose erasure has begun."""
+        ...
+
+    async def standing(self, listed: Sequence[Installation]) -> Mapping[int, int]:
+        """Of those that GitHub lists, which stand here just so (account, login, kind, suspended or not): GitHub's id, and the tenant."""
         ...
 
     async def installation_ids(self) -> Sequence[int]:

@@ -12,7 +12,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from itertools import chain, repeat
 from typing import Any, ParamSpec
@@ -20,15 +20,13 @@ from uuid import UUID
 
 import uvicorn
 
-from app import exporting
+from app import exporting, rounds
 from app.beside import turn_away
 from app.ending import give_up
 from app.erasing import erase, erase_later
 from app.errors import (
     SHORT,
     ErasedError,
-    MagicodeError,
-    RefusedError,
     ShortError,
     SupersededError,
     TransientError,
@@ -36,17 +34,15 @@ from app.errors import (
 )
 from app.following import follow, forget
 from app.house import House
-from app.jobs import presence, reconcile, states
-from app.jobs.accept import NOBODY
+from app.jobs import states
 from app.jobs.events import SENDS
 from app.jobs.retries import retry_after
 from app.jobs.tasks import Task
 from app.line import play
 from app.main import create
-from app.nouns import Action, Run, RunEvent
+from app.nouns import Run, RunEvent
 from app.ports import Watch
 from app.refreshing import refresh
-from app.retaining import sweep_house
 from app.scene import acknowledge
 from app.settings import Settings
 from app.settling import NOT_FOUND_YET, settle, settle_later
@@ -61,17 +57,7 @@ from infra.postgres.queue import work as work_queue
 P = ParamSpec("P")
 
 START_WITHIN_SECONDS = 300.0
-SYNC_EVERY_SECONDS = 300.0
 SWEEP_EVERY_SECONDS = 60.0
-RETAIN_AFTER_SECONDS = 60.0
-RETAIN_EVERY_SECONDS = 3600.0
-CLOCKS_APART = timedelta(minutes=10)
-"""By how much two clocks may differ before neither is believed."""
-CATCH_UP_AFTER_SECONDS = (2.0, 16.0)
-"""First when the web process listens; then when whatever was lost before our start is old enough to be asked for."""
-CATCH_UP_EVERY_SECONDS = 60.0
-FAILURES_IN_A_LOOK = 5
-"""So many events that GitHub fails on are no accident: the rest is asked for at the next look."""
 
 LIMITS = WorkerLimits()
 
@@ -89,7 +75,7 @@ async def serve(read: Settings, environ: Mapping[str, str]) -> None:
 
 async def _serve(read: Settings, environ: Mapping[str, str], listener: socket.socket) -> None:
     async with _opened(read, environ) as house:
-        await sync_installations(house)
+        await rounds.take_up(house)
         beside = (lambda: work_jobs(house, read.concurrency)) if read.worker else None
         leaving = asyncio.Event()
         config = serving(create(house, beside=beside, leaving=leaving), read.trusted_proxies)
@@ -192,7 +178,7 @@ async def work_jobs(
     limits: WorkerLimits = LIMITS,
     retry_after: Callable[[BaseException, int], timedelta | None] = retry_after,
 ) -> None:
-    """Work until cancelled, keep the list of installations as GitHub has it, and ask again for what was missed."""
+    """Work until cancelled, and do what is done for everybody where it is this process's turn."""
     house = replace(house, held=still_held)
 
     async def gave_up(task: str, ids: Mapping[str, int | UUID | None], error: BaseException) -> None:
@@ -209,9 +195,7 @@ async def work_jobs(
                 await settle_later(house, run)
 
     keeping = [
-        asyncio.create_task(_keep_installations(house)),
-        asyncio.create_task(_keep_caught_up(house)),
-        asyncio.create_task(_keep_no_longer(house)),
+        *(asyncio.create_task(keep) for keep in rounds.kept(house)),
         asyncio.create_task(_keep_swept(house)),
     ]
     for task in keeping:
@@ -308,144 +292,12 @@ def shortages() -> Iterator[None]:
         raise
 
 
-async def sync_installations(house: House) -> None:
-    """Take up the installations that GitHub lists, and pause those that it no longer does: their webhooks may have come
-    while nobody listened. One that came since we looked is not missed."""
-    try:
-        known = await house.store.installation_ids()
-        there = set()
-        for installation in await house.github.installations():
-            with suppress(ErasedError):
-                there.add(await presence.listed(house.store, installation))
-        for tenant in known:
-            if tenant not in there:
-                with suppress(ErasedError):
-                    await presence.unlisted(house.store, tenant, house.clock)
-    except MagicodeError as error:
-        log.warning(
-            "The installations could not be listed; trying again later.", extra={"reason": error.reason}
-        )
-
-
-async def catch_up(house: House, since: datetime) -> datetime:
-    """Ask GitHub to redeliver what it could not deliver from `since` on; returns from when on to look the next time.
-
-    Any number of workers may do this at once: each event is one's to ask for, and what comes twice all the same is accepted
-    once. One that GitHub fails on holds up no other.
-    """
-    try:
-        deliveries = await house.github.deliveries(since)
-        there = reconcile.githubs_now(deliveries, since)
-        now = max(house.clock(), there)
-        missed = reconcile.missed(deliveries, there)
-        first = min((one.first_at for one in missed), default=there)
-        house.watch.missed(len(missed), max((there - first).total_seconds(), 0.0))
-        failed = 0
-        for one in reconcile.due(missed, now):
-            if not await _asks_for(house, one, now):
-                continue
-            try:
-                await house.github.redeliver(one.newest.id)
-            except (UserError, RefusedError) as error:
-                log.warning("GitHub will not redeliver an event.", extra={"reason": error.reason})
-            except TransientError as error:
-                failed += 1
-                if error.reason == "rate_limited" or failed >= FAILURES_IN_A_LOOK:
-                    raise
-                log.warning("An event could not be asked for again.", extra={"reason": error.reason})
-    except MagicodeError as error:
-        log.warning("What was missed could not be asked for again.", extra={"reason": error.reason})
-        return since
-    return reconcile.look_from(missed, there)
-
-
-async def _asks_for(house: House, one: reconcile.Missed, now: datetime) -> bool:
-    """Whether it is this worker that asks for the event; written down before it is asked for. Another does after a while where
-    nothing came of it."""
-    async with house.store.transaction(NOBODY) as transaction:
-        if not await transaction.add_delivery(one.claim(now), one.newest.event, None, "redelivery_asked"):
-            return False
-        await house.ledger.append(
-            transaction,
-            NOBODY,
-            Action.WEBHOOK_REDELIVERY_ASKED,
-            "magicode",
-            None,
-            {"delivery": one.newest.guid, "event": one.newest.event, "attempts": one.attempts},
-        )
-        return True
-
-
-async def _keep_caught_up(house: House) -> None:
-    since = house.clock() - reconcile.KEPT
-    for pause in chain(CATCH_UP_AFTER_SECONDS, repeat(CATCH_UP_EVERY_SECONDS)):
-        await asyncio.sleep(pause)
-        if not await _paused(house):
-            since = await catch_up(house, since)
-
-
-async def _keep_installations(house: House) -> None:
-    while True:
-        await asyncio.sleep(SYNC_EVERY_SECONDS)
-        if not await _paused(house):
-            await sync_installations(house)
-
-
-async def _paused(house: House) -> bool:
-    """Whether nobody is worked for. While the database cannot say it, nothing is begun either."""
-    try:
-        return await house.store.paused(NOBODY) is not None
-    except TransientError:
-        return True
-
-
 async def _keep_swept(house: House) -> None:
     """The trees of a process that was killed go while others on this machine live on, and not when the next one starts."""
     while True:
         await asyncio.sleep(SWEEP_EVERY_SECONDS)
         with suppress(OSError):
             await asyncio.to_thread(sweep, house.workspace_root)
-
-
-async def _keep_no_longer(house: House) -> None:
-    """What is older than its installation wants goes; workers that do so at once do it once."""
-    steady = Steady(house)
-    for pause in chain([RETAIN_AFTER_SECONDS], repeat(RETAIN_EVERY_SECONDS)):
-        await asyncio.sleep(pause)
-        try:
-            if steady() and await clocks_agree(house):
-                await sweep_house(house)
-        except MagicodeError as error:
-            log.warning("What is too old could not be looked for.", extra={"reason": error.reason})
-
-
-async def clocks_agree(house: House) -> bool:
-    """Whether our clock says the same as the database's. Raises TransientError where that is away."""
-    apart = abs(house.clock() - await house.store.now())
-    if apart > CLOCKS_APART:
-        log.critical(
-            "Our clock and the database's differ: nothing is removed for its age.",
-            extra={"seconds": round(apart.total_seconds())},
-        )
-        return False
-    return True
-
-
-class Steady:
-    """Whether the clock has gone on by itself since it was asked the last time, and nobody has set it meanwhile: on a single wild
-    reading nothing is destroyed. A clock that was set is believed the next time."""
-
-    def __init__(self, house: House) -> None:
-        self._house = house
-        self._last = house.clock(), house.monotonic()
-
-    def __call__(self) -> bool:
-        before, at = self._last
-        self._last = now, here = self._house.clock(), self._house.monotonic()
-        if abs((now - before) - timedelta(seconds=here - at)) <= CLOCKS_APART:
-            return True
-        log.critical("Our clock was set: nothing is removed for its age until the next look.")
-        return False
 
 
 def _say_if_broken(task: asyncio.Task[None]) -> None:

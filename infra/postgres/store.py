@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any, LiteralString
 
@@ -23,8 +23,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from app.errors import ErasedError
-from app.nouns import Installation, QueueLoad
-from infra.postgres import pauses
+from app.nouns import Installation, QueueLoad, Round
+from infra.postgres import pauses, rounds
 from infra.postgres.connect import Connection, parameters
 from infra.postgres.custody_rows import CustodyRows, installation_of
 from infra.postgres.entry_rows import EntryRows
@@ -62,6 +62,10 @@ _TENANTS_OF_ACCOUNT = text(f"SELECT {SCHEMA}.tenants_of_account(:account_id)")
 _KEYED_IDS = text(f"SELECT {SCHEMA}.keyed_ids()")
 _ERASED_IDS = text(f"SELECT {SCHEMA}.erased_ids()")
 _INSTALLATION_IDS = text(f"SELECT {SCHEMA}.installation_ids()")
+_STANDING = text(
+    f"SELECT github_id, tenant FROM {SCHEMA}.standing(CAST(:ids AS bigint[]), CAST(:accounts AS bigint[]),"  # noqa: S608 ours
+    " CAST(:logins AS text[]), CAST(:types AS text[]), CAST(:suspensions AS boolean[]))"
+)
 _WAITS = text(
     "SELECT EXISTS (SELECT 1 FROM magicode_jobs.procrastinate_jobs WHERE lock = :lock AND status = 'todo')"
 )
@@ -169,6 +173,16 @@ class PostgresStore:
             async with self._connection() as opened:
                 return await loads(opened.connection)
 
+    async def begin_round(self, name: str, lease: timedelta) -> Round | None:
+        with translated():
+            async with self._connection() as opened:
+                return await rounds.begin(opened.connection, name, lease)
+
+    async def end_round(self, name: str, pause: timedelta, since: datetime | None = None) -> None:
+        with translated():
+            async with self._connection() as opened:
+                await rounds.end(opened.connection, name, pause, since)
+
     async def pause(self, installation_id: int) -> bool:
         with translated():
             async with self._connection() as opened:
@@ -223,6 +237,19 @@ class PostgresStore:
                         return
                 await asyncio.sleep(ALONE_PAUSE_SECONDS)
         raise DatabaseAwayError(reason="tenant_busy")
+
+    async def standing(self, listed: Sequence[Installation]) -> Mapping[int, int]:
+        told = {
+            "ids": [one.id for one in listed],
+            "accounts": [one.account_id for one in listed],
+            "logins": [one.account_login for one in listed],
+            "types": [one.account_type for one in listed],
+            "suspensions": [one.suspended for one in listed],
+        }
+        with translated():
+            async with self._connection() as opened:
+                found = await opened.connection.execute(_STANDING, told)
+                return {row.github_id: row.tenant for row in found}
 
     async def installation_ids(self) -> Sequence[int]:
         return await self._ids(_INSTALLATION_IDS)

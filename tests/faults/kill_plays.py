@@ -53,8 +53,8 @@ QUICK: dict[str, Any] = {"heartbeat": 0.2, "stalled_after": 1.5, "retry": 0.1, "
 """As the service takes over and tries again, without its waits."""
 
 CATCHING_UP: dict[str, Any] = {
-    "CATCH_UP_AFTER_SECONDS": (0.1, 0.5),
-    "CATCH_UP_EVERY_SECONDS": 0.5,
+    "app.rounds:CATCH_UP_AFTER_SECONDS": 0.1,
+    "app.rounds:CATCH_UP_EVERY_SECONDS": 0.5,
     "app.jobs.reconcile:FIRST_PAUSE": timedelta(seconds=1),
 }
 NOWHERE = "http://127.0.0.1:1/webhooks/github"

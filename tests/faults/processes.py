@@ -157,7 +157,7 @@ async def service(
 
     Seconds: `heartbeat`, `stalled_after` and `drain` are WorkerLimits', `retry` is the pause before a failed job's next try,
     `tries` times (None: as the service retries). `constants` are set in `app.worker`, such as
-    {"CATCH_UP_EVERY_SECONDS": 1}, or elsewhere: {"app.jobs.reconcile:FIRST_PAUSE": …}. `index_words` puts a cheap encoder in the place of the embedding model. `folder` is another's
+    {"SWEEP_EVERY_SECONDS": 1}, or elsewhere: {"app.jobs.reconcile:FIRST_PAUSE": …}. `index_words` puts a cheap encoder in the place of the embedding model. `folder` is another's
     DATA_DIR, `ready` False does not wait until it listens or works. Raises NotStartedError.
     """
     process = _started(

@@ -11,7 +11,7 @@ import pytest
 from app.actionlog.ledger import Ledger
 from app.jobs import reconcile
 from app.nouns import RunState
-from app.worker import Steady, catch_up, clocks_agree
+from app.rounds import Steady, catch_up, clocks_agree
 from tests.claims import case, claim
 from tests.faults.promises import kept, quiet
 from tests.line.conftest import Stages
@@ -110,7 +110,7 @@ async def test_what_was_missed_is_found_by_githubs_clock(
         await ask(stage)
         await stage.settled()
         world.app_url = listening
-        since = await catch_up(stage.house, since)
+        since = (await catch_up(stage.house, since)).since
         await stage.settled()
         assert len(await stage.runs()) == count
         return since

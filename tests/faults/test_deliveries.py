@@ -22,7 +22,7 @@ from app.actionlog.verify import ExportedEntry, verify
 from app.jobs.accept import NOBODY
 from app.jobs.reconcile import KEPT
 from app.nouns import Run, RunState
-from app.worker import catch_up
+from app.rounds import catch_up
 from infra.simulator import deliveries
 from infra.simulator.state import Delivery
 from tests.claims import claim
@@ -178,7 +178,7 @@ async def test_a_burst_while_workers_run_loses_nothing(
 ) -> None:
     wanted = lengths.choose(suite=30, prove=1000)
     places = await issues(deaf, wanted)
-    catching_up = {"CATCH_UP_AFTER_SECONDS": (1.0,), "CATCH_UP_EVERY_SECONDS": 5.0}
+    catching_up = {"app.rounds:CATCH_UP_AFTER_SECONDS": 1.0, "app.rounds:CATCH_UP_EVERY_SECONDS": 5.0}
     async with (
         service(deaf, role="serve", name="web", constants=catching_up) as web,
         service(deaf, name="worker", constants=catching_up),
@@ -491,7 +491,7 @@ async def test_what_was_missed_during_an_outage_is_found_and_asked_for_once(
         one.delivered_at -= KEPT
     assert len(world.deliveries) > 100, "more than one page"
     await deaf.fault(kind="status", method="GET", route="/app/hook/deliveries", status=502, skip=1, times=4)
-    looks = {"CATCH_UP_AFTER_SECONDS": (0.1,), "CATCH_UP_EVERY_SECONDS": 1.0}
+    looks = {"app.rounds:CATCH_UP_AFTER_SECONDS": 0.1, "app.rounds:CATCH_UP_EVERY_SECONDS": 1.0}
     async with (
         service(deaf, role="serve", name="one", environ=NO_WORKER) as web,
         service(deaf, name="two", constants=looks) as two,

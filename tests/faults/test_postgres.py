@@ -18,7 +18,7 @@ import psutil
 import psycopg
 import pytest
 
-import app.worker
+import app.rounds
 from app.errors import TransientError
 from app.jobs import reconcile
 from app.nouns import RunState
@@ -48,7 +48,7 @@ pytestmark = pytest.mark.long
 
 GROUP = "What lies around it fails"
 
-SOON = {"CATCH_UP_AFTER_SECONDS": (1.0, 5.0), "CATCH_UP_EVERY_SECONDS": 5.0}
+SOON = {"app.rounds:CATCH_UP_AFTER_SECONDS": 1.0, "app.rounds:CATCH_UP_EVERY_SECONDS": 5.0}
 
 
 @pytest.fixture
@@ -242,8 +242,8 @@ async def silent(server: Server) -> AsyncIterator[None]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was missed is asked for again within seconds, so that a test need not wait for minutes."""
-    monkeypatch.setattr(app.worker, "CATCH_UP_EVERY_SECONDS", 2.0)
-    monkeypatch.setattr(app.worker, "CATCH_UP_AFTER_SECONDS", (2.0,))
+    monkeypatch.setattr(app.rounds, "CATCH_UP_EVERY_SECONDS", 2.0)
+    monkeypatch.setattr(app.rounds, "CATCH_UP_AFTER_SECONDS", 2.0)
     monkeypatch.setattr(reconcile, "FIRST_PAUSE", timedelta(seconds=2))
     monkeypatch.setattr(reconcile, "GROWTH", 1)
 

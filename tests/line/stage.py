@@ -24,9 +24,10 @@ from app.house import House
 from app.main import create
 from app.nouns import Destination, Run
 from app.ports import Model, Models
+from app.rounds import sync_installations
 from app.web.patience import config
 from app.wiring import open_house
-from app.worker import sync_installations, work_jobs
+from app.worker import work_jobs
 from embeddings.apart import FUNCTION, apart
 from embeddings.embed import Encoder
 from embeddings.repository import RepositoryIndex

@@ -12,7 +12,7 @@ from app.demo import COMMENT, ISSUE_BODY, ISSUE_TITLE
 from app.jobs.accept import NOBODY
 from app.jobs.reconcile import KEPT
 from app.nouns import RunState
-from app.worker import catch_up
+from app.rounds import catch_up
 from infra.models.playbook import Playbook
 from tests.line.conftest import Stages
 from tests.line.stage import Stage
@@ -64,11 +64,11 @@ async def test_several_workers_that_look_at_once_lead_to_one_run(away: Stage) ->
 
 async def test_nothing_is_asked_for_again_once_it_was_taken(away: Stage) -> None:
     since = away.house.clock() - KEPT
-    since = await catch_up(away.house, since)
+    since = (await catch_up(away.house, since)).since
     await away.settled()
     before = len(away.github.world.deliveries)
     for _ in range(2):
-        since = await catch_up(away.house, since)
+        since = (await catch_up(away.house, since)).since
     await away.settled()
     assert len(away.github.world.deliveries) == before
     assert len(await away.runs()) == 1
@@ -77,7 +77,7 @@ async def test_nothing_is_asked_for_again_once_it_was_taken(away: Stage) -> None
 async def test_githubs_own_trouble_is_tried_again_later_from_the_same_place(away: Stage) -> None:
     since = away.house.clock() - KEPT
     await away.fault(kind="status", method="GET", route="/app/hook/deliveries", status=503, times=99)
-    assert await catch_up(away.house, since) == since
+    assert (await catch_up(away.house, since)).since == since
     assert await away.runs() == []
 
 

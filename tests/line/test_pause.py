@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from app.nouns import Action, ApiToken, RunState
-from app.worker import catch_up
+from app.rounds import catch_up
 from tests.line.conftest import Stages
 from tests.line.conversations import (
     ask,

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from app import retaining, worker
+from app import retaining, rounds
 from app.actionlog.ledger import Ledger
 from app.actionlog.verify import verify
 from app.custody import settings
@@ -158,7 +158,7 @@ async def old_entries(stage: Stage, count: int) -> None:
 async def test_the_worker_looks_by_itself(
     raise_stage: Stages, sample: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "RETAIN_AFTER_SECONDS", 0.1)
+    monkeypatch.setattr(rounds, "RETAIN_AFTER_SECONDS", 0.1)
     stage = await raise_stage({"octo/fairshare": sample}, notes(), working=False)
     await old_entries(stage, 5)
     async with asyncio.timeout(30), stage.at_work():

@@ -296,6 +296,7 @@ def test_functions_with_their_owners_rights_have_a_fixed_search_path_and_are_not
         "session",
         "session_ended",
         "session_ended",
+        "standing",
         "take_turn",
         "tenant_of",
         "tenants_of_account",

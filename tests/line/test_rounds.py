@@ -1,0 +1,113 @@
+"""However many processes work, what is done for everybody is done by one of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from app import rounds
+from app.jobs import reconcile
+from app.jobs.reconcile import KEPT
+from app.nouns import Installation
+from tests.line.conftest import Stages
+from tests.line.conversations import notes
+from tests.line.stage import Stage
+
+LISTS = ("/app/hook/deliveries", "/app/installations")
+
+
+@pytest.fixture
+async def stage(raise_stage: Stages, sample: Path) -> Stage:
+    return await raise_stage({"octo/fairshare": sample}, notes(), working=False)
+
+
+def asked(stage: Stage) -> Counter[str]:
+    return Counter(one.path for one in stage.github.world.requests if one.path in LISTS)
+
+
+async def test_of_many_processes_one_asks_github(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounds, "CATCH_UP_AFTER_SECONDS", 0.1)
+    monkeypatch.setattr(rounds, "LOOKED_AT_EVERY_SECONDS", 0.1)
+    before = asked(stage)
+    async with AsyncExitStack() as stack:
+        for _ in range(8):
+            await stack.enter_async_context(stage.at_work())
+        await asyncio.sleep(3)
+    assert asked(stage) - before == Counter({"/app/hook/deliveries": 1})
+
+
+async def test_it_is_another_ones_turn_when_the_next_is_due(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("CATCH_UP_AFTER_SECONDS", "SYNC_EVERY_SECONDS", "LOOKED_AT_EVERY_SECONDS"):
+        monkeypatch.setattr(rounds, name, 0.1)
+    monkeypatch.setattr(rounds, "CATCH_UP_EVERY_SECONDS", 0.5)
+    before = asked(stage)
+    async with stage.at_work():
+        await asyncio.sleep(1)
+    first = asked(stage) - before
+    async with asyncio.timeout(30), stage.at_work():
+        while not all((asked(stage) - before - first)[path] >= 2 for path in LISTS):
+            await asyncio.sleep(0.1)
+    assert set(first) == set(LISTS)
+
+
+async def test_a_list_that_is_long_is_read_less_often(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounds, "A_PAGE", 0.01)
+    installed = await rounds.sync_installations(stage.house)
+    await stage.open_issue("Something")
+    await stage.settled()
+    delivered = len(stage.github.world.deliveries)
+    looked = await rounds.catch_up(stage.house, stage.house.clock() - KEPT)
+    assert installed == timedelta(seconds=100 * rounds.SYNC_SECONDS_A_PAGE)
+    assert looked.pause >= timedelta(seconds=100 * rounds.CATCH_UP_SECONDS_A_PAGE) * delivered > timedelta(0)
+
+
+async def test_what_is_lost_just_before_is_asked_for_as_soon_as_its_pause_is_over(stage: Stage) -> None:
+    listening, stage.github.world.app_url = stage.github.world.app_url, "http://127.0.0.1:1/webhooks/github"
+    await stage.open_issue("Something")
+    await stage.settled()
+    stage.github.world.app_url = listening
+    looked = await rounds.catch_up(stage.house, stage.house.clock() - KEPT)
+    assert timedelta(seconds=rounds.SOONEST_SECONDS) <= looked.pause <= reconcile.FIRST_PAUSE
+
+
+async def test_an_installation_that_stands_as_github_lists_it_is_not_written_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[Installation] = []
+    listed = rounds.presence.listed
+
+    async def noted(store: object, told: Installation) -> int:
+        written.append(told)
+        return await listed(stage.house.store, told)
+
+    monkeypatch.setattr(rounds.presence, "listed", noted)
+    await rounds.sync_installations(stage.house)
+    assert written == []
+    async with stage.house.store.transaction(stage.installation) as transaction:
+        known = await transaction.installation()
+        assert known is not None
+        await transaction.put_installation(replace(known, account_login="renamed-since"))
+    await rounds.sync_installations(stage.house)
+    assert [one.account_login for one in written] == [known.account_login]
+    await rounds.sync_installations(stage.house)
+    assert len(written) == 1
+
+
+async def test_a_service_of_many_listens_before_it_has_looked_through_all_of_them(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = asked(stage)
+    monkeypatch.setattr(rounds, "FEW", 0)
+    await rounds.take_up(stage.house)
+    assert asked(stage) == before
+    monkeypatch.setattr(rounds, "FEW", 1)
+    await rounds.take_up(stage.house)
+    assert asked(stage) - before == Counter({"/app/installations": 1})
