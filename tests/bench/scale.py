@@ -37,6 +37,7 @@ from pages import fill_log, fill_runs, look, pages
 
 from app.actionlog.ledger import Ledger
 from app.nouns import Action, Installation, Job
+from app.retaining import sweep_house
 from infra.embedded.postgres import SERVICE_ROLE, SUPERUSER, EmbeddedPostgres
 from infra.postgres.connect import parameters
 from infra.postgres.migrate import migrate
@@ -258,6 +259,11 @@ async def appended(there: World) -> dict[str, float]:
     return {"an entry in the log": await timed(ledger.record(tenant, Action.MODEL_CALLED, facts=FACTS))}
 
 
+async def swept(there: World) -> dict[str, float]:
+    tenant = there.tenant(next(there.turns))
+    return {"a look for what is too old, of one": await timed(sweep_house(there.stage.house, tenant))}
+
+
 async def looked(there: World) -> dict[str, float]:
     repository = next(iter(there.stage.github.world.repositories))
     paths = pages(there.stage.installation, repository, OWN_RUNS, OWN_ENTRIES)
@@ -285,7 +291,12 @@ async def one_by_one(port: int, requests: list[bytes]) -> dict[str, Any]:
 async def everything(there: World) -> dict[str, float]:
     """What grows with everybody, by its nature."""
     store = there.stage.house.store
+    listed = [
+        Installation(FIRST + number, number + 1000, f"account-{number}", suspended=False)
+        for number in range(there.installations)
+    ]
     return {
+        "GitHub's list of installations compared": await timed(store.standing(listed)),
         "the ids of all installations": await timed(store.installation_ids()),
         "what waits in the queues (/metrics)": await timed(store.queues()),
     }
@@ -320,6 +331,7 @@ async def measure(small: World, large: World, looks: int) -> dict[str, Any]:
     for act, times in (
         (jobs, looks * 10),
         (appended, looks * 10),
+        (swept, looks),
         (looked, looks),
         (acceptance, max(looks // 4, 3)),
     ):
