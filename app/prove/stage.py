@@ -215,9 +215,10 @@ class Stage:
         return list(reversed(found))
 
     async def ended(
-        self, number: int, count: int = 1, *, repository: str = "", within: float = 100
+        self, number: int, count: int = 1, *, repository: str = "", within: float = 300
     ) -> list[Run]:
-        """The runs of an issue or pull request once so many have ended. Raises ProofError that says what they were at."""
+        """The runs of an issue or pull request once so many have ended. Raises ProofError that says what they were at; a machine
+        that is busy with other things is not what is proven."""
         runs: list[Run] = []
 
         def told() -> str:
