@@ -107,7 +107,7 @@ FILES: Final[Sequence[File]] = (
         "retention.json",
         "How long what is kept, and what a deletion leaves that is not ours to delete. One object.",
         {
-            "runs_months": "how long ended runs and deliveries are kept",
+            "runs_months": "how long ended runs are kept; deliveries 30 days at most",
             "log_months": "how long the action log is kept",
             "exports_days": "how long an export can be fetched",
             "uninstalled_days": "how long everything waits after the App was uninstalled; after a plan's end 29 days at most",

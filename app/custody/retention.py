@@ -25,6 +25,10 @@ PLAN_OVER_DAYS: Final = 29
 30 days of the cancellation, and the last of them is for the deletion.
 https://docs.github.com/en/apps/github-marketplace/using-the-github-marketplace-api-in-your-app/handling-plan-cancellations"""
 
+DELIVERIES_KEPT: Final = timedelta(days=30)
+"""That an event came is remembered so that it is not done twice, and GitHub delivers again for three days only; most events of a
+customer's are no request at all. What was done of one stands in its run and in the log."""
+
 FAILED_EXPORTS_KEPT: Final = timedelta(days=7)
 
 ONCE_IN: Final = timedelta(hours=20)
@@ -140,7 +144,7 @@ class Retention:
         before = months_before(now, chosen.runs_months)
         open_since = months_before(now, max(chosen.runs_months, OPEN_WORK_MONTHS))
         runs = await transaction.prune_runs(before, spared=self.open_work, spared_since=open_since, dry=dry)
-        deliveries = await transaction.prune_deliveries(before, dry=dry)
+        deliveries = await transaction.prune_deliveries(max(before, now - DELIVERIES_KEPT), dry=dry)
         at_most = None if dry else self.at_once
         up_to, entries = await _log_until(transaction, months_before(now, chosen.log_months), last, at_most)
         return Swept(

@@ -313,7 +313,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     Setting(
         "keep-runs",
         "runs_months",
-        "how long ended runs and deliveries are kept",
+        "how long ended runs are kept; deliveries 30 days at most",
         "6 months",
         _months,
         lambda value: _plural(value, "month"),

@@ -126,7 +126,7 @@ class SummaryShape(InstallationShape):
 class SettingShape(Shape):
     name: str = Field(examples=["keep-runs"])
     value: str = Field(examples=["12 months"])
-    means: str = Field(examples=["how long ended runs and deliveries are kept"])
+    means: str = Field(examples=["how long ended runs are kept; deliveries 30 days at most"])
     example: str = Field(examples=["6 months"])
 
 

@@ -263,7 +263,7 @@ async def test_old_deliveries_go(store: Store, register: Register, database: Dat
         connection.execute("SET ROLE magicode_owner")
         connection.execute("SELECT set_config('magicode.installation', '1', false)")
         connection.execute(
-            "UPDATE magicode.deliveries SET received_at = now() - interval '13 months' WHERE guid = 'old'"
+            "UPDATE magicode.deliveries SET received_at = now() - interval '31 days' WHERE guid = 'old'"
         )
     assert (await rules(store).sweep(1)).deliveries == 1
     assert (await rules(store).sweep(1, anyway=True)).deliveries == 0
