@@ -196,11 +196,13 @@ PAST_THE_CONVERSATIONS: Final = {
     "app.jobs.accept:_Acceptance._news": _NEWS,
     "app.jobs.accept:_Acceptance._plan": _NEWS,
     "app.jobs.accept:_Acceptance._turn_away": _NEWS,
+    "app.jobs.presence:listed": "one transaction, done again every five minutes by whoever lives, where something differs",
     "app.jobs.presence:unlisted": "one transaction, done again every five minutes by whoever lives",
     "app.jobs.states:unblock": "one transaction that puts a request to work which had waited for a mending run",
     "app.planning:_require_not_done": _READS,
     "app.refreshing:_look_later": _LATER,
     "app.retrying:what_is_retried": _READS,
+    "app.rounds:_asks_for": "written down before a missed event is asked for; `test_deliveries.py` lets who did so die there",
     "app.settling:_opened_all_the_same": "a run that failed behind its pull request's opening: said first, then noted",
     "app.settling:settle_later": _LATER,
     "app.showing:_last": _READS,
@@ -209,7 +211,6 @@ PAST_THE_CONVERSATIONS: Final = {
     "app.telling:ping": _TELLS,
     "app.telling:send": _TELLS,
     "app.telling:tell_accepted": _TELLS,
-    "app.worker:_asks_for": "written down before a missed event is asked for; `test_deliveries.py` lets who did so die there",
     "reactions.async_create_for_issue": "the same call of the same port as on a comment, where a label asks; twice is once",
 }
 
