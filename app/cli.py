@@ -20,7 +20,18 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn
 
 from app import settings
-from app.commands import actions, containing, data, doctor, keys, migrate, provider_keys, retention, setup
+from app.commands import (
+    actions,
+    containing,
+    data,
+    dedicating,
+    doctor,
+    keys,
+    migrate,
+    provider_keys,
+    retention,
+    setup,
+)
 from app.errors import MagicodeError
 from app.settings import Settings, UnknownSettingError
 from infra.git_folder import NotARepositoryError
@@ -305,6 +316,7 @@ cli.add_typer(data.commands(_run, _settings, _print, _tell), name="data")
 cli.add_typer(provider_keys.commands(_run, _settings, _print), name="provider-keys")
 retention.add(cli, _run, _settings, _print)
 containing.add(cli, _run, _settings, _print)
+dedicating.add(cli, _run, _settings, _print)
 doctor.add(cli, _run, _settings, _print)
 migrate.add(cli, _run, _settings, _print)
 setup.add(cli, _run, _settings, _print, _tell)

@@ -50,7 +50,7 @@ async def pause(store: Store, ledger: Ledger, installation_id: int, *, revoke: b
 
     Raises UnknownHereError.
     """
-    await _require_known(store, installation_id)
+    await require_known(store, installation_id)
     changed = await store.pause(installation_id)
     removed = 0
     if revoke:
@@ -67,7 +67,7 @@ async def pause(store: Store, ledger: Ledger, installation_id: int, *, revoke: b
 
 async def resume(store: Store, ledger: Ledger, installation_id: int) -> Contained:
     """What waited begins. One that is paused by itself stays so where everybody is let go. Raises UnknownHereError."""
-    await _require_known(store, installation_id)
+    await require_known(store, installation_id)
     changed = await store.resume(installation_id)
     await ledger.record(installation_id, Action.SERVICE_RESUMED, OPERATOR, None, {"new": changed})
     return Contained(installation_id, changed)
@@ -113,7 +113,8 @@ async def _remove_tokens(store: Store, ledger: Ledger, installation_id: int) -> 
         return 0
 
 
-async def _require_known(store: Store, installation_id: int) -> None:
+async def require_known(store: Store, installation_id: int) -> None:
+    """Raises UnknownHereError. EVERYBODY is."""
     if installation_id == EVERYBODY:
         return
     async with store.transaction(installation_id) as transaction:

@@ -21,7 +21,7 @@ from app import wiring
 from app.custody.rotation import SERVICE
 from app.errors import MagicodeError
 from app.grants import EVENTS, PERMISSIONS
-from app.nouns import OwnKey, Registration
+from app.nouns import Dedication, OwnKey, Registration
 from app.settings import Settings, UnknownSettingError
 from app.workspace.storage import find_root
 from embeddings.embed import dimension
@@ -43,6 +43,8 @@ APART: Final = timedelta(seconds=30)
 DISK_BYTES: Final = 1024**3
 WORKSPACE_BYTES: Final = 512 * 1024**2
 LOOKED_BACK: Final = timedelta(days=1)
+SILENT: Final = timedelta(seconds=60)
+"""A worker of somebody's own is heard each ten seconds, and after an outage of the database twenty later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +264,27 @@ async def _records(case: _Case) -> None:
         async with records.store.transaction(SERVICE) as transaction:
             await records.keys.existing_key(transaction)
         case.well("master key", "opens what is there")
+        _own_workers(case, await records.store.dedicated())
+
+
+def _own_workers(case: _Case, dedicated: Sequence[Dedication]) -> None:
+    for one in dedicated:
+        tenant, heard = one.installation_id, one.heard_seconds
+        if heard is None or heard > SILENT.total_seconds():
+            since = "has ever been heard" if heard is None else f"was heard for {heard:.0f} s"
+            case.wrong(
+                "own workers",
+                f"installation {tenant} is worked for by workers of its own alone, and none {since}: its requests wait",
+                f"start `magicode worker` with MAGICODE_DEDICATED_TO={tenant}, or `magicode dedicate --installation {tenant} --end`",
+            )
+        else:
+            case.well("own workers", f"installation {tenant} has one that lives")
+    for tenant in sorted(set(case.read.dedicated_to) - {one.installation_id for one in dedicated}):
+        case.wrong(
+            "own workers",
+            f"MAGICODE_DEDICATED_TO names installation {tenant}, which everybody's workers work for: such a worker finds nothing to do",
+            f"say `magicode dedicate --installation {tenant}`",
+        )
 
 
 async def _vectors(case: _Case) -> None:

@@ -528,6 +528,15 @@ class QueueLoad:
 
 
 @dataclass(frozen=True, slots=True)
+class Dedication:
+    """An installation that workers of its own work for, since when, and how many seconds ago one of them was heard (None: never)."""
+
+    installation_id: int
+    since: datetime
+    heard_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Delivery:
     """One attempt of GitHub's to tell us of an event. All attempts at the same event share the `guid`."""
 
@@ -916,6 +925,8 @@ class Action(StrEnum):
     RETENTION_APPLIED = "retention.applied"
     SERVICE_PAUSED = "service.paused"
     SERVICE_RESUMED = "service.resumed"
+    WORKERS_DEDICATED = "workers.dedicated"
+    WORKERS_SHARED = "workers.shared"
 
 
 Facts = Mapping[str, str | int | float | bool | None]

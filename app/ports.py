@@ -24,6 +24,7 @@ from app.nouns import (
     Commit,
     Comparison,
     DataExport,
+    Dedication,
     Delivery,
     Destination,
     Entry,
@@ -833,6 +834,19 @@ class Store(Protocol):
 
     async def paused(self, installation_id: int) -> datetime | None:
         """Since when it is, by itself or with everybody; None where it is not."""
+        ...
+
+    async def dedicate(self, installation_id: int) -> bool:
+        """From now on workers of its own alone begin its jobs, those that wait included; what is at work ends where it is. False: it
+        was so."""
+        ...
+
+    async def share(self, installation_id: int) -> bool:
+        """The end of `dedicate`: everybody's workers begin its jobs. False: they did."""
+        ...
+
+    async def dedicated(self) -> Sequence[Dedication]:
+        """Each installation that has workers of its own, by its id."""
         ...
 
     async def begin_session(

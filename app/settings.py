@@ -93,6 +93,7 @@ class Settings(BaseModel):
     worker_port: int | None = None
     metrics_token: Annotated[SecretStr, Field(min_length=16)] | None = None
     concurrency: int = 2
+    dedicated_to: tuple[Annotated[int, Field(gt=0)], ...] = ()
     sandbox: bool = True
     sandbox_tools: tuple[Path, ...] = ()
     package_indexes: tuple[Index, ...] | None = None
@@ -120,7 +121,9 @@ class Settings(BaseModel):
     def _paths(cls, value: object) -> object:
         return tuple(value.split(os.pathsep)) if isinstance(value, str) else value
 
-    @field_validator("package_indexes", "model_hosts", "hook_hosts", "trusted_proxies", mode="before")
+    @field_validator(
+        "package_indexes", "model_hosts", "hook_hosts", "trusted_proxies", "dedicated_to", mode="before"
+    )
     @classmethod
     def _listed(cls, value: object) -> object:
         if not isinstance(value, str):

@@ -76,7 +76,7 @@ async def serve(read: Settings, environ: Mapping[str, str]) -> None:
 async def _serve(read: Settings, environ: Mapping[str, str], listener: socket.socket) -> None:
     async with _opened(read, environ) as house:
         await rounds.take_up(house)
-        beside = (lambda: work_jobs(house, read.concurrency)) if read.worker else None
+        beside = (lambda: work_jobs(house, read.concurrency, read.dedicated_to)) if read.worker else None
         leaving = asyncio.Event()
         config = serving(create(house, beside=beside, leaving=leaving), read.trusted_proxies)
         _set_apart()
@@ -140,7 +140,7 @@ async def work(read: Settings, environ: Mapping[str, str]) -> None:
             answering.add_done_callback(_say_if_broken)
             stack.push_async_callback(_ended, [answering])
         _set_apart()
-        await work_jobs(house, read.concurrency)
+        await work_jobs(house, read.concurrency, read.dedicated_to)
 
 
 def _set_apart() -> None:
@@ -174,11 +174,13 @@ async def _opened(read: Settings, environ: Mapping[str, str]) -> AsyncIterator[H
 async def work_jobs(
     house: House,
     concurrency: int,
+    only: Sequence[int] = (),
     *,
     limits: WorkerLimits = LIMITS,
     retry_after: Callable[[BaseException, int], timedelta | None] = retry_after,
 ) -> None:
-    """Work until cancelled, and do what is done for everybody where it is this process's turn."""
+    """Work until cancelled, and do what is done for everybody where it is this process's turn; or work for these installations
+    `only`, and leave to the others what is everybody's."""
     house = replace(house, held=still_held)
 
     async def gave_up(task: str, ids: Mapping[str, int | UUID | None], error: BaseException) -> None:
@@ -194,10 +196,8 @@ async def work_jobs(
             if run is not None:
                 await settle_later(house, run)
 
-    keeping = [
-        *(asyncio.create_task(keep) for keep in rounds.kept(house)),
-        asyncio.create_task(_keep_swept(house)),
-    ]
+    everybodys = () if only else rounds.kept(house)
+    keeping = [asyncio.create_task(keep) for keep in (*everybodys, _keep_swept(house))]
     for task in keeping:
         task.add_done_callback(_say_if_broken)
     try:
@@ -208,6 +208,7 @@ async def work_jobs(
             retry_after=retry_after,
             gave_up=_unless_erased(gave_up),
             limits=limits,
+            only=only,
         )
     finally:
         await _ended(keeping)

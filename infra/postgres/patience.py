@@ -47,6 +47,7 @@ class PatientJobs(JobManager):
         self._leaving = leaving
         self._held: defaultdict[int, set[int]] = defaultdict(set)
         self._unsure: set[int] = set()
+        self._served: dict[int, str] = {}
 
     async def fetch_job(self, queues: Iterable[str] | None, worker_id: int) -> Job | None:
         try:
@@ -64,11 +65,14 @@ class PatientJobs(JobManager):
         return job
 
     async def _next(self, queues: Iterable[str] | None, worker_id: int) -> Job | None:
-        names = list(queues or ())
+        """Of several queues, as who works for some alone has them, each has its turn."""
+        names = sorted(queues or ())
+        last = self._served.get(worker_id, "")
         await self.connector.execute_query_async(TAKE_PLACES, queues=names)
-        for queue in names:
+        for queue in [name for name in names if name > last] + [name for name in names if name <= last]:
             rows = await self.connector.execute_query_all_async(FETCH, queue=queue, worker=worker_id)
             if rows:
+                self._served[worker_id] = queue
                 return Job.from_row(rows[0])
         return None
 

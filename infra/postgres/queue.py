@@ -28,6 +28,7 @@ from procrastinate.worker import Worker
 
 from app.errors import MagicodeError, PausedError, SupersededError, TransientError
 from infra.postgres.connect import parameters
+from infra.postgres.dedicated import HEARD, queues
 from infra.postgres.errors import is_transient, translated
 from infra.postgres.patience import AT_WORK_SECONDS, PATIENCE, PatientJobs
 from infra.postgres.pauses import IS_PAUSED
@@ -76,8 +77,11 @@ async def work(
     retry_after: Callable[[BaseException, int], timedelta | None],
     gave_up: GaveUp,
     limits: WorkerLimits = WorkerLimits(),
+    only: Sequence[int] = (),
 ) -> None:
     """Work until cancelled; then running jobs get `limits.drain` to end, and those that do not are put back.
+
+    For everybody who has no workers of its own, or for these installations `only`.
 
     `retry_after(error, times it was taken up before)` says when a failed job is tried again; None ends it, and then
     `gave_up(task, its ids, error)` tells whoever waits. A lost database pauses the work. Tasks must not block the
@@ -102,7 +106,7 @@ async def work(
     # Nobody is cancelled in the middle of a query: on Python 3.11 `asyncio.wait_for`, which psycopg uses, can swallow a
     # cancellation. It is turned into an event here, and the parts leave of their own accord.
     stop = asyncio.Event()
-    whole = asyncio.create_task(_work_until(stop, app, concurrency, limits))
+    whole = asyncio.create_task(_work_until(stop, app, concurrency, limits, only))
     try:
         await asyncio.wait({whole})
     except asyncio.CancelledError:
@@ -113,14 +117,18 @@ async def work(
 
 
 async def _work_until(
-    stop: asyncio.Event, app: Callable[[asyncio.Event], App], concurrency: int, limits: WorkerLimits
+    stop: asyncio.Event,
+    app: Callable[[asyncio.Event], App],
+    concurrency: int,
+    limits: WorkerLimits,
+    only: Sequence[int],
 ) -> None:
     pause = _SHORTEST_PAUSE_SECONDS
     while not stop.is_set():
         started = time.monotonic()
         leaving = asyncio.Event()
         try:
-            await _work_until_broken(stop, leaving, app(leaving), concurrency, limits)
+            await _work_until_broken(stop, leaving, app(leaving), concurrency, limits=limits, only=only)
         except (ConnectorException, psycopg.Error) as error:
             log.warning("The queue is out of reach; trying again.", extra={"error": type(error).__name__})
         if time.monotonic() - started > 60:
@@ -130,17 +138,26 @@ async def _work_until(
 
 
 async def _work_until_broken(
-    stop: asyncio.Event, leaving: asyncio.Event, app: App, concurrency: int, limits: WorkerLimits
+    stop: asyncio.Event,
+    leaving: asyncio.Event,
+    app: App,
+    concurrency: int,
+    *,
+    limits: WorkerLimits,
+    only: Sequence[int],
 ) -> None:
     async with app.open_async():
         workers = [
-            _worker(app, LOCKED_QUEUE, concurrency, limits),
-            _worker(app, QUICK_QUEUE, _QUICK_CONCURRENCY, limits),
-            _worker(app, BEHIND_QUEUE, 1, limits),
-            _worker(app, OUTSIDE_QUEUE, _OUTSIDE_CONCURRENCY, limits),
+            _worker(app, name, at_once, limits, only)
+            for name, at_once in (
+                (LOCKED_QUEUE, concurrency),
+                (QUICK_QUEUE, _QUICK_CONCURRENCY),
+                (BEHIND_QUEUE, 1),
+                (OUTSIDE_QUEUE, _OUTSIDE_CONCURRENCY),
+            )
         ]
         parts = [asyncio.create_task(worker.run()) for worker in workers]  # type: ignore[no-untyped-call]
-        parts.append(asyncio.create_task(_take_up_stalled(leaving, app, workers, limits)))
+        parts.append(asyncio.create_task(_take_up_stalled(leaving, app, workers, limits, only)))
         told = asyncio.create_task(stop.wait())
         await asyncio.wait([told, *parts], return_when=asyncio.FIRST_COMPLETED)
         asked = told.done()
@@ -172,11 +189,11 @@ async def _sleep(until: asyncio.Event, seconds: float) -> None:
         await asyncio.wait_for(until.wait(), seconds)
 
 
-def _worker(app: App, queue: str, concurrency: int, limits: WorkerLimits) -> Worker:
+def _worker(app: App, queue: str, concurrency: int, limits: WorkerLimits, only: Sequence[int]) -> Worker:
     return Worker(
         app,
         name=queue,
-        queues=[queue],
+        queues=queues(queue, only),
         concurrency=concurrency,
         delete_jobs="always",
         install_signal_handlers=False,
@@ -377,9 +394,9 @@ class _OwnJobsOnly(PatientJobs):
 
 
 async def _take_up_stalled(
-    leaving: asyncio.Event, app: App, workers: Sequence[Worker], limits: WorkerLimits
+    leaving: asyncio.Event, app: App, workers: Sequence[Worker], limits: WorkerLimits, only: Sequence[int]
 ) -> None:
-    """Put the jobs of dead workers back, again and again.
+    """Put the jobs of dead workers back, again and again, whosever they were; and say that this one lives, where it is somebody's own.
 
     One statement that skips what others hold: Procrastinate's own list-then-retry, in two workers at once, would put
     a job back that a third has already begun. As a job of its own it would be lost with the worker that ran it.
@@ -399,6 +416,8 @@ async def _take_up_stalled(
             if silence > (heard + limits.heartbeat).total_seconds():
                 await _sleep(leaving, heard.total_seconds())
                 continue
+            if only:
+                await connector.execute_query_async(HEARD, only=list(only))
             rows = await connector.execute_query_all_async(
                 _PUT_BACK_STALLED, after=limits.stalled_after, own=own, heard=heard, lost=f"{_COUNT}{_LOST}"
             )

@@ -19,12 +19,12 @@ from procrastinate.exceptions import ConnectorException
 from psycopg.rows import dict_row
 from sqlalchemy import TextClause, text
 from sqlalchemy.engine.interfaces import IsolationLevel
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from app.errors import ErasedError
-from app.nouns import Installation, QueueLoad, Round
-from infra.postgres import pauses, rounds
+from app.nouns import Dedication, Installation, QueueLoad, Round
+from infra.postgres import dedicated, pauses, rounds
 from infra.postgres.connect import Connection, parameters
 from infra.postgres.custody_rows import CustodyRows, installation_of
 from infra.postgres.entry_rows import EntryRows
@@ -79,6 +79,10 @@ _HASTEN = text(
 ALONE_TRIES = 600
 ALONE_PAUSE_SECONDS = 0.05
 """For half a minute: transactions are short, and one that waits longer than this is broken off by the database."""
+
+DEDICATE_TRIES = 20
+DEDICATE_PAUSE_SECONDS = 0.5
+"""For half a minute, as above: a second of waiting each time, and in between whoever came meanwhile."""
 
 _AGAIN_SECONDS = 0.5
 _READS_AT_LEISURE = text("SET LOCAL idle_in_transaction_session_timeout = '60s'")
@@ -202,6 +206,29 @@ class PostgresStore:
         with translated():
             async with self._connection() as opened:
                 return await pauses.paused(opened.connection, installation_id)
+
+    async def dedicate(self, installation_id: int) -> bool:
+        return await self._dedicate(installation_id, own=True)
+
+    async def share(self, installation_id: int) -> bool:
+        return await self._dedicate(installation_id, own=False)
+
+    async def _dedicate(self, installation_id: int, *, own: bool) -> bool:
+        with translated():
+            for _ in range(DEDICATE_TRIES):
+                try:
+                    async with self._connection() as opened:
+                        return await dedicated.dedicate(opened.connection, installation_id, own=own)
+                except OperationalError as error:
+                    if not isinstance(error.orig, psycopg.errors.LockNotAvailable):
+                        raise
+                await asyncio.sleep(DEDICATE_PAUSE_SECONDS)
+        raise DatabaseAwayError(reason="queue_busy")
+
+    async def dedicated(self) -> Sequence[Dedication]:
+        with translated():
+            async with self._connection() as opened:
+                return await dedicated.dedicated(opened.connection)
 
     @asynccontextmanager
     async def transaction(

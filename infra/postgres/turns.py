@@ -39,15 +39,18 @@ WITH due AS (
     FROM magicode_jobs.procrastinate_jobs
     WHERE status = 'todo' AND queue_name = ANY(%(queues)s) AND scheduled_at <= now()
     FOR UPDATE SKIP LOCKED
+), numbered AS (
+    SELECT *, row_number() OVER (PARTITION BY queue, tenant ORDER BY scheduled_at, id) AS number FROM due
 ), placed AS (
-    SELECT id, -magicode_jobs.place(queue, tenant)
-        + 2 - 2 * row_number() OVER (PARTITION BY queue, tenant ORDER BY scheduled_at, id) AS priority
-    FROM due AS job
+    SELECT id, 2 - 2 * number - max(CASE number WHEN 1 THEN magicode_jobs.place(queue, tenant) END)
+        OVER (PARTITION BY queue, tenant) AS priority
+    FROM numbered
 )
 UPDATE magicode_jobs.procrastinate_jobs AS job SET priority = placed.priority, scheduled_at = NULL
 FROM placed WHERE job.id = placed.id
 """
-"""Those whose time has come take a place, as if they came now."""
+"""Those whose time has come take a place, as if they came now. It is looked for once for each installation: ten thousand that come to
+its own workers' queues at once would otherwise take six seconds, and take 0.3."""
 # As Procrastinate's own, which compares each job with every other one to find those of its lock: where ten thousand wait that
 # takes minutes. OFFSET keeps the planner from doing the same. Jobs of one lock keep the order in which they came, whatever their
 # places are: a place that had to mind the others' would be looked for among all that wait. What is paused keeps its place too.

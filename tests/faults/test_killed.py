@@ -168,7 +168,7 @@ PAST_THE_CONVERSATIONS: Final = {
     "app.beside:_link_to": _READS,
     "app.choosing:overview": _READS,
     "app.containing:_remove_tokens": "an operator's command, which says what it did and can be given again",
-    "app.containing:_require_known": _READS,
+    "app.containing:require_known": _READS,
     "app.containing:affected": _READS,
     "app.custody.hooks:known_hooks": _READS,
     "app.custody.hooks:make": _KEYS,

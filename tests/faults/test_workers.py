@@ -395,3 +395,45 @@ async def test_a_worker_that_is_stopped_inside_a_transaction_holds_nobody_up_for
     (run,) = await all_runs(idle)
     assert run.state is RunState.OPENED
     await kept(idle, runs=1)
+
+
+# --- of one installation's own ---------------------------------------------------------------------------------------
+
+
+@claim(
+    GROUP,
+    "An installation has workers of its own. One of everybody's works from the beginning; the installation's own one is started, is "
+    "killed in the middle of a run, and is followed by another",
+    "Nothing of the installation's is begun but by its own: its requests wait for them, and each ends once",
+)
+@pytest.mark.long
+async def test_an_installation_with_workers_of_its_own_is_worked_for_by_nobody_else(idle: Stage) -> None:
+    own = {"MAGICODE_DEDICATED_TO": str(idle.installation)}
+    stop = Watch(stop=Point("github POST /repos/{owner}/{repo}/git/commits", 1, BEFORE))
+    assert await idle.house.store.dedicate(idle.installation)
+    async with service(idle, name="everybodys", **QUICK) as everybodys:
+        places = await issues(idle, 3)
+        await ask_on(idle, places, ["fix this"] * 3)
+        await asyncio.sleep(3)
+        assert not await the_starts(idle), "nobody has begun"
+        async with service(idle, name="own", environ=own, watch=stop, **QUICK) as first:
+            async with asyncio.timeout(60):
+                while not stopped(first):
+                    await asyncio.sleep(0.05)
+            begun = await the_starts(idle)
+            first.kill()
+        await asyncio.sleep(QUICK["stalled_after"] + 4)
+        assert await the_starts(idle) == begun, "what was put back is nobody else's either"
+        async with service(idle, name="its-follower", environ=own, **QUICK):
+            await ended(idle, 3, within=200)
+            await quiet(idle)
+        assert everybodys.alive
+        assert await idle.house.store.share(idle.installation)
+        await ask_on(idle, await issues(idle, 1), ["fix this"])
+        await ended(idle, 4, within=100)
+        await quiet(idle)
+    await kept(idle, runs=4)
+
+
+async def the_starts(stage: Stage) -> list[str]:
+    return [str(entry.run_id) for entry in await the_log(stage) if entry.action == "run.started"]

@@ -137,3 +137,19 @@ async def test_the_command_says_it_all_and_ends_accordingly(stage: Stage) -> Non
     assert ill.returncode == 1
     assert "WRONG  App's name:" in ill.stdout
     assert "MAGICODE_APP_SLUG=magicode" in ill.stdout
+
+
+async def test_an_installation_that_no_worker_of_its_own_works_for_is_told(stage: Stage) -> None:
+    tenant, store = stage.installation, stage.house.store
+    await store.dedicate(tenant)
+    told = wrong(await examined(stage))
+    assert list(told) == ["own workers"]
+    assert f"MAGICODE_DEDICATED_TO={tenant}" in told["own workers"]
+    assert f"magicode dedicate --installation {tenant} --end" in told["own workers"]
+    async with stage.at_work(only=[tenant]):
+        await asyncio.sleep(2)
+        assert wrong(await examined(stage)) == {}
+    await store.share(tenant)
+    told = wrong(await examined(stage, MAGICODE_DEDICATED_TO=f"{tenant}, {tenant + 1}"))
+    assert f"magicode dedicate --installation {tenant + 1}" in told["own workers"]
+    assert "own workers" not in wrong(await examined(stage))

@@ -300,8 +300,9 @@ def test_a_service_without_its_database_and_one_that_is_gone_are_told_of(tmp_pat
     require_fires(tmp_path, "", "", "NothingIsHeard")
 
 
-def test_a_queue_that_grows_old_is_told_of(tmp_path: Path) -> None:
+@pytest.mark.parametrize("queue", ["runs", "own_runs", "own_quick"])
+def test_a_queue_that_grows_old_is_told_of(tmp_path: Path, queue: str) -> None:
     watch = ServiceWatch(Metrics(), Traces(None))
     before = watch.told(IDLE)[0].decode()
-    after = watch.told([QueueLoad("runs", 4, 2, 0, 900.0)])[0].decode()
+    after = watch.told([QueueLoad(queue, 4, 2, 0, 900.0)])[0].decode()
     require_fires(tmp_path, before, after, "QueueOld")

@@ -100,6 +100,7 @@ CHOSEN = StoredSettings(f'{{"is":"{MARK}"}}', True, MARK, NOW)
 async def furnish(store: PostgresStore) -> Run:
     """The other tenant has a row in each table, and a job in each state of the queue."""
     await store.pause(THEIRS)
+    await store.dedicate(THEIRS)
     async with store.transaction(THEIRS) as there:
         await there.put_installation(Installation(THEIRS, 20, MARK, suspended=False))
         await there.add_delivery(MARK, MARK, MARK, MARK)
