@@ -76,6 +76,8 @@ class MagiCode(Stack):
             vectors=vectors,
         )
         watch = Watch(self, "Watch", keys=keys, data=data, door=door, email=parameters.alarm_email)
+        if parameters.dedicated:
+            watch.watch_own_workers()
         watch.watch_target(service.target)
         for name, value in {
             "BalancerAddress": door.balancer.load_balancer_dns_name,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 DEFAULT_REGION = "eu-central-1"
@@ -13,6 +13,7 @@ _REGION = re.compile(r"(eu|us)-(central|east|north|south|west)-[0-9]")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _IMAGE = re.compile(r"[a-z0-9][a-z0-9./_-]*(:[A-Za-z0-9._-]+)?@sha256:[0-9a-f]{64}")
 _DOMAIN = re.compile(r"([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}")
+_DEDICATED = re.compile(r"([1-9][0-9]{0,17}):([1-9][0-9]?)")
 _REPOSITORY = re.compile(r"[a-z0-9][a-z0-9._/-]*")
 _NAMES = (
     "region",
@@ -29,12 +30,9 @@ _NAMES = (
     "web_tasks",
     "worker_tasks",
     "worker_tasks_most",
+    "dedicated",
     "alarm_email",
 )
-_REFUSED = {
-    "dedicated": "The product has no queue per installation yet, so tasks of an installation's own would take everybody's "
-    "jobs. See infra/aws/README.md."
-}
 
 
 class ParameterError(ValueError):
@@ -43,7 +41,8 @@ class ParameterError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """Images are named by digest alone: a tag can become another image between two starts of a task."""
+    """Images are named by digest alone: a tag can become another image between two starts of a task. `dedicated` says how many
+    worker tasks of its own an installation has."""
 
     region: str
     domain: str
@@ -59,6 +58,7 @@ class Parameters:
     web_tasks: int
     worker_tasks: int
     worker_tasks_most: int
+    dedicated: Mapping[int, int]
     alarm_email: str
 
     @property
@@ -73,9 +73,6 @@ class Parameters:
 
 def read(context: Callable[[str], object]) -> Parameters:
     """From the context of a CDK app, `-c name=value`. Raises ParameterError."""
-    for name, why in _REFUSED.items():
-        if context(name) is not None:
-            raise ParameterError(f"{name}: {why}")
     said = {name: str(value).strip() for name in _NAMES if (value := context(name)) is not None}
     region = _held("region", said.get("region", DEFAULT_REGION), _REGION)
     web = _number("web_tasks", said.get("web_tasks", "2"))
@@ -107,6 +104,7 @@ def read(context: Callable[[str], object]) -> Parameters:
         web_tasks=web,
         worker_tasks=worker,
         worker_tasks_most=most,
+        dedicated=_dedicated(said.get("dedicated", "")),
         alarm_email=said.get("alarm_email", ""),
     )
 
@@ -123,6 +121,18 @@ def _number(name: str, value: str) -> int:
     if not value.isdecimal() or int(value) > 100:
         raise ParameterError(f"{name}: {value!r} is no number from 0 to 100.")
     return int(value)
+
+
+def _dedicated(value: str) -> Mapping[int, int]:
+    found: dict[int, int] = {}
+    for one in filter(None, (part.strip() for part in value.split(","))):
+        held = _DEDICATED.fullmatch(one)
+        if held is None or int(held[1]) in found:
+            raise ParameterError(
+                f"dedicated: {one!r} is no installation with its number of tasks, as in 123:1,456:2, or is named twice."
+            )
+        found[int(held[1])] = int(held[2])
+    return found
 
 
 def _network(value: str) -> str:

@@ -75,6 +75,8 @@ class Service(Construct):
         self.logs: dict[str, logs.LogGroup] = {}
         self.web = self._web(door)
         self.worker = self._worker()
+        for installation, count in sorted(parameters.dedicated.items()):
+            self._own_worker(installation, count)
         self.migration = self._migration()
 
     # --- the tasks ---------------------------------------------------------------------------------------------------
@@ -105,15 +107,33 @@ class Service(Construct):
             scaled.scale_on_request_count("Requests", requests_per_target=3000, target_group=target)
         return service
 
+    def _working(self, task: ecs.FargateTaskDefinition, **more: str) -> None:
+        settings = {**self._settings(), "MAGICODE_WORKER_PORT": str(WORKER_PORT), **more}
+        self._container(task, "worker", ["worker"], settings, WORKER_PORT)
+
+    def _own_worker(self, installation: int, count: int) -> None:
+        """Of one installation: like everybody's in all but whose jobs it takes, and as many as were said."""
+        everybodys = self.worker.task_definition
+        task = ecs.FargateTaskDefinition(
+            self,
+            f"Worker{installation}Task",
+            cpu=_WORKER.cpu,
+            memory_limit_mib=_WORKER.memory,
+            runtime_platform=_linux(),
+            task_role=everybodys.task_role,
+            execution_role=everybodys.obtain_execution_role(),
+        )
+        self._working(task, MAGICODE_DEDICATED_TO=str(installation))
+        self._service(
+            f"Worker{installation}Service",
+            task,
+            self._network.worker,
+            count if self._parameters.started else 0,
+        )
+
     def _worker(self) -> ecs.FargateService:
         task = self._task("Worker", _WORKER)
-        self._container(
-            task,
-            "worker",
-            ["worker"],
-            {**self._settings(), "MAGICODE_WORKER_PORT": str(WORKER_PORT)},
-            WORKER_PORT,
-        )
+        self._working(task)
         self._data.let_keep_exports(task.task_role)
         service = self._service("WorkerService", task, self._network.worker, self._parameters.worker_tasks)
         if self._parameters.started:
@@ -151,7 +171,7 @@ class Service(Construct):
             command=["-m", "infra.postgres.prepare"],
             user=_USER,
             readonly_root_filesystem=True,
-            linux_parameters=self._memory("Migration", {_TEMPORARY: _SMALL_MIB}),
+            linux_parameters=self._memory(task, {_TEMPORARY: _SMALL_MIB}),
             logging=self._logging("migration"),
             environment={"MAGICODE_DATABASE_OWNER_URL": self._data.url(OWNER, self._parameters.database_ca)},
             secrets={
@@ -205,7 +225,7 @@ class Service(Construct):
             user=_USER,
             readonly_root_filesystem=True,
             linux_parameters=self._memory(
-                name.title(), {_WORKSPACE: _WORKSPACE_MIB[name], _DATA: _SMALL_MIB, _TEMPORARY: _SMALL_MIB}
+                task, {_WORKSPACE: _WORKSPACE_MIB[name], _DATA: _SMALL_MIB, _TEMPORARY: _SMALL_MIB}
             ),
             logging=self._logging(name),
             environment=dict(environment),
@@ -249,10 +269,10 @@ class Service(Construct):
             enable_ecs_managed_tags=True,
         )
 
-    def _memory(self, name: str, mounts: Mapping[str, int]) -> ecs.LinuxParameters:
+    def _memory(self, task: ecs.FargateTaskDefinition, mounts: Mapping[str, int]) -> ecs.LinuxParameters:
         """File systems in memory, everybody's to write in as /tmp is: the service makes each run's folder its own.
         https://aws.amazon.com/about-aws/whats-new/2026/01/amazon-ecs-tmpfs-mounts-aws-fargate-managed-instances/"""
-        parameters = ecs.LinuxParameters(self, f"{name}Memory", init_process_enabled=True)
+        parameters = ecs.LinuxParameters(task, "Memory", init_process_enabled=True)
         for path, size in mounts.items():
             parameters.add_tmpfs(
                 ecs.Tmpfs(
@@ -269,8 +289,9 @@ class Service(Construct):
         return parameters
 
     def _logging(self, name: str) -> ecs.LogDriver:
-        group = self.logs[name] = log_group(self, f"{name.title()}Logs", self._keys)
-        return ecs.LogDriver.aws_logs(log_group=group, stream_prefix=name)
+        if name not in self.logs:
+            self.logs[name] = log_group(self, f"{name.title()}Logs", self._keys)
+        return ecs.LogDriver.aws_logs(log_group=self.logs[name], stream_prefix=name)
 
     def _explain(self, task: ecs.FargateTaskDefinition) -> None:
         accept(task, "ECS2", "Addresses and names: each secret is injected by Secrets Manager.")

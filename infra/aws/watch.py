@@ -78,6 +78,11 @@ class Watch(Construct):
         sick = target.metrics.unhealthy_host_count(period=Duration.minutes(1), statistic="Maximum")
         self._alarm("Unhealthy", sick, 1, "A web task is not alive.", minutes=5)
 
+    def watch_own_workers(self) -> None:
+        age = _of("magicode_queue_oldest_seconds", {"queue": "own_runs"}, "Maximum")
+        what = "A request has waited for its installation's own workers for ten minutes."
+        self._alarm("OwnQueueAge", age, _AGE_SECONDS, what, minutes=5)
+
     def _queue(self) -> None:
         age = _of("magicode_queue_oldest_seconds", {"queue": "runs"}, "Maximum")
         self._alarm(

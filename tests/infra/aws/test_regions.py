@@ -128,6 +128,11 @@ def test_before_there_are_secrets_everything_stands_and_nothing_runs(written: Wr
         ("web_tasks", "0"),
         ("worker_tasks_most", "1"),
         ("dedicated", "[7]"),
+        ("dedicated", "7"),
+        ("dedicated", "7:0"),
+        ("dedicated", "0:1"),
+        ("dedicated", "7:1,7:2"),
+        ("dedicated", "7:1;8:1"),
     ],
 )
 def test_a_parameter_that_means_something_else_is_refused_and_named(

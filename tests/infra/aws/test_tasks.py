@@ -12,7 +12,7 @@ import pytest
 
 from infra.aws.collector import configuration
 from infra.aws.service import STOP_SECONDS
-from tests.infra.aws.conftest import DIGEST
+from tests.infra.aws.conftest import DIGEST, Written
 from tests.infra.aws.reading import Template, containers, environment, of, only, secrets
 
 OURS = ("web", "worker", "migration")
@@ -165,6 +165,69 @@ def test_workers_are_added_by_what_waits(template: Template) -> None:
     targets = of(template, "ApplicationAutoScaling::ScalableTarget")
     (worker,) = (one for name, one in targets.items() if "Worker" in name)
     assert (worker["MinCapacity"], worker["MaxCapacity"]) == (2, 10)
+
+
+@pytest.fixture(scope="session")
+def dedicated(written: Written) -> Template:
+    return written(dedicated="123:1, 456:2")
+
+
+def of_service(template: Template, name: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """The service, its task and the task's container that is ours."""
+    service = only(template, "ECS::Service", name)
+    task = of(template, "ECS::TaskDefinition")[service["TaskDefinition"]["Ref"]]
+    (container,) = (one for one in task["ContainerDefinitions"] if one["Name"] == "worker")
+    return service, task, container
+
+
+@pytest.mark.parametrize(("installation", "tasks"), [("123", 1), ("456", 2)])
+def test_an_installation_may_have_tasks_of_its_own_that_differ_in_whom_they_work_for_alone(
+    dedicated: Template, installation: str, tasks: int
+) -> None:
+    service, task, container = of_service(dedicated, f"Worker{installation}Service")
+    everybodys, their_task, their_container = of_service(dedicated, "WorkerService")
+    assert service["DesiredCount"] == tasks
+    told = environment(container)
+    assert told.pop("MAGICODE_DEDICATED_TO") == installation
+    assert told == environment(their_container)
+    others = {"Environment"}
+    assert {key: one for key, one in container.items() if key not in others} == {
+        key: one for key, one in their_container.items() if key not in others
+    }
+    for key in ("Cpu", "Memory", "TaskRoleArn", "ExecutionRoleArn"):
+        assert task[key] == their_task[key]
+    for key in ("NetworkConfiguration", "DeploymentConfiguration", "Cluster"):
+        assert service[key] == everybodys[key]
+    assert {one["Name"] for one in task["ContainerDefinitions"]} == {"worker", "collector"}
+
+
+def test_everybodys_tasks_roles_and_scaling_are_the_same_with_them(eu: Template, dedicated: Template) -> None:
+    def without(kind: str) -> dict[str, Any]:
+        return {
+            name: one for name, one in of(dedicated, kind).items() if not re.search("Worker(123|456)", name)
+        }
+
+    for kind in ("ECS::Service", "ECS::TaskDefinition", "IAM::Role", "IAM::Policy", "Logs::LogGroup"):
+        assert without(kind) == of(eu, kind), kind
+    kind = "ApplicationAutoScaling::ScalableTarget"
+    assert of(dedicated, kind) == of(eu, kind)
+
+
+def test_an_alarm_tells_that_an_installations_own_tasks_are_not_there(
+    eu: Template, dedicated: Template
+) -> None:
+    def seen(template: Template) -> list[dict[str, Any]]:
+        text = '"own_runs"'
+        return [one for one in of(template, "CloudWatch::Alarm").values() if text in json.dumps(one)]
+
+    (alarm,) = seen(dedicated)
+    assert alarm["MetricName"] == "magicode_queue_oldest_seconds"
+    assert not seen(eu)
+
+
+def test_nothing_of_an_installations_own_runs_before_there_are_secrets(written: Written) -> None:
+    template = written(dedicated="123:1", web_tasks="0", worker_tasks="0")
+    assert {one["DesiredCount"] for one in of(template, "ECS::Service").values()} == {0}
 
 
 def read(container: dict[str, Any]) -> dict[str, Any]:
