@@ -27,6 +27,7 @@ KEPT_APART = frozenset(
         "client_id",
         "client_secret",
         "database_owner_url",
+        "database_service_password",
         "database_url",
         "metrics_token",
         "private_key",
@@ -73,6 +74,7 @@ class Settings(BaseModel):
     client_secret: SecretStr | None = None
     database_url: SecretStr | None = None
     database_owner_url: SecretStr | None = None
+    database_service_password: SecretStr | None = None
     qdrant_url: str | None = None
     qdrant_api_key: SecretStr | None = None
     secrets: str = ""

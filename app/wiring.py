@@ -41,7 +41,7 @@ from infra.models.guarded import Guard
 from infra.models.key_check import ModelsKeyCheck
 from infra.objects.choose import open_objects
 from infra.postgres.errors import translated
-from infra.postgres.migrate import migrate, require_current, require_service_role, versions
+from infra.postgres.migrate import give_password, migrate, require_current, require_service_role, versions
 from infra.postgres.store import PostgresStore
 from infra.qdrant import QdrantPoints
 from infra.receivers import HttpReceivers
@@ -248,27 +248,33 @@ def _ready(url: str, owner_url: str | None) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Migrated:
-    """The schema's version before and now (None: there was none), and the one that this program was made for."""
+    """The schema's version before and now (None: there was none), and the one that this program was made for; whether the service's
+    role was given its password."""
 
     before: str | None
     now: str | None
     needed: str
+    password: bool = False
 
 
 async def migrate_database(read: Settings) -> Migrated:
-    """Bring the schema up to date as the owner's role, and open nothing else. Told to stop, it ends the step that it is at.
+    """Bring the schema up to date as the owner's role, give the service's role its password where there is one to be given, and open
+    nothing else. Told to stop, it ends the step that it is at.
 
     Raises SettingMissingError, DatabaseAwayError and what infra.postgres.migrate.migrate raises.
     """
     read, _, _ = await filled(read, {})
     url = _required(read.database_owner_url, "DATABASE_OWNER_URL").get_secret_value()
+    password = read.database_service_password
     done: list[Migrated] = []
 
     def through() -> None:
         with translated():
             before, needed = versions(url)
             migrate(url)
-            done.append(Migrated(before, versions(url)[0], needed))
+            if password is not None:
+                give_password(url, password.get_secret_value())
+            done.append(Migrated(before, versions(url)[0], needed, password is not None))
 
     await _to_its_end(through)
     return done[0]

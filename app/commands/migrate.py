@@ -1,4 +1,4 @@
-"""`magicode migrate`: brings the database's schema up to date and ends, so that no process that goes on holds its owner's role."""
+"""`magicode migrate`: makes a database ready for the service and ends, so that no process that goes on holds its owner's role."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ def add(cli: typer.Typer, run: Run, settings: Callable[[], Settings], show: Call
             bool, typer.Option("--json", help="One JSON document on standard output.")
         ] = False,
     ) -> None:
-        """Bring the schema up to date as MAGICODE_DATABASE_OWNER_URL. Older programs may go on working meanwhile."""
+        """Bring the schema up to date as MAGICODE_DATABASE_OWNER_URL, and give the service's role its password where
+        MAGICODE_DATABASE_SERVICE_PASSWORD is set. Older programs may go on working meanwhile."""
         from app.wiring import migrate_database  # noqa: PLC0415 (only the commands that need it load the service)
 
         done = run(migrate_database(settings()))
@@ -37,6 +38,10 @@ def add(cli: typer.Typer, run: Run, settings: Callable[[], Settings], show: Call
 
 def said(done: Migrated) -> str:
     """One line."""
+    return _schema(done) + (" The service's role has its password." if done.password else "")
+
+
+def _schema(done: Migrated) -> str:
     if done.now != done.needed:
         return f"The schema is at {done.now}, newer than this program's {done.needed}, and was left as it is."
     if done.before == done.now:

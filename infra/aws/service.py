@@ -167,8 +167,7 @@ class Service(Construct):
         task.add_container(
             "migration",
             image=self._image,
-            entry_point=["python"],
-            command=["-m", "infra.postgres.prepare"],
+            command=["migrate"],
             user=_USER,
             readonly_root_filesystem=True,
             linux_parameters=self._memory(task, {_TEMPORARY: _SMALL_MIB}),
@@ -176,7 +175,9 @@ class Service(Construct):
             environment={"MAGICODE_DATABASE_OWNER_URL": self._data.url(OWNER, self._parameters.database_ca)},
             secrets={
                 "PGPASSWORD": ecs.Secret.from_secrets_manager(self._data.owner_secret, "password"),
-                "SERVICE_PASSWORD": ecs.Secret.from_secrets_manager(self._data.service_password, "value"),
+                "MAGICODE_DATABASE_SERVICE_PASSWORD": ecs.Secret.from_secrets_manager(
+                    self._data.service_password, "value"
+                ),
             },
             stop_timeout=Duration.seconds(120),
         )

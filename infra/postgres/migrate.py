@@ -18,6 +18,7 @@ import sqlalchemy
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from psycopg import sql
 
 import infra.migrations
 from app.errors import MagicodeError
@@ -95,6 +96,20 @@ def migrate(owner_url: str) -> None:
                 return
     finally:
         engine.dispose()
+
+
+def give_password(owner_url: str, password: str) -> None:
+    """Give the service's role, which `migrate` has made, this password. Raises psycopg.Error."""
+    with psycopg.connect(**parameters(owner_url)) as connection:
+        # As a verifier, made here: PostgreSQL writes statements that are slow or fail into its log.
+        verifier = connection.pgconn.encrypt_password(
+            password.encode(), SERVICE_ROLE.encode(), b"scram-sha-256"
+        )
+        connection.execute(
+            sql.SQL("ALTER ROLE {} PASSWORD {}").format(
+                sql.Identifier(SERVICE_ROLE), sql.Literal(verifier.decode())
+            )
+        )
 
 
 def _migrate(engine: sqlalchemy.Engine) -> None:

@@ -1,10 +1,15 @@
-"""`magicode migrate`: an empty database, one that is up to date, one that is ahead, and none; twice as a real process."""
+"""`magicode migrate`: an empty database, one that is up to date, one that is ahead, and none; the service's password; as real
+processes."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,6 +25,7 @@ from infra.embedded.postgres import SERVICE_ROLE, SUPERUSER
 from infra.postgres.errors import DatabaseAwayError
 from infra.postgres.migrate import SchemaAheadError, require_current, require_service_role, versions
 
+PASSWORD = "amber willow 7"
 PROGRAM = [sys.executable, "-m", "app.cli", "migrate"]
 _numbers = itertools.count(1)
 
@@ -32,6 +38,7 @@ def empty(postgres: Any) -> Iterator[str]:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE template0")
         yield name
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        connection.execute(f"ALTER ROLE {SERVICE_ROLE} PASSWORD NULL")
 
 
 def magicode_migrate(*arguments: str, **given: str) -> subprocess.CompletedProcess[str]:
@@ -59,7 +66,59 @@ def test_an_empty_database_is_made_ready_for_the_services_role_with_no_other_set
     require_current(service)
     require_service_role(service)
     now, needed = versions(service)
-    assert json.loads(done.stdout) == {"before": None, "now": now, "needed": needed}
+    assert json.loads(done.stdout) == {"before": None, "now": now, "needed": needed, "password": False}
+
+
+def opens(stored: str, password: str) -> bool:
+    """RFC 5802: the stored key is the hash of the client's key."""
+    found = re.fullmatch(r"SCRAM-SHA-256\$(\d+):([^$]+)\$([^:]+):(.+)", stored)
+    assert found is not None
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), base64.b64decode(found[2]), int(found[1]))
+    client = hmac.digest(salted, b"Client Key", "sha256")
+    return base64.b64decode(found[3]) == hashlib.sha256(client).digest()
+
+
+def stored_password(postgres: Any) -> str | None:
+    with psycopg.connect(postgres.url(SUPERUSER, "postgres")) as connection:
+        row = connection.execute(
+            "SELECT rolpassword FROM pg_authid WHERE rolname = %s", [SERVICE_ROLE]
+        ).fetchone()
+    assert row is not None
+    found: str | None = row[0]
+    return found
+
+
+def test_the_services_role_is_given_its_password_in_an_empty_database_and_again(
+    postgres: Any, empty: str
+) -> None:
+    given = {
+        "MAGICODE_DATABASE_OWNER_URL": postgres.url(SUPERUSER, empty),
+        "MAGICODE_DATABASE_SERVICE_PASSWORD": PASSWORD,
+    }
+    for said_first in ("The schema was at nothing", "The schema is at"):
+        done = magicode_migrate(**given)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith(said_first)
+        assert done.stdout.endswith(" The service's role has its password.\n")
+        assert PASSWORD not in done.stdout + done.stderr
+        require_current(postgres.url(SERVICE_ROLE, empty))
+        require_service_role(postgres.url(SERVICE_ROLE, empty))
+    stored = stored_password(postgres)
+    assert stored is not None
+    assert opens(stored, PASSWORD)
+    assert not opens(stored, f"{PASSWORD}!")
+
+
+async def test_without_one_to_be_given_its_password_stays_as_it_is(postgres: Any, database: Any) -> None:
+    with psycopg.connect(database.owner_url, autocommit=True) as connection:
+        connection.execute(f"ALTER ROLE {SERVICE_ROLE} PASSWORD 'another'")
+        try:
+            before = stored_password(postgres)
+            assert before is not None
+            assert not (await migrated(database.owner_url)).password
+            assert stored_password(postgres) == before
+        finally:
+            connection.execute(f"ALTER ROLE {SERVICE_ROLE} PASSWORD NULL")
 
 
 async def test_what_is_up_to_date_is_left_as_it_is(database: Any) -> None:

@@ -50,7 +50,7 @@ def test_a_task_is_given_only_settings_that_the_service_knows(
     ours = {one.removeprefix("MAGICODE_").lower() for one in given if one.startswith("MAGICODE_")}
     assert ours <= fields(root)
     others = {one for one in given if not one.startswith("MAGICODE_")}
-    assert others <= {"AWS_REGION", "PGPASSWORD", "SERVICE_PASSWORD"}
+    assert others <= {"AWS_REGION", "PGPASSWORD"}
 
 
 def test_a_password_or_a_token_is_never_in_the_environment_of_a_definition(
@@ -72,7 +72,7 @@ def test_the_passwords_come_from_secrets_manager(template: Template) -> None:
     for name, wanted in {
         "web": {"PGPASSWORD", "MAGICODE_METRICS_TOKEN", "MAGICODE_QDRANT_API_KEY"},
         "worker": {"PGPASSWORD", "MAGICODE_METRICS_TOKEN", "MAGICODE_QDRANT_API_KEY"},
-        "migration": {"PGPASSWORD", "SERVICE_PASSWORD"},
+        "migration": {"PGPASSWORD", "MAGICODE_DATABASE_SERVICE_PASSWORD"},
         "qdrant": {"QDRANT__SERVICE__API_KEY"},
     }.items():
         assert set(secrets(containers(template)[name][0])) == wanted
@@ -91,12 +91,10 @@ def test_a_command_follows_the_program_that_the_image_starts(template: Template,
     dockerfile = (root / "infra" / "container" / "Dockerfile").read_text()
     started = json.loads(re.findall(r"^ENTRYPOINT (.*)$", dockerfile, re.MULTILINE)[-1])
     assert started == ["magicode"]
-    for name in ("web", "worker"):
+    for name, command in {"web": "serve", "worker": "worker", "migration": "migrate"}.items():
         container, _ = containers(template)[name]
         assert "EntryPoint" not in container
-        assert container["Command"][0] not in started, "it would be its own argument"
-    migration, _ = containers(template)["migration"]
-    assert [*migration["EntryPoint"], *migration["Command"]] == ["python", "-m", "infra.postgres.prepare"]
+        assert container["Command"] == [command], "the program itself would be its own argument"
 
 
 @pytest.mark.parametrize("name", OURS)

@@ -290,6 +290,19 @@ async def test_nobody_else_waits_for_how_much_is_asked_of_a_dedicated_one(
     assert everybodys.begun.index((MORE, new)) <= 2
 
 
+async def test_what_everybodys_workers_take_over_takes_its_turn_like_what_is_new(
+    store: PostgresStore, worker: Open
+) -> None:
+    await store.dedicate(THEIRS)
+    for _ in range(30):
+        await put(store, THEIRS, "locked")
+    await store.share(THEIRS)
+    await put(store, MORE, "locked")
+    async with worker(concurrency=1) as everybodys:
+        await until(lambda: len(everybodys.begun) == 31)
+    assert [whose for whose, _ in everybodys.begun].index(MORE) <= 2
+
+
 async def test_the_figures_tell_them_apart_and_name_nobody(store: PostgresStore) -> None:
     await store.dedicate(THEIRS)
     assert [one.queue for one in await store.queues()] == ["runs", "quick", "behind", "outside"]
