@@ -22,6 +22,7 @@ from rich.progress import Progress, TextColumn
 from app import settings
 from app.commands import (
     actions,
+    backups,
     containing,
     data,
     dedicating,
@@ -319,6 +320,7 @@ containing.add(cli, _run, _settings, _print)
 dedicating.add(cli, _run, _settings, _print)
 doctor.add(cli, _run, _settings, _print)
 migrate.add(cli, _run, _settings, _print)
+backups.add(cli, _run, _settings, _print)
 setup.add(cli, _run, _settings, _print, _tell)
 
 if __name__ == "__main__":

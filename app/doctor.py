@@ -18,6 +18,7 @@ import psycopg
 from pydantic import ValidationError
 
 from app import wiring
+from app.custody.backups import DUMPS, made_at
 from app.custody.rotation import SERVICE
 from app.errors import MagicodeError
 from app.grants import EVENTS, PERMISSIONS
@@ -42,6 +43,8 @@ APART: Final = timedelta(seconds=30)
 """By how much our clock may differ from GitHub's, which takes a JWT for sixty seconds before and after."""
 DISK_BYTES: Final = 1024**3
 WORKSPACE_BYTES: Final = 512 * 1024**2
+BACKUP_HOURS: Final = 26
+"""One a day, and two hours for it to be made."""
 LOOKED_BACK: Final = timedelta(days=1)
 SILENT: Final = timedelta(seconds=60)
 """A worker of somebody's own is heard each ten seconds, and after an outage of the database twenty later."""
@@ -287,6 +290,29 @@ def _own_workers(case: _Case, dedicated: Sequence[Dedication]) -> None:
         )
 
 
+async def _backups(case: _Case) -> None:
+    place = await wiring.open_backups(case.read)
+    if place is None:
+        case.left_out(
+            "backups",
+            "MAGICODE_BACKUPS names no place: none is made, and a database that comes back brings deletions back",
+        )
+        return
+    made = [at for name in await place.names(DUMPS) if (at := made_at(name)) is not None]
+    if not made:
+        case.left_out(
+            "backups",
+            "the list of deletions is kept there, and no dump: those are for snapshots to make, or for `magicode backup`",
+        )
+        return
+    hours = (case.now() - max(made)).total_seconds() / 3600
+    if hours > BACKUP_HOURS:
+        do = "run `magicode backup` each day, and look why it has not"
+        case.wrong("backups", f"the last one is {hours:.0f} hours old", do)
+    else:
+        case.well("backups", f"{len(made)}, the last one {hours:.1f} hours old")
+
+
 async def _vectors(case: _Case) -> None:
     if case.read.qdrant_url is None:
         case.well("Qdrant", "in this machine's own folder, for one process alone")
@@ -365,6 +391,7 @@ _LOOKS: Final[Sequence[tuple[str, Callable[[_Case], Awaitable[None]], str]]] = (
     ("pages", _public, "look at MAGICODE_PUBLIC_URL"),
     ("clock", _clock, ""),
     ("PostgreSQL", _records, "look at MAGICODE_DATABASE_URL and MAGICODE_MASTER_KEY"),
+    ("backups", _backups, "look at MAGICODE_BACKUPS"),
     ("Qdrant", _vectors, "look at MAGICODE_QDRANT_URL, and whether the server runs"),
     ("disk", _room, "look at MAGICODE_DATA_DIR and MAGICODE_WORKSPACE_DIR"),
     ("models", _models, "look at MAGICODE_MODEL, ANTHROPIC_API_KEY and OPENAI_API_KEY"),

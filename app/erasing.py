@@ -17,6 +17,7 @@ from app.actionlog.filters import Filter
 from app.custody import erase as engine
 from app.custody.erase import Eraser, LegalHoldError, Wish
 from app.custody.receipt import SIGNING_PURPOSE, Signer, read_receipt, remains
+from app.custody.tombstones import RESTORED, Tombstones
 from app.ending import remove
 from app.errors import (
     AlreadyExistsError,
@@ -162,6 +163,15 @@ async def begin(
         raise
 
 
+async def begin_again(house: House, erasure: Erasure) -> bool:
+    """What a backup brought back and the list of erasures has: as `begin`, with no hold that stops it and nobody who is told."""
+    async with house.store.transaction(erasure.installation_id, erasing=True) as transaction:
+        begun = await engine.begin_again(transaction, erasure, keys=house.keys)
+        if begun:
+            await _queue(transaction, erasure.installation_id)
+        return begun
+
+
 async def _begin(house: House, installation_id: int, wish: Wish, transaction: Transaction) -> bool:
     begun = await engine.begin(
         transaction,
@@ -222,7 +232,13 @@ def eraser(house: House) -> Eraser:
         sleep=house.sleep,
         task=Task.ERASE.value,
         heard_within=HEARD_WITHIN,
+        listed=tombstones(house),
     )
+
+
+def tombstones(house: House) -> Tombstones | None:
+    """The list of erasures that outlives the database; None where MAGICODE_BACKUPS names no place for one."""
+    return None if house.backups is None else Tombstones(house.backups, house.store, house.keys, house.clock)
 
 
 async def signer(house: House) -> Signer:
@@ -242,6 +258,8 @@ class _OnGitHub:
     house: House
 
     async def stopped(self, erasure: Erasure, record: Recorder, fence: Fence) -> None:
+        if erasure.reason == RESTORED:  # they were told the first time
+            return
         house, tenant = self.house, erasure.installation_id
         async with house.store.transaction(tenant, erasing=True) as transaction:
             at_work = [

@@ -36,7 +36,8 @@ from webhooks.signature import Secrets
 class House:
     """`models` are those that can be asked, `key_check` asks whether a customer's own key is good,
     `receivers` are customers' own addresses; `index` a repository's index
-    under the installation's key, `points` the store of all of them. `objects` holds exports. `public_url` is where people
+    under the installation's key, `points` the store of all of them. `objects` holds exports,
+    `backups` the list of erasures and the backups, None where no place is named for them. `public_url` is where people
     reach this service, None where they cannot; `sign_in` is None where the App's OAuth credentials are not set, `relay` where
     GitHub reaches us itself. `watch` is told what happens; who shows the `metrics_token` may look at its figures, nobody where there is none.
     `held` is asked before each write: does this worker still have the job in its hands that it works on?
@@ -71,6 +72,7 @@ class House:
     new_id: Callable[[], UUID]
     watch: Watch = UNWATCHED
     metrics_token: str | None = None
+    backups: Objects | None = None
     held: Fence = unfenced
 
 

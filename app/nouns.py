@@ -443,7 +443,7 @@ class KeptAnswer:
 class Erasure:
     """That an installation is being destroyed, and how far that is; afterwards the tombstone that remains.
 
-    `reason` is `asked`, `uninstalled`, `plan_cancelled` or `operator`. `repository_id`, `number` and `comment_id` say where
+    `reason` is `asked`, `uninstalled`, `plan_cancelled`, `operator` or, done again, `restored`. `repository_id`, `number` and `comment_id` say where
     the receipt is to be written; they and `asked_by` go once that is done. `shelf` names the folder of the vectors, which
     cannot be named again without the key; `facts` is what was counted on the way, as a JSON object.
     """
@@ -927,6 +927,8 @@ class Action(StrEnum):
     SERVICE_RESUMED = "service.resumed"
     WORKERS_DEDICATED = "workers.dedicated"
     WORKERS_SHARED = "workers.shared"
+    SERVICE_BACKED_UP = "service.backed_up"
+    SERVICE_RESTORED = "service.restored"
 
 
 Facts = Mapping[str, str | int | float | bool | None]

@@ -26,6 +26,7 @@ KEPT_APART = frozenset(
         "app_slug",
         "client_id",
         "client_secret",
+        "database_backup_url",
         "database_owner_url",
         "database_service_password",
         "database_url",
@@ -88,6 +89,8 @@ class Settings(BaseModel):
     public_url: str | None = None
     relay_url: str | None = None
     exports: str | None = None
+    backups: str | None = None
+    database_backup_url: SecretStr | None = None
     trusted_proxies: tuple[Network, ...] = ()
     host: str = "127.0.0.1"
     port: int = 8646

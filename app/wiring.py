@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 from uuid import uuid4
@@ -16,12 +16,15 @@ from uuid import uuid4
 from app import settings
 from app.actionlog.ledger import Ledger
 from app.agent.budget import Limits
+from app.custody.backups import Backups, Written
 from app.custody.keys import Keys
 from app.custody.rotation import SERVICE, RotatingMasterKey
+from app.custody.tombstones import Tombstones
 from app.custody.webhook_secrets import LiveSecrets
-from app.errors import MagicodeError
+from app.errors import MagicodeError, TransientError
 from app.house import House
-from app.ports import Watch
+from app.nouns import Action
+from app.ports import Clock, Objects, Watch
 from app.settings import Settings
 from app.tenants import TenantsGitHub
 from app.witness import OwnWitness
@@ -40,6 +43,7 @@ from infra.models.choose import ServiceModels, default_spec, specs
 from infra.models.guarded import Guard
 from infra.models.key_check import ModelsKeyCheck
 from infra.objects.choose import open_objects
+from infra.postgres import dumps
 from infra.postgres.errors import translated
 from infra.postgres.migrate import give_password, migrate, require_current, require_service_role, versions
 from infra.postgres.store import PostgresStore
@@ -116,6 +120,7 @@ async def open_house(
             index=_index(stack, read, points),
             points=points,
             objects=await asyncio.to_thread(open_objects, read.exports, read.data_dir / "exports"),
+            backups=await open_backups(read),
             public_url=read.public_url.rstrip("/") if read.public_url else None,
             github_web_url=read.github_web_url,
             sign_in=_sign_in(stack, read, watch),
@@ -141,6 +146,13 @@ async def open_house(
             watch=watch,
             metrics_token=read.metrics_token.get_secret_value() if read.metrics_token else None,
         )
+
+
+async def open_backups(read: Settings) -> Objects | None:
+    """Where backups and the list of erasures are kept; None where nothing is named."""
+    if read.backups is None:
+        return None
+    return await asyncio.to_thread(open_objects, read.backups, read.data_dir / "backups")
 
 
 def _watch(stack: AsyncExitStack, environ: Mapping[str, str]) -> Watch:
@@ -278,6 +290,81 @@ async def migrate_database(read: Settings) -> Migrated:
 
     await _to_its_end(through)
     return done[0]
+
+
+CLOCKS_APART = timedelta(minutes=10)
+
+
+class ClocksApartError(TransientError):
+    """Our clock and the database's differ: a backup would carry a wrong time, and what is too old could not be told. Set the clock."""
+
+
+async def back_up(read: Settings, clock: Clock | None = None) -> Written:
+    """A dump and the keys apart from it, and the list of erasures made whole: one that ended before there was a place for the list is
+    in it from now on.
+
+    Raises SettingMissingError, ClocksApartError, and what the parts raise.
+    """
+    read, _, _ = await filled(read, {})
+    place, clock = _required(await open_backups(read), "BACKUPS"), clock or _now
+    async with open_records(read) as records:
+        store = records.store
+        if abs(clock() - await store.now()) > CLOCKS_APART:
+            raise ClocksApartError
+        tombstones = Tombstones(place, store, records.keys, clock)
+        for tenant in sorted(set(await store.erased_ids()) - await tombstones.installations()):
+            async with store.transaction(tenant, erasing=True) as transaction:
+                erasure = await transaction.erasure()
+            if erasure is not None:
+                await tombstones.put(erasure)
+        # In the log, and so in the dump: one that has it and no key of the service's came back without its keys.
+        await Ledger(store, records.keys, clock).record(SERVICE, Action.SERVICE_BACKED_UP, "operator")
+        backups = Backups(place, records.keys, clock)
+        return await backups.write(store, dumps.dump(_backup_url(read)))
+
+
+async def restore_database(read: Settings, at: datetime | None = None) -> str:
+    """Reads the newest backup, or the last one of that time, into an empty database; its name. All of it is looked at before anything
+    is written. What is to be done then is `app.restoring.restored`.
+
+    Raises SettingMissingError, NoBackupError, BackupBrokenError, NotEmptyDatabaseError, and what the parts raise.
+    """
+    read, _, _ = await filled(read, {})
+    place = _required(await open_backups(read), "BACKUPS")
+    async with AsyncExitStack() as stack:
+        if read.database_url is None:
+            embedded = EmbeddedPostgres(read.data_dir)
+            stack.callback(embedded.stop)
+            await _to_its_end(embedded.start)
+            url = embedded.owner_url
+        else:
+            url = _required(read.database_owner_url, "DATABASE_OWNER_URL").get_secret_value()
+        await asyncio.to_thread(dumps.require_empty, url)
+        master = await asyncio.to_thread(open_master_key, read.master_key, read.data_dir / "master.key")
+        backups = Backups(place, Keys(master), _now)
+        name = await backups.newest(at)
+        await backups.check(name)
+        await dumps.restore(url, lambda: backups.open(name))
+    return name
+
+
+async def put_kept_keys(read: Settings) -> None:
+    """Before a house is opened on a database that came back: a master key may have gone since, and what it wrapped was wrapped anew."""
+    read, _, _ = await filled(read, {})
+    place = _required(await open_backups(read), "BACKUPS")
+    async with open_records(read) as records:
+        await Backups(place, records.keys, _now).put_keys(records.store)
+
+
+def _backup_url(read: Settings) -> str:
+    """Of a role that sees every row."""
+    if read.database_backup_url is not None:
+        return read.database_backup_url.get_secret_value()
+    if read.database_url is None:
+        return EmbeddedPostgres(read.data_dir).owner_url
+    return _required(
+        read.database_owner_url, "DATABASE_BACKUP_URL or MAGICODE_DATABASE_OWNER_URL"
+    ).get_secret_value()
 
 
 async def _to_its_end(work: Callable[[], object]) -> None:

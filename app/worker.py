@@ -43,6 +43,7 @@ from app.main import create
 from app.nouns import Run, RunEvent
 from app.ports import Watch
 from app.refreshing import refresh
+from app.restoring import require_reapplied
 from app.scene import acknowledge
 from app.settings import Settings
 from app.settling import NOT_FOUND_YET, settle, settle_later
@@ -154,13 +155,13 @@ def _set_apart() -> None:
 async def _opened(read: Settings, environ: Mapping[str, str]) -> AsyncIterator[House]:
     """The house, once what it needs is there: a database that is started at the same time is not ready at the same time.
 
-    Raises what `open_house` raises; TransientErrors after five minutes of trying.
+    Raises what `_guarded` raises; TransientErrors after five minutes of trying.
     """
     async with AsyncExitStack() as stack:
         waited = 0.0
         for pause in chain((1.0, 2.0, 4.0, 8.0), repeat(15.0)):
             try:
-                house = await stack.enter_async_context(open_house(read, environ))
+                house = await stack.enter_async_context(_guarded(read, environ))
                 break
             except TransientError as error:
                 if waited >= START_WITHIN_SECONDS:
@@ -168,6 +169,14 @@ async def _opened(read: Settings, environ: Mapping[str, str]) -> AsyncIterator[H
                 log.warning("Not ready to start; trying again.", extra={"reason": error.reason})
             waited += pause
             await asyncio.sleep(pause)
+        yield house
+
+
+@asynccontextmanager
+async def _guarded(read: Settings, environ: Mapping[str, str]) -> AsyncIterator[House]:
+    """None that would serve or work on what was deleted. Raises what `open_house` and `require_reapplied` raise."""
+    async with open_house(read, environ) as house:
+        await require_reapplied(house)
         yield house
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
 
 import typer
@@ -30,12 +31,25 @@ class Run(Protocol):
 
 async def rotate(read: Settings, *, keep_old: bool, settle_seconds: float, tell: Tell) -> Rotated:
     """See app.custody.rotation.Rotation.run. Raises what it raises, and what the parts raise when they are opened."""
-    from app.wiring import open_records  # noqa: PLC0415 (only the commands that need it load the service)
+    from app.custody.backups import Backups  # noqa: PLC0415 (only the commands that need it load the service)
+    from app.wiring import filled, open_backups, open_records  # noqa: PLC0415
 
+    read, _, _ = await filled(read, {})
+    place = await open_backups(read)
     async with open_records(read) as records:
         ledger = Ledger(records.store, records.keys, lambda: datetime.now(UTC))
+        keep = None
+        if place is not None:
+            backups = Backups(place, records.keys, lambda: datetime.now(UTC))
+            keep = partial(backups.write_keys, records.store)
         rotation = Rotation(
-            records.store, records.master, records.keys, ledger, settle_seconds=settle_seconds, tell=tell
+            records.store,
+            records.master,
+            records.keys,
+            ledger,
+            settle_seconds=settle_seconds,
+            tell=tell,
+            keep=keep,
         )
         return await rotation.run(OPERATOR, keep_old=keep_old)
 

@@ -17,8 +17,10 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from app.custody import settings
+from app.custody.backups import drop_kept_key
 from app.custody.keys import Keys
 from app.custody.receipt import Destroyed, Signer, receipt
+from app.custody.tombstones import RESTORED, Tombstones
 from app.errors import (
     DefectError,
     RefusedError,
@@ -133,6 +135,16 @@ async def begin(
     return True
 
 
+async def begin_again(transaction: Transaction, erasure: Erasure, *, keys: Keys) -> bool:
+    """Writes down that what a backup brought back is destroyed once more, under the erasure's own id, as `begin` does; `erasure` is the
+    list's. No hold stops it: it was taken off before the first time. The key may be gone already. False where one has begun."""
+    with suppress(WrongMasterKeyError):
+        key = await keys.existing_key(transaction)
+        if key is not None and erasure.shelf is None:
+            erasure = replace(erasure, shelf=shelf_of(key, erasure.installation_id))
+    return await transaction.begin_erasure(erasure)
+
+
 def _erasure(
     installation_id: int, known: Installation | None, wish: Wish, erasure_id: UUID, now: datetime
 ) -> Erasure:
@@ -169,7 +181,8 @@ class Faces(Protocol):
 @dataclass(frozen=True, slots=True)
 class Eraser:
     """`task` names the job that plays this, which is the one that is left on the queue. `heard_within` is how long ago a worker
-    that lives was last heard of, `patience` how long the others' jobs are waited for in one go.
+    that lives was last heard of, `patience` how long the others' jobs are waited for in one go. `listed` is the list that outlives
+    the database, None where none is kept.
     """
 
     store: Store
@@ -184,6 +197,7 @@ class Eraser:
     task: str
     heard_within: timedelta
     patience: timedelta = timedelta(seconds=60)
+    listed: Tombstones | None = None
 
     async def finish(self, installation_id: int) -> Erasure:
         """Goes on where whoever was at it before left off, to the end; gives the tombstone that remains.
@@ -199,7 +213,12 @@ class Eraser:
     # --- the steps ---
 
     async def _close(self, erasure: Erasure) -> Erasure:
-        """Waits until who was inside has left. What they hold outside of transactions breaks off at its next one."""
+        """Waits until who was inside has left. What they hold outside of transactions breaks off at its next one.
+
+        In the list first: were the database lost in the middle, an older one would know nothing of what was asked for.
+        """
+        if self.listed is not None:
+            await self.listed.put(erasure)
         tenant = erasure.installation_id
         await self.store.alone(tenant)
         give_up_at = self.clock() + self.patience
@@ -224,13 +243,17 @@ class Eraser:
             return await _note(transaction, erasure, step=Step.TOLD)
 
     async def _count(self, erasure: Erasure) -> Erasure:
-        """What is there, and the log's last entry."""
+        """What is there, and the log's last entry. A key that a backup left out was destroyed before, and nothing is sealed without."""
         tenant = erasure.installation_id
         vectors = 0 if erasure.shelf is None else await self.points.count(erasure.shelf)
         objects = len(await self.objects.names(str(tenant)))
         async with self._held(erasure) as transaction:
-            head = await self._last_entry(transaction, erasure, vectors=vectors, objects=objects)
-            master_key_id, wrapped = await _wrapped(transaction)
+            found = await transaction.wrapped_key()
+            if found is None and erasure.reason == RESTORED:
+                head, (master_key_id, wrapped) = await transaction.last_entry(), _DESTROYED_BEFORE
+            else:
+                head = await self._last_entry(transaction, erasure, vectors=vectors, objects=objects)
+                master_key_id, wrapped = await _wrapped(transaction)
             return await _note(
                 transaction,
                 erasure,
@@ -239,7 +262,7 @@ class Eraser:
                 objects=objects,
                 master_key_id=_told(master_key_id),
                 wrapped_sha256=hashlib.sha256(wrapped).hexdigest(),
-                log_head=f"{head.seq}:{head.hash}:{tenant}",
+                log_head=f"{head.seq}:{head.hash}:{tenant}" if head else f"0:{'0' * 64}:{tenant}",
             )
 
     async def _last_entry(self, transaction: Transaction, erasure: Erasure, **counts: int) -> Entry:
@@ -272,6 +295,8 @@ class Eraser:
             return await _note(transaction, erasure, step=Step.OBJECTS)
 
     async def _destroy_key(self, erasure: Erasure) -> Erasure:
+        if self.listed is not None:
+            await drop_kept_key(self.listed.objects, erasure.installation_id)
         async with self._held(erasure) as transaction:
             destroyed = {"data_keys": int(await transaction.destroy_key())}
             erasure = await _note(transaction, erasure, step=Step.KEY, rows=_more_rows(erasure, destroyed))
@@ -318,13 +343,19 @@ class Eraser:
         raise NotEmptyError(reason="not_empty", retry_after=timedelta(seconds=1))
 
     async def _sign(self, erasure: Erasure) -> Erasure:
+        """Where one was given before a backup brought it all back, that one stays."""
+        if erasure.receipt is not None:
+            async with self._held(erasure) as transaction:
+                return await _note(transaction, erasure, step=Step.SIGNED)
         signed = (await self.signer()).sign(receipt(_destroyed(erasure)))
         async with self._held(erasure) as transaction:
             await transaction.update_erasure(receipt=json.dumps(signed, indent=2))
             return await _note(transaction, erasure, step=Step.SIGNED)
 
     async def _deliver(self, erasure: Erasure) -> Erasure:
-        """The end: who asked and where is forgotten too."""
+        """The end: who asked and where is forgotten too. None comes to it that is not in the list with its receipt."""
+        if self.listed is not None:
+            await self.listed.put(erasure)
         await self.faces.deliver(erasure, self._fence(erasure))
         async with self._held(erasure) as transaction:
             await _note(transaction, erasure, step=Step.DELIVERED)
@@ -405,6 +436,9 @@ def _told(master_key_id: str) -> str:
     return f"{kind}:{hashlib.sha256(master_key_id.encode()).hexdigest()[:16]}"
 
 
+_DESTROYED_BEFORE = ("destroyed", b"")
+
+
 async def _wrapped(transaction: Transaction) -> tuple[str, bytes]:
     found = await transaction.wrapped_key()
     if found is None:
@@ -465,5 +499,6 @@ __all__: Sequence[str] = [
     "UnknownInstallationError",
     "Wish",
     "begin",
+    "begin_again",
     "require_no_hold",
 ]

@@ -85,6 +85,10 @@ class Keys:
             )
         return fresh
 
+    async def unwrapped(self, stored: tuple[str, bytes]) -> bytes:
+        """A data key that is kept elsewhere than in the store. Raises WrongMasterKeyError when nobody at hand wrapped it."""
+        return await self._unwrap(*stored)
+
     def derive(self, key: bytes, purpose: bytes) -> bytes:
         """A 32-byte subkey by HKDF-SHA256; the data key is uniformly random, so only the expand step is needed.
 

@@ -74,7 +74,8 @@ class _Tally:
 
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """What a rotation needs. `keys` are to be over `master`."""
+    """What a rotation needs. `keys` are to be over `master`; `keep` writes down elsewhere how the data keys are wrapped now, before
+    nobody can open any more how they were."""
 
     store: Store
     master: RotatingMasterKey
@@ -83,6 +84,7 @@ class Rotation:
     sleep: Sleep = asyncio.sleep
     settle_seconds: float = SETTLE_SECONDS
     tell: Tell = lambda _: None
+    keep: Callable[[], Awaitable[object]] | None = None
 
     async def run(self, actor: str, *, keep_old: bool = False) -> Rotated:
         """From a new master key, or from where the last rotation stopped, to the old one's removal.
@@ -105,6 +107,8 @@ class Rotation:
             raise MasterKeyMovedError
         if tally.unreadable:
             raise UnreadableKeysError(tuple(sorted(tally.unreadable)))
+        if self.keep is not None:
+            await self.keep()
         async with self.store.transaction(SERVICE) as transaction:
             await self.ledger.append(
                 transaction,

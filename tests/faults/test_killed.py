@@ -161,6 +161,7 @@ _BUTTON = "one transaction, asked for on a run's page; asked for again it is don
 _KEYS = "keys of customers and of the operator, changed on the web's pages or the command line (`tests/app/custody`)"
 _TELLS = "no write to GitHub and no state of a run: tells a customer's own address, where there is one (`tests/line/test_hooks.py`)"
 _NEWS = "one transaction, as each acceptance is; GitHub is asked for what was not accepted (`tests/line/test_missed.py`)"
+_RESTORING = "an operator's command while nobody works; `tests/line/test_restoring.py` breaks it off anywhere, and it is given again"
 _LATER = "puts a look on the queue that is taken up by whoever lives, and whose effects are those of the looks that are met"
 
 PAST_THE_CONVERSATIONS: Final = {
@@ -170,6 +171,10 @@ PAST_THE_CONVERSATIONS: Final = {
     "app.containing:_remove_tokens": "an operator's command, which says what it did and can be given again",
     "app.containing:require_known": _READS,
     "app.containing:affected": _READS,
+    "app.custody.backups:Backups._own_key": _KEYS,
+    "app.custody.backups:Backups.keep_service_key": _KEYS,
+    "app.custody.backups:Backups.put_keys": _RESTORING,
+    "app.custody.backups:Backups.write_keys": _READS,
     "app.custody.hooks:known_hooks": _READS,
     "app.custody.hooks:make": _KEYS,
     "app.custody.hooks:remove": _KEYS,
@@ -180,9 +185,12 @@ PAST_THE_CONVERSATIONS: Final = {
     "app.custody.retention:Retention._once": "each sweep is one transaction, done again every hour",
     "app.custody.rotation:Rotation._moved": _KEYS,
     "app.custody.rotation:Rotation.run": _KEYS,
+    "app.custody.tombstones:Tombstones._existing_key": _READS,
+    "app.custody.tombstones:Tombstones._key": _KEYS,
     "app.demo:_follow": _READS,
     "app.doctor:_records": _READS,
     "app.erasing:begin": _ASKED_ELSEWHERE,
+    "app.erasing:begin_again": _RESTORING,
     "app.erasing:counted": _READS,
     "app.erasing:erase_later": "the deletion's job, put on the queue again when it has failed as often as it may",
     "app.erasing:erase_now": _ASKED_ELSEWHERE,
@@ -201,6 +209,9 @@ PAST_THE_CONVERSATIONS: Final = {
     "app.jobs.states:unblock": "one transaction that puts a request to work which had waited for a mending run",
     "app.planning:_require_not_done": _READS,
     "app.refreshing:_look_later": _LATER,
+    "app.restoring:_mark": _RESTORING,
+    "app.restoring:_mark_service": _RESTORING,
+    "app.restoring:require_reapplied": _READS,
     "app.retrying:what_is_retried": _READS,
     "app.rounds:_asks_for": "written down before a missed event is asked for; `test_deliveries.py` lets who did so die there",
     "app.settling:_opened_all_the_same": "a run that failed behind its pull request's opening: said first, then noted",
@@ -211,6 +222,7 @@ PAST_THE_CONVERSATIONS: Final = {
     "app.telling:ping": _TELLS,
     "app.telling:send": _TELLS,
     "app.telling:tell_accepted": _TELLS,
+    "app.wiring:back_up": _READS,
     "reactions.async_create_for_issue": "the same call of the same port as on a comment, where a label asks; twice is once",
 }
 

@@ -54,6 +54,26 @@ async def test_a_service_that_is_well_is_found_to_be(stage: Stage) -> None:
     ]  # fmt: skip
 
 
+async def test_the_last_backup_is_looked_at(stage: Stage, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+
+    async def said(place: str = str(kept)) -> Finding:
+        found = await examined(stage, MAGICODE_BACKUPS=place)
+        (one,) = [one for one in found if one.name == "backups"]
+        return one
+
+    assert (await said("")).well is None
+    assert (await said()).well is None, "those of the database's own keeper are not seen from here"
+    (kept / "dumps").mkdir(parents=True)
+    for hours, well in ((25, True), (27, False)):
+        for old in (kept / "dumps").iterdir():
+            old.unlink()
+        made = datetime.now(UTC) - timedelta(hours=hours)
+        (kept / "dumps" / f"{made:%Y%m%dT%H%M%SZ}").write_bytes(b"sealed")
+        assert (await said()).well is well
+    assert "magicode backup" in (await said()).do
+
+
 def test_what_it_asks_for_is_what_the_manifest_asks_for() -> None:
     manifest = yaml.safe_load((ROOT / "app-manifest.yml").read_text(encoding="utf-8"))
     assert manifest["default_permissions"] == PERMISSIONS
