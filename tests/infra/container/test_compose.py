@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ import yaml
 
 from app import settings
 from infra.embedded.postgres import SERVICE_ROLE, SUPERUSER, EmbeddedPostgres
-from infra.postgres.migrate import migrate, require_current, require_service_role
+from infra.postgres.dumps import dump, require_all_rows, restore
+from infra.postgres.migrate import migrate, require_current, require_service_role, unprotected_tables
 from infra.secrets.apps import parsed
 from infra.secrets.choose import open_secrets
 from tests.infra.container.described import COMPOSE, ROOM, SERVICES, said, service_environ
@@ -78,13 +80,16 @@ def test_the_proxy_is_the_one_whose_word_about_clients_is_believed() -> None:
 # --- what runs where -------------------------------------------------------------------------------------------------
 
 
-def test_one_image_has_two_commands_and_one_that_ends() -> None:
+def test_one_image_has_two_commands_and_two_that_end() -> None:
     ours = {name: one for name, one in SERVICES.items() if one["image"].startswith("${IMAGE:?")}
     assert {name: one["command"] for name, one in ours.items()} == {
         "web": ["serve"],
         "worker": ["worker"],
         "migrate": ["migrate"],
+        "backup": ["backup"],
     }
+    assert SERVICES["backup"]["profiles"] == ["backup"], "started by the clock, and by nothing else"
+    assert SERVICES["backup"]["restart"] == "no"
     assert {one["user"] for one in ours.values()} == {"10001:10001"}
     assert SERVICES["worker"]["deploy"] == {"replicas": 2}
     assert SERVICES["web"]["environment"]["MAGICODE_WORKER"] == "false"
@@ -127,11 +132,12 @@ def test_every_setting_that_is_named_is_one() -> None:
     assert named() - known == set()
 
 
-@pytest.mark.parametrize("name", ["web", "worker", "migrate"])
+@pytest.mark.parametrize("name", ["web", "worker", "migrate", "backup"])
 def test_the_service_takes_the_settings_as_they_stand(name: str) -> None:
-    read = settings.read(service_environ(name))
-    assert read.secrets == f"file:/run/secrets/{'migrate' if name == 'migrate' else 'magicode'}"
-    assert name == "migrate" or not read.sandbox
+    read, ends = settings.read(service_environ(name)), name in ("migrate", "backup")
+    assert read.secrets == f"file:/run/secrets/{name if ends else 'magicode'}"
+    assert ends or not read.sandbox
+    assert read.backups == (None if name == "migrate" else "/var/lib/magicode/backups"), "one list for all"
 
 
 def test_every_variable_of_the_composition_stands_in_the_example_or_has_its_reason() -> None:
@@ -156,7 +162,8 @@ def test_each_secret_is_a_file_and_goes_to_whom_it_is_for() -> None:
         "web": {"magicode"},
         "worker": {"magicode"},
         "migrate": {"migrate"},
-        "postgres": {"postgres_superuser", "postgres_migrator", "postgres_service"},
+        "backup": {"backup"},
+        "postgres": {"postgres_superuser", "postgres_migrator", "postgres_service", "postgres_backup"},
         "qdrant": {"qdrant"},
     }
     for name in SERVICES:
@@ -224,6 +231,8 @@ def test_the_service_reads_its_secrets_and_only_who_migrates_has_the_owners(secr
     assert read.database_owner_url is None
     owners, _ = settings.filled(settings.Settings(), parsed((secrets / "migrate").read_bytes()))
     assert owners.model_fields_set == {"database_owner_url", "secrets"}
+    backup, _ = settings.filled(settings.Settings(), parsed((secrets / "backup").read_bytes()))
+    assert backup.model_fields_set == {"database_url", "database_backup_url", "secrets"}
     assert yaml.safe_load((secrets / "qdrant.yaml").read_text()) == {
         "service": {"api_key": found["QDRANT_API_KEY"]}
     }
@@ -242,7 +251,7 @@ def psql() -> Path:
     return Path(program)
 
 
-def test_the_roles_that_are_made_migrate_and_serve_and_neither_passes_a_policy(
+def test_the_roles_that_are_made_migrate_serve_and_back_up_and_who_writes_passes_no_policy(
     server: EmbeddedPostgres, secrets: Path
 ) -> None:
     parts = psycopg.conninfo.conninfo_to_dict(server.owner_url)
@@ -275,12 +284,37 @@ def test_the_roles_that_are_made_migrate_and_serve_and_neither_passes_a_policy(
             "SELECT count(*) FROM pg_database, aclexplode(datacl) WHERE datname = 'magicode' AND grantee = 0"
         ).fetchone()
     assert roles == [
+        ("magicode_backup", True, True),
         ("magicode_migrator", True, False),
         ("magicode_owner", False, False),
         (SERVICE_ROLE, True, False),
     ]
-    assert {name for name, _ in kept} == {"magicode_migrator", SERVICE_ROLE}
+    assert {name for name, _ in kept} == {"magicode_backup", "magicode_migrator", SERVICE_ROLE}
     assert all(password.startswith("SCRAM-SHA-256$") for _, password in kept)
     assert strangers == (0,)
     with psycopg.connect(service) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
         connection.execute("SET ROLE magicode_owner")
+    backup = server.url("magicode_backup", "magicode")
+    require_all_rows(backup)
+    with psycopg.connect(backup) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        connection.execute("DELETE FROM magicode.runs")
+    held = read_whole(dump(backup))
+    with psycopg.connect(server.url(SUPERUSER, "postgres"), autocommit=True) as connection:
+        connection.execute("DROP DATABASE magicode")
+        connection.execute("CREATE DATABASE magicode")
+        connection.execute("GRANT CONNECT, CREATE ON DATABASE magicode TO magicode_migrator")
+
+    async def again() -> AsyncIterator[bytes]:
+        yield held
+
+    asyncio.run(restore(migrator, again))
+    require_current(service)
+    require_service_role(service)
+    assert unprotected_tables(server.url(SUPERUSER, "magicode")) == []
+
+
+def read_whole(pieces: AsyncIterator[bytes]) -> bytes:
+    async def read() -> bytes:
+        return b"".join([piece async for piece in pieces])
+
+    return asyncio.run(read())
