@@ -1,8 +1,9 @@
-"""What is kept: PostgreSQL, the exports' bucket, the secrets, and the bucket that holds the logs of access."""
+"""What is kept: PostgreSQL, the exports' bucket, the list of deletions, the secrets, and the bucket that holds the logs of access."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 from aws_cdk import CfnElement, Duration, RemovalPolicy, Stack
 from aws_cdk import aws_ec2 as ec2
@@ -25,6 +26,7 @@ SERVICE_ROLE = "magicode_service"
 EXPORTS_DAYS = 8
 """An export can be fetched for a week; the service deletes it then, and this is what stands behind that."""
 
+_KEEP = ("s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload")
 _BACKUP_DAYS = 30
 """What a receipt of a deletion says of backups: README.md."""
 
@@ -37,6 +39,7 @@ class Data(Construct):
         self._keys = keys
         self.access_logs = self._access_logs()
         self.exports = self._exports()
+        self.backups = self._backups()
         self.database = self._database(network, database_class)
         self.app_secrets = self._app_secrets()
         self.service_password = self._made(
@@ -69,32 +72,36 @@ class Data(Construct):
 
     def let_read_exports(self, role: iam.IRole) -> None:
         """The calls of infra/objects/s3.py that hand out and count."""
-        self._let(role, ["s3:GetObject"], ["s3:ListBucket", "s3:ListBucketMultipartUploads"])
-        self._let_key(role, ["kms:Decrypt"])
+        self._let(role, self.exports, ["s3:GetObject"])
+        self._let_key(role, self.exports, ["kms:Decrypt"])
 
     def let_keep_exports(self, role: iam.IRole) -> None:
         """Its calls that put and delete. A part of an upload is read back by S3 under the caller's rights, so it takes Decrypt:
         https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpuoverview.html#mpuAndPermissions"""
-        self._let(
-            role,
-            ["s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"],
-            ["s3:ListBucket", "s3:ListBucketMultipartUploads"],
-        )
-        self._let_key(role, ["kms:GenerateDataKey", "kms:Decrypt"])
+        self._let(role, self.exports, _KEEP)
+        self._let_key(role, self.exports, ["kms:GenerateDataKey", "kms:Decrypt"])
 
-    def _let(self, role: iam.IRole, of_objects: list[str], of_bucket: list[str]) -> None:
-        place = self.exports.arn_for_objects("*")
+    def let_list_backups(self, role: iam.IRole) -> None:
+        """What is asked before anything is served: the names of the list's entries."""
+        self._let(role, self.backups)
+
+    def let_keep_backups(self, role: iam.IRole) -> None:
+        """And read them: `magicode restored` runs as a task of the worker's."""
+        self._let(role, self.backups, ["s3:GetObject", *_KEEP])
+        self._let_key(role, self.backups, ["kms:GenerateDataKey", "kms:Decrypt"])
+
+    def _let(self, role: iam.IRole, bucket: s3.Bucket, of_objects: Sequence[str] = ()) -> None:
+        """And to list it."""
         add = role.add_to_principal_policy
-        add(iam.PolicyStatement(actions=of_objects, resources=[place]))
-        add(iam.PolicyStatement(actions=of_bucket, resources=[self.exports.bucket_arn]))
-        named = Stack.of(self).get_logical_id(self._exports_resource)
-        accept(
-            role,
-            f"IAM5[Resource::<{named}.Arn>/*]",
-            "Of the exports' bucket every object, of nothing else any.",
-        )
+        listing = ["s3:ListBucket", "s3:ListBucketMultipartUploads"]
+        add(iam.PolicyStatement(actions=listing, resources=[bucket.bucket_arn]))
+        if not of_objects:
+            return
+        add(iam.PolicyStatement(actions=list(of_objects), resources=[bucket.arn_for_objects("*")]))
+        named = Stack.of(self).get_logical_id(_resource(bucket))
+        accept(role, f"IAM5[Resource::<{named}.Arn>/*]", "Of this bucket every object, of nothing else any.")
 
-    def _let_key(self, role: iam.IRole, calls: list[str]) -> None:
+    def _let_key(self, role: iam.IRole, bucket: s3.Bucket, calls: list[str]) -> None:
         """By way of S3 and for this bucket alone.
         https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingKMSEncryption.html#encryption-context"""
         role.add_to_principal_policy(
@@ -102,17 +109,10 @@ class Data(Construct):
                 actions=calls,
                 resources=[self._keys.data.key_arn],
                 conditions={
-                    "StringLike": {"kms:EncryptionContext:aws:s3:arn": self.exports.arn_for_objects("*")},
+                    "StringLike": {"kms:EncryptionContext:aws:s3:arn": bucket.arn_for_objects("*")},
                 },
             )
         )
-
-    @property
-    def _exports_resource(self) -> CfnElement:
-        found = self.exports.node.default_child
-        if not isinstance(found, CfnElement):
-            raise AssertionError("a bucket is an element of the template")
-        return found
 
     # --- what there is -----------------------------------------------------------------------------------------------
 
@@ -135,9 +135,17 @@ class Data(Construct):
 
     def _exports(self) -> s3.Bucket:
         """Without versions: what an installation has destroyed is to be gone."""
+        return self._bucket("Exports", expiration=Duration.days(EXPORTS_DAYS))
+
+    def _backups(self) -> s3.Bucket:
+        """The list of deletions, which RDS's snapshots are held against, and wrapped keys. It never ends; without versions too, since a
+        key that was destroyed there is to be gone."""
+        return self._bucket("Backups", expiration=None)
+
+    def _bucket(self, name: str, *, expiration: Duration | None) -> s3.Bucket:
         return s3.Bucket(
             self,
-            "Exports",
+            name,
             encryption=s3.BucketEncryption.KMS,
             encryption_key=self._keys.data,
             bucket_key_enabled=False,  # with one, a call's encryption context names the bucket and not the object
@@ -147,11 +155,10 @@ class Data(Construct):
             minimum_tls_version=1.2,
             versioned=False,
             server_access_logs_bucket=self.access_logs,
-            server_access_logs_prefix="exports/",
+            server_access_logs_prefix=f"{name.lower()}/",
             lifecycle_rules=[
                 s3.LifecycleRule(
-                    expiration=Duration.days(EXPORTS_DAYS),
-                    abort_incomplete_multipart_upload_after=Duration.days(1),
+                    expiration=expiration, abort_incomplete_multipart_upload_after=Duration.days(1)
                 )
             ],
             removal_policy=RemovalPolicy.RETAIN,
@@ -233,6 +240,13 @@ class Data(Construct):
         )
         accept(secret, "SMG4", why_not_rotated)
         return secret
+
+
+def _resource(bucket: s3.Bucket) -> CfnElement:
+    found = bucket.node.default_child
+    if not isinstance(found, CfnElement):
+        raise AssertionError("a bucket is an element of the template")
+    return found
 
 
 def let_read(secret: secretsmanager.ISecret, key: kms.IKey, role: iam.IRole) -> None:

@@ -97,6 +97,7 @@ class Service(Construct):
             WEB_PORT,
         )
         self._data.let_read_exports(task.task_role)
+        self._data.let_list_backups(task.task_role)
         service = self._service("WebService", task, self._network.web, self._parameters.web_tasks)
         self.target = target = door.lead_to(service)
         if self._parameters.started:
@@ -135,6 +136,7 @@ class Service(Construct):
         task = self._task("Worker", _WORKER)
         self._working(task)
         self._data.let_keep_exports(task.task_role)
+        self._data.let_keep_backups(task.task_role)
         service = self._service("WorkerService", task, self._network.worker, self._parameters.worker_tasks)
         if self._parameters.started:
             scaled = service.auto_scale_task_count(
@@ -195,6 +197,7 @@ class Service(Construct):
             "MAGICODE_MASTER_KEY": f"aws-kms:{self._keys.master.key_arn}",
             "MAGICODE_SECRETS": f"aws-secretsmanager:{data.app_secrets.secret_arn}",
             "MAGICODE_EXPORTS": f"s3://{data.exports.bucket_name}/exports?kms-key={self._keys.data.key_arn}",
+            "MAGICODE_BACKUPS": f"s3://{data.backups.bucket_name}/backups?kms-key={self._keys.data.key_arn}",
             "MAGICODE_PUBLIC_URL": f"https://{parameters.domain}",
             "MAGICODE_DATA_DIR": _DATA,
             "MAGICODE_WORKSPACE_DIR": _WORKSPACE,

@@ -191,7 +191,8 @@ class Watch(Construct):
             cloud_watch_log_group=group,
         )
         trail.add_s3_event_selector(
-            [cloudtrail.S3EventSelector(bucket=data.exports)], include_management_events=True
+            [cloudtrail.S3EventSelector(bucket=one) for one in (data.exports, data.backups)],
+            include_management_events=True,
         )
         for name, (source, calls) in _TAMPERING.items():
             self._told(group, name, source, calls)

@@ -12,7 +12,7 @@ from tests.infra.aws.reading import Template, of, only, strings
 
 def test_every_bucket_blocks_the_public_and_speaks_tls_alone(template: Template) -> None:
     buckets = of(template, "S3::Bucket")
-    assert len(buckets) == 3
+    assert len(buckets) == 4
     policies = {one["Bucket"]["Ref"]: json.dumps(one) for one in of(template, "S3::BucketPolicy").values()}
     for name, bucket in buckets.items():
         block = bucket["PublicAccessBlockConfiguration"]
@@ -33,6 +33,16 @@ def test_an_export_that_the_service_forgot_is_gone_after_a_week_and_a_day(templa
     assert rule["ExpirationInDays"] == EXPORTS_DAYS == 8
     assert rule["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 1}
     assert "VersioningConfiguration" not in bucket, "a version would outlive a deletion"
+
+
+def test_the_list_of_deletions_never_ends_and_has_no_versions(template: Template) -> None:
+    bucket = only(template, "S3::Bucket", "Backups")
+    (rule,) = bucket["LifecycleConfiguration"]["Rules"]
+    assert not [name for name in rule if name.startswith(("Expiration", "Transition", "Noncurrent"))]
+    assert rule["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 1}
+    assert "VersioningConfiguration" not in bucket, "a wrapped key that was destroyed would be there still"
+    assert bucket["LoggingConfiguration"]["LogFilePrefix"] == "backups/"
+    assert "KeysData" in json.dumps(bucket["BucketEncryption"])
 
 
 def test_exports_are_under_our_key_and_who_fetched_one_is_written_down(template: Template) -> None:

@@ -28,7 +28,7 @@ COMMON = {
 TASKS = {
     "ServiceWebTaskTaskRole": COMMON | {"s3:GetObject"},
     "ServiceWorkerTaskTaskRole": COMMON
-    | {"kms:GenerateDataKey", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"},
+    | {"kms:GenerateDataKey", "s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"},
     "ServiceMigrationTaskTaskRole": set(),
     "VectorsTaskTaskRole": set(),
 }
@@ -47,6 +47,17 @@ def test_a_task_may_make_the_calls_of_its_code_and_no_other(template: Template, 
 
 def test_web_can_neither_put_nor_delete_an_export(template: Template) -> None:
     assert not of_role(template, "ServiceWebTaskTaskRole") & {"s3:DeleteObject", "s3:PutObject", "s3:*"}
+
+
+def test_web_lists_the_deletions_and_reads_none_and_the_worker_reads_no_export(template: Template) -> None:
+    buckets = of(template, "S3::Bucket")
+    (exports,) = (name for name in buckets if "Exports" in name)
+    (backups,) = (name for name in buckets if "Backups" in name)
+    for role, bucket in (("ServiceWebTaskTaskRole", backups), ("ServiceWorkerTaskTaskRole", exports)):
+        (held,) = (held for name, held in statements(template).items() if name.startswith(role))
+        may = {action for one in held if bucket in one.resources for action in one.actions}
+        assert "s3:ListBucket" in may
+        assert "s3:GetObject" not in may
 
 
 def too_wide(template: Template) -> list[str]:
