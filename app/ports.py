@@ -986,7 +986,7 @@ class Appends(Protocol):
 
 
 class Objects(Protocol):
-    """Where exports wait to be fetched: whole files under names such as `installation/export`, each put once."""
+    """Where exports wait to be fetched, and where backups lie: whole files under names such as `installation/export`."""
 
     async def put(self, name: str, pieces: AsyncIterator[bytes]) -> int:
         """Whole or not at all; replaces what has this name. Returns its size in bytes."""

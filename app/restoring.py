@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from app import erasing
-from app.custody.backups import Backups
+from app.custody.backups import KEYS, Backups
 from app.custody.tombstones import RESTORED
 from app.errors import ErasedError, UserError
 from app.house import House
@@ -24,6 +24,11 @@ OPERATOR = "operator"
 
 class NoListError(UserError):
     """MAGICODE_BACKUPS is not set: without the list of deletions nobody knows what was deleted since the backup was made."""
+
+
+class EmptyPlaceError(UserError):
+    """There is nothing where MAGICODE_BACKUPS says: is the folder mounted, is the bucket's prefix right? Where neither a backup was made
+    nor anything deleted so far, run `magicode backup` first."""
 
 
 class KeysMissingError(UserError):
@@ -64,11 +69,13 @@ async def require_reapplied(house: House) -> None:
 async def restored(house: House) -> Restored:
     """The service is stopped meanwhile, and paused from here on until the operator lets it go on.
 
-    Raises NoListError, ForeignTombstoneError before anything is removed, and what an erasure raises.
+    Raises NoListError, EmptyPlaceError, ForeignTombstoneError before anything is removed, and what an erasure raises.
     """
     listed = erasing.tombstones(house)
     if listed is None or house.backups is None:
         raise NoListError
+    if not await house.backups.names(KEYS) and not await listed.installations():
+        raise EmptyPlaceError
     await house.store.pause(NOBODY)
     await Backups(house.backups, house.keys, house.clock).put_keys(house.store)
     tombstones = await listed.read()

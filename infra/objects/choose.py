@@ -1,4 +1,4 @@
-"""Where the setting MAGICODE_EXPORTS says that exports wait: a folder, or a bucket.
+"""Where MAGICODE_EXPORTS says that exports wait, and MAGICODE_BACKUPS that backups lie: a folder, or a bucket.
 
 AWS's library is loaded only where a bucket is named.
 """

@@ -17,7 +17,7 @@ _DRAFT = re.compile(r"\.draft-(?P<name>.+)-[0-9a-f]{16}")
 
 
 class FolderAwayError(TransientError):
-    """The folder of the exports cannot be written or read just now: it is full, or it is not there."""
+    """The folder of the exports or of the backups cannot be written or read just now: it is full, or it is not there."""
 
 
 class FolderObjects:

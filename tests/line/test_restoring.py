@@ -31,7 +31,13 @@ from app.erasing import begin, erase, tombstone
 from app.errors import ErasedError, TransientError
 from app.house import House
 from app.nouns import Action, ApiToken, Erasure, OwnKey, RunState
-from app.restoring import DeletedComesBackError, KeysMissingError, require_reapplied, restored
+from app.restoring import (
+    DeletedComesBackError,
+    EmptyPlaceError,
+    KeysMissingError,
+    require_reapplied,
+    restored,
+)
 from app.wiring import ClocksApartError, back_up, restore_database
 from infra.embedded.postgres import EmbeddedPostgres
 from infra.objects.folder import FolderObjects
@@ -469,9 +475,8 @@ async def test_a_snapshot_comes_back_and_nobody_serves_what_was_deleted_since(lo
     with pytest.raises(DeletedComesBackError):
         await require_reapplied(lost.house)
     for command in ("worker", "serve"):
-        code, _, said = await magicode(
-            replace(stage, environ={**stage.environ, "MAGICODE_PORT": "0"}), command
-        )
+        on_any_port = replace(stage, environ={**stage.environ, "MAGICODE_PORT": "0"})
+        code, _, said = await asyncio.wait_for(magicode(on_any_port, command), 90)
         assert (code, "magicode restored" in said) == (1, True)
     done = await restored(lost.house)
     assert done.erased_again == (lost.other,)
@@ -572,6 +577,14 @@ async def test_who_was_deleted_before_there_was_a_list_is_in_it_from_the_next_ba
     assert not lost.kept.exists()
     await lost.back_up()
     assert [path.name for path in (lost.kept / "tombstones").iterdir()] == [f"{lost.other}-{erasure.id}"]
+
+
+async def test_a_place_that_is_not_there_is_no_empty_list(quiet: Lost) -> None:
+    with pytest.raises(EmptyPlaceError):
+        await restored(quiet.house)
+    assert await quiet.house.store.paused(0) is None
+    await quiet.back_up()
+    assert (await restored(quiet.house)).erased_again == ()
 
 
 async def test_an_entry_that_somebody_else_wrote_deletes_nothing(lost: Lost) -> None:
