@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from app import wiring
 from app.custody.backups import DUMPS, made_at
 from app.custody.rotation import SERVICE
+from app.custody.tombstones import Tombstones
 from app.errors import MagicodeError
 from app.grants import EVENTS, PERMISSIONS
 from app.nouns import Dedication, OwnKey, Registration
@@ -268,6 +269,12 @@ async def _records(case: _Case) -> None:
             await records.keys.existing_key(transaction)
         case.well("master key", "opens what is there")
         _own_workers(case, await records.store.dedicated())
+        place = await wiring.open_backups(case.read)
+        if place is not None:
+            listed = await Tombstones(place, records.store, records.keys, case.now).installations()
+            if lacking := listed - set(await records.store.erased_ids()):
+                said = f"{len(lacking)} deletions that were done are not in this database: it came back from a backup"
+                case.wrong("deletions", said, "run `magicode restored`; until then nothing is served")
 
 
 def _own_workers(case: _Case, dedicated: Sequence[Dedication]) -> None:

@@ -74,6 +74,15 @@ async def test_the_last_backup_is_looked_at(stage: Stage, tmp_path: Path) -> Non
     assert "magicode backup" in (await said()).do
 
 
+async def test_a_database_that_lacks_deletions_is_found(stage: Stage, tmp_path: Path) -> None:
+    listed = tmp_path / "kept" / "tombstones"
+    listed.mkdir(parents=True)
+    (listed / "4242-of-a-database-that-was-lost").write_text("{}")
+    found = wrong(await examined(stage, MAGICODE_BACKUPS=str(listed.parent)))
+    assert "magicode restored" in found.pop("deletions")
+    assert found == {}
+
+
 def test_what_it_asks_for_is_what_the_manifest_asks_for() -> None:
     manifest = yaml.safe_load((ROOT / "app-manifest.yml").read_text(encoding="utf-8"))
     assert manifest["default_permissions"] == PERMISSIONS
