@@ -314,6 +314,27 @@ async def test_a_dump_comes_back_without_what_was_deleted_since(lost: Lost) -> N
     assert len(await stage.pulls()) == 3, "the one that ended before is the one that waited, and a new one"
 
 
+async def test_who_asks_again_for_what_the_database_lost_gets_no_second_pull_request(quiet: Lost) -> None:
+    """The run and its pull request came behind the backup: GitHub has them, and we have not."""
+    lost, stage = quiet, quiet.stage
+    await lost.back_up()
+    async with stage.at_work():
+        number = await ask(stage)
+        await stage.ended(1)
+    (before,) = await stage.pulls()
+    lost.lose()
+    await lost.restore()
+    await reached(lost.house)
+    await restored(lost.house)
+    assert await stage.runs() == []
+    assert await lost.house.store.resume(0)
+    async with stage.at_work():
+        await stage.comment(number, "@magicode fix this once more")
+        (run,) = await stage.ended(1)
+    assert [(one["number"], one["state"]) for one in await stage.pulls()] == [(before["number"], "open")]
+    assert (run.state, run.pull_request) == (RunState.UPDATED, before["number"]), run.reason
+
+
 async def test_what_was_deleted_stays_closed_without_the_list_too(quiet: Lost) -> None:
     lost = quiet
     await open_door(lost)
