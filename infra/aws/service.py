@@ -43,6 +43,9 @@ class Size:
     memory: int
 
 
+RUNS_AT_ONCE = 8
+"""Of a worker task: most of a run is waiting for a model, and each adds less than 100 MB (`infra/operating/scale.md`)."""
+
 _WEB, _WORKER, _MIGRATION = Size(1024, 3072), Size(2048, 8192), Size(512, 1024)
 
 
@@ -109,7 +112,12 @@ class Service(Construct):
         return service
 
     def _working(self, task: ecs.FargateTaskDefinition, **more: str) -> None:
-        settings = {**self._settings(), "MAGICODE_WORKER_PORT": str(WORKER_PORT), **more}
+        settings = {
+            **self._settings(),
+            "MAGICODE_WORKER_PORT": str(WORKER_PORT),
+            "MAGICODE_CONCURRENCY": str(RUNS_AT_ONCE),
+            **more,
+        }
         self._container(task, "worker", ["worker"], settings, WORKER_PORT)
 
     def _own_worker(self, installation: int, count: int) -> None:
