@@ -4,14 +4,17 @@ say whom it met, from the log. And the other way round.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 
 from app.actionlog.ledger import Ledger
-from app.errors import ErasedError, UserError
+from app.errors import ErasedError, MissingError, UserError
 from app.nouns import Action
-from app.ports import Store
+from app.ports import GitHub, Store
+
+OpenGitHub = Callable[[], AbstractAsyncContextManager[GitHub]]
 
 EVERYBODY = 0
 """In the place of an installation's id; what is done to all is written down in the service's own chain, which has it too."""
@@ -25,12 +28,14 @@ class UnknownHereError(UserError):
 
 @dataclass(frozen=True, slots=True)
 class Contained:
-    """`changed` False: it was so already. `tokens` of the API were removed; `sessions`: every browser is signed out."""
+    """`changed` False: it was so already. `tokens` of the API were removed; `sessions`: every browser is signed out; `at_github`: so
+    it is there too."""
 
     installation_id: int
     changed: bool
     tokens: int = 0
     sessions: bool = False
+    at_github: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +49,14 @@ class Affected:
     actions: Mapping[str, int]
 
 
-async def pause(store: Store, ledger: Ledger, installation_id: int, *, revoke: bool) -> Contained:
+async def pause(
+    store: Store, ledger: Ledger, installation_id: int, *, revoke: bool, suspend: OpenGitHub | None = None
+) -> Contained:
     """From here on no job of theirs begins, and what is at work stops before its next effect and revokes its tokens of GitHub's.
-    What is asked meanwhile is kept. `revoke`: the tokens of the API go for good, and with EVERYBODY all sessions.
+    What is asked meanwhile is kept. `revoke`: the tokens of the API go for good, and with EVERYBODY all sessions. `suspend`, of one
+    installation: GitHub refuses its tokens too, those that somebody else holds, and tells us of nothing that is asked meanwhile.
 
-    Raises UnknownHereError.
+    Raises UnknownHereError, and what GitHub raises; then it is paused here all the same.
     """
     await require_known(store, installation_id)
     changed = await store.pause(installation_id)
@@ -59,18 +67,35 @@ async def pause(store: Store, ledger: Ledger, installation_id: int, *, revoke: b
             removed += await _remove_tokens(store, ledger, one)
         if installation_id == EVERYBODY:
             await store.end_every_session()
-    await ledger.record(
-        installation_id, Action.SERVICE_PAUSED, OPERATOR, None, {"new": changed, "tokens": removed}
+    facts = {"new": changed, "tokens": removed, "suspended": suspend is not None}
+    await ledger.record(installation_id, Action.SERVICE_PAUSED, OPERATOR, None, facts)
+    if suspend is not None:
+        async with suspend() as github:
+            # First, so that it is ended again also where the answer is never heard.
+            await store.note_suspension(installation_id)
+            await github.suspend(installation_id)
+    return Contained(
+        installation_id,
+        changed,
+        removed,
+        sessions=revoke and installation_id == EVERYBODY,
+        at_github=suspend is not None,
     )
-    return Contained(installation_id, changed, removed, sessions=revoke and installation_id == EVERYBODY)
 
 
-async def resume(store: Store, ledger: Ledger, installation_id: int) -> Contained:
-    """What waited begins. One that is paused by itself stays so where everybody is let go. Raises UnknownHereError."""
+async def resume(store: Store, ledger: Ledger, installation_id: int, *, unsuspend: OpenGitHub) -> Contained:
+    """What waited begins, once GitHub makes tokens again where `pause` had it stop. One that is paused by itself stays so where
+    everybody is let go. Raises UnknownHereError, and what GitHub raises; then it is paused still."""
     await require_known(store, installation_id)
+    suspended = await store.suspended(installation_id)
+    if suspended:
+        async with unsuspend() as github:
+            with suppress(MissingError):
+                await github.unsuspend(installation_id)
     changed = await store.resume(installation_id)
-    await ledger.record(installation_id, Action.SERVICE_RESUMED, OPERATOR, None, {"new": changed})
-    return Contained(installation_id, changed)
+    facts = {"new": changed, "suspended": suspended}
+    await ledger.record(installation_id, Action.SERVICE_RESUMED, OPERATOR, None, facts)
+    return Contained(installation_id, changed, at_github=suspended)
 
 
 async def affected(

@@ -82,6 +82,10 @@ class DeniedError(RefusedError):
     """GitHub refused the App this action (403): a permission, an archived repository or a lock."""
 
 
+SUSPENDED = "installation_suspended"
+"""The reason of a DeniedError: somebody there, or whoever runs this service, has suspended the App's installation."""
+
+
 class AlreadyExistsError(MagicodeError):
     """GitHub already has this (422). The caller looks for it and adopts it."""
 

@@ -21,6 +21,7 @@ from app.choosing import key_in_public
 from app.consultation import charged, consult, limits_of
 from app.ending import AS_DRAFT, end, ready, stopped
 from app.errors import (
+    SUSPENDED,
     DefectError,
     LimitedError,
     MagicodeError,
@@ -175,8 +176,16 @@ async def play(house: House, run: Run) -> None:
         except StoppedError as error:
             outcome = await stopped(scene, error)
         except MagicodeError as error:
-            outcome = wording.outcome(error)
+            outcome = await _refused(scene, error)
         await end(scene, outcome)
+
+
+async def _refused(scene: Scene, error: MagicodeError) -> Outcome:
+    """Where whoever runs this service has paused an installation and suspended it at GitHub, which says no sooner than we look: it
+    is to go on later. Raises PausedError then."""
+    if error.reason == SUSPENDED:
+        await scene.house.held()
+    return wording.outcome(error)
 
 
 WAITS_FOR: Final = timedelta(hours=6)

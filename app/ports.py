@@ -355,6 +355,15 @@ class GitHub(Protocol):
         """Asks for another attempt, which comes later and by itself."""
         ...
 
+    async def suspend(self, installation_id: int, *, witness: Witness | None = None) -> None:
+        """From here on GitHub refuses each token of the installation's, makes none and tells us of nothing there. Raises
+        MissingError (`installation_missing`) where it is gone."""
+        ...
+
+    async def unsuspend(self, installation_id: int, *, witness: Witness | None = None) -> None:
+        """The end of `suspend`. Raises as it does."""
+        ...
+
     def reader(
         self, installation_id: int, repository_id: int, *, witness: Witness | None = None
     ) -> AbstractAsyncContextManager[RepositoryReader]:
@@ -834,6 +843,14 @@ class Store(Protocol):
 
     async def paused(self, installation_id: int) -> datetime | None:
         """Since when it is, by itself or with everybody; None where it is not."""
+        ...
+
+    async def note_suspension(self, installation_id: int) -> None:
+        """Of one that is paused: the pause is to hold at GitHub too, and its end is to end it there."""
+        ...
+
+    async def suspended(self, installation_id: int) -> bool:
+        """Whether that was noted of its pause."""
         ...
 
     async def dedicate(self, installation_id: int) -> bool:

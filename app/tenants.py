@@ -69,6 +69,16 @@ class TenantsGitHub:
         async with self._witness(witness, installation_id) as heard:
             return await self.github.account(present, login, witness=heard)
 
+    async def suspend(self, installation_id: int, *, witness: IsTold | None = None) -> None:
+        present = await self._present(installation_id)
+        async with self._witness(witness, installation_id) as heard:
+            await self.github.suspend(present, witness=heard)
+
+    async def unsuspend(self, installation_id: int, *, witness: IsTold | None = None) -> None:
+        present = await self._present(installation_id)
+        async with self._witness(witness, installation_id) as heard:
+            await self.github.unsuspend(present, witness=heard)
+
     def reader(
         self, installation_id: int, repository_id: int, *, witness: IsTold | None = None
     ) -> AbstractAsyncContextManager[RepositoryReader]:

@@ -27,7 +27,7 @@ from app.nouns import Action
 from app.ports import Clock, Objects, Watch
 from app.settings import Settings
 from app.tenants import TenantsGitHub
-from app.witness import OwnWitness
+from app.witness import OwnWitness, Witness
 from app.workspace.storage import find_root, sweep
 from embeddings.apart import FUNCTION, apart
 from embeddings.embed import dimension
@@ -206,6 +206,19 @@ async def open_records(read: Settings) -> AsyncIterator[Records]:
         default = read.data_dir / "master.key"
         master = await asyncio.to_thread(open_master_key, read.master_key, default)
         yield Records(store, Keys(master), service_url, master)
+
+
+@asynccontextmanager
+async def open_github(read: Settings, store: PostgresStore, ledger: Ledger) -> AsyncIterator[TenantsGitHub]:
+    """GitHub alone, for a command. Raises SettingMissingError and PrivateKeyError."""
+    read, _, _ = await filled(read, {})
+    app_id, private_key = credentials(read)
+    github = GitHubApp(app_id=app_id, private_key=private_key, api_url=read.github_api_url)
+    try:
+        async with Witness(ledger.recorder(SERVICE, None)) as own:
+            yield TenantsGitHub(github, store, ledger, own)
+    finally:
+        await github.aclose()
 
 
 async def _require_master_key(records: Records) -> None:

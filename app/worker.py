@@ -26,6 +26,8 @@ from app.ending import give_up
 from app.erasing import erase, erase_later
 from app.errors import (
     SHORT,
+    SUSPENDED,
+    DeniedError,
     ErasedError,
     ShortError,
     SupersededError,
@@ -261,6 +263,7 @@ def tasks(house: House) -> Mapping[str, Callable[..., Awaitable[None]]]:
         Task.TELL_ACCEPTED.value: _with_run(house, tell_accepted),
         **{task.value: partial(on_send, event) for event, task in SENDS.items()},
     }
+    jobs = {name: _unless_suspended(house, job) for name, job in jobs.items()}
     safe = {name: _unless_erased(job) for name, job in jobs.items()} | {Task.ERASE.value: on_erase}
     return {name: _watched(house.watch, name, job) for name, job in safe.items()}
 
@@ -281,6 +284,20 @@ def _watched(watch: Watch, name: str, job: Callable[..., Awaitable[None]]) -> Ca
             await job(**ids)
 
     return watched
+
+
+def _unless_suspended(house: House, job: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    """What GitHub refuses since whoever runs this service has suspended a paused installation goes on when they let it."""
+
+    async def unless_suspended(**ids: Any) -> None:
+        try:
+            await job(**ids)
+        except DeniedError as error:
+            if error.reason == SUSPENDED:
+                await house.held()
+            raise
+
+    return unless_suspended
 
 
 def _unless_erased(job: Callable[P, Awaitable[None]]) -> Callable[P, Awaitable[None]]:

@@ -15,7 +15,7 @@ from app.settings import Settings
 
 if TYPE_CHECKING:
     from app.actionlog.ledger import Ledger
-    from app.containing import Affected, Contained
+    from app.containing import Affected, Contained, OpenGitHub
     from app.ports import Store
 
 Installation = Annotated[int | None, typer.Option(help="The installation's id.")]
@@ -23,12 +23,15 @@ Everybody = Annotated[bool, typer.Option("--all", help="Every installation, thos
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 
 
-async def _contain(read: Settings, act: Callable[[Store, Ledger], Awaitable[Contained]]) -> Contained:
+async def _contain(
+    read: Settings, act: Callable[[Store, Ledger, OpenGitHub], Awaitable[Contained]]
+) -> Contained:
     from app.actionlog.ledger import Ledger  # noqa: PLC0415 (only the commands that need it load the service)
-    from app.wiring import open_records  # noqa: PLC0415
+    from app.wiring import open_github, open_records  # noqa: PLC0415
 
     async with open_records(read) as records:
-        return await act(records.store, Ledger(records.store, records.keys, lambda: datetime.now(UTC)))
+        ledger = Ledger(records.store, records.keys, lambda: datetime.now(UTC))
+        return await act(records.store, ledger, lambda: open_github(read, records.store, ledger))
 
 
 async def _affected(read: Settings, since: datetime, until: datetime, kinds: list[str]) -> list[Affected]:
@@ -51,17 +54,34 @@ def add(cli: typer.Typer, run: Run, settings: Callable[[], Settings], show: Call
             bool,
             typer.Option("--revoke", help="Remove their API tokens too, and with --all sign everybody out."),
         ] = False,
+        suspend: Annotated[
+            bool,
+            typer.Option(
+                "--suspend", help="Have GitHub refuse its tokens too, and tell us of nothing meanwhile."
+            ),
+        ] = False,
         as_json: Json = False,
     ) -> None:
         """Stop at once: no work begins, what is at work stops before its next effect, pages and API answer 503. Nothing is lost."""
         from app.containing import pause as act  # noqa: PLC0415
 
         whom = _whom(installation, everybody=everybody)
-        done = run(_contain(settings(), lambda store, ledger: act(store, ledger, whom, revoke=revoke)))
+        if suspend and everybody:
+            raise typer.BadParameter("--suspend is for one installation: --installation ID")
+        done = run(
+            _contain(
+                settings(),
+                lambda store, ledger, github: act(
+                    store, ledger, whom, revoke=revoke, suspend=github if suspend else None
+                ),
+            )
+        )
         if as_json:
             show(asdict(done))
             return
         line = f"{_named(whom)}: {'paused' if done.changed else 'was paused already'}."
+        if done.at_github:
+            line += " GitHub refuses its tokens."
         if revoke:
             line += (
                 f" {done.tokens} API tokens removed{', everybody is signed out' if done.sessions else ''}."
@@ -76,7 +96,9 @@ def add(cli: typer.Typer, run: Run, settings: Callable[[], Settings], show: Call
         from app.containing import resume as act  # noqa: PLC0415
 
         whom = _whom(installation, everybody=everybody)
-        done = run(_contain(settings(), lambda store, ledger: act(store, ledger, whom)))
+        done = run(
+            _contain(settings(), lambda store, ledger, github: act(store, ledger, whom, unsuspend=github))
+        )
         if as_json:
             show(asdict(done))
             return

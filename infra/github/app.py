@@ -16,7 +16,7 @@ import httpx
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from githubkit import GitHub
+from githubkit import GitHub, Response
 from githubkit.auth import BaseAuthStrategy
 from githubkit.throttling import LocalThrottler
 from githubkit_schemas.v2026_03_10 import models
@@ -219,6 +219,28 @@ class GitHubApp:
         Asking twice brings the same event twice, which acceptance takes for one: so it is repeated as a read is.
         """
         await self._own(witness).read(self._rest.apps.async_redeliver_webhook_delivery, delivery_id)
+
+    async def suspend(self, installation_id: int, *, witness: Witness | None = None) -> None:
+        """https://docs.github.com/rest/apps/apps#suspend-an-app-installation
+
+        Who is suspended twice is as if once, so it is repeated as a read is; and so is the end of it.
+        """
+        await self._whether_suspended(self._rest.apps.async_suspend_installation, installation_id, witness)
+
+    async def unsuspend(self, installation_id: int, *, witness: Witness | None = None) -> None:
+        """https://docs.github.com/rest/apps/apps#unsuspend-an-app-installation"""
+        await self._whether_suspended(self._rest.apps.async_unsuspend_installation, installation_id, witness)
+
+    async def _whether_suspended(
+        self,
+        ask: Callable[[int], Awaitable[Response[Any, Any]]],
+        installation_id: int,
+        witness: Witness | None,
+    ) -> None:
+        try:
+            await self._own(witness).read_response(ask, installation_id)
+        except MissingError:
+            raise _installation_missing() from None
 
     def reader(
         self, installation_id: int, repository_id: int, *, witness: Witness | None = None

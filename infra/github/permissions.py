@@ -66,6 +66,18 @@ ROUTES: Final[Mapping[str, Route]] = MappingProxyType(
             "write",
             "apps/webhooks#redeliver-a-delivery-for-an-app-webhook",
         ),
+        "apps.async_suspend_installation": _route(
+            "PUT /app/installations/{installation_id}/suspended",
+            None,
+            "write",
+            "apps/apps#suspend-an-app-installation",
+        ),
+        "apps.async_unsuspend_installation": _route(
+            "DELETE /app/installations/{installation_id}/suspended",
+            None,
+            "write",
+            "apps/apps#unsuspend-an-app-installation",
+        ),
         "apps.async_create_installation_access_token": _route(
             "POST /app/installations/{installation_id}/access_tokens",
             None,

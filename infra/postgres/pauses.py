@@ -17,6 +17,10 @@ IS_PAUSED: LiteralString = (
 _PAUSE = text("INSERT INTO magicode_jobs.pauses VALUES (:tenant) ON CONFLICT DO NOTHING RETURNING 1")
 _RESUME = text("DELETE FROM magicode_jobs.pauses WHERE installation_id = :tenant RETURNING 1")
 _PAUSES = text("SELECT installation_id, since FROM magicode_jobs.pauses ORDER BY 1")
+_NOTE_SUSPENSION = text("UPDATE magicode_jobs.pauses SET suspended = true WHERE installation_id = :tenant")
+_SUSPENDED = text(
+    "SELECT EXISTS (SELECT FROM magicode_jobs.pauses WHERE installation_id = :tenant AND suspended)"
+)
 _SINCE = text("SELECT min(since) FROM magicode_jobs.pauses WHERE installation_id IN (0, :tenant)")
 
 
@@ -35,3 +39,11 @@ async def pauses(connection: AsyncConnection) -> Mapping[int, datetime]:
 async def paused(connection: AsyncConnection, tenant: int) -> datetime | None:
     since: datetime | None = await connection.scalar(_SINCE, {"tenant": tenant})
     return None if since is None else since.astimezone(UTC)
+
+
+async def note_suspension(connection: AsyncConnection, tenant: int) -> None:
+    await connection.execute(_NOTE_SUSPENSION, {"tenant": tenant})
+
+
+async def suspended(connection: AsyncConnection, tenant: int) -> bool:
+    return bool(await connection.scalar(_SUSPENDED, {"tenant": tenant}))

@@ -207,6 +207,16 @@ class PostgresStore:
             async with self._connection() as opened:
                 return await pauses.paused(opened.connection, installation_id)
 
+    async def note_suspension(self, installation_id: int) -> None:
+        with translated():
+            async with self._connection() as opened:
+                await pauses.note_suspension(opened.connection, installation_id)
+
+    async def suspended(self, installation_id: int) -> bool:
+        with translated():
+            async with self._connection() as opened:
+                return await pauses.suspended(opened.connection, installation_id)
+
     async def dedicate(self, installation_id: int) -> bool:
         return await self._dedicate(installation_id, own=True)
 

@@ -11,10 +11,12 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+import httpx
 import pytest
 
 from app.nouns import Action, ApiToken, RunState
 from app.rounds import catch_up
+from infra.simulator.auth import new_installation_token
 from tests.line.conftest import Stages
 from tests.line.conversations import (
     ask,
@@ -156,7 +158,13 @@ async def test_an_incident_is_contained_recovered_from_and_told_by_the_manual(
 
     code, said, told = await magicode(stage, "pause", "--installation", str(tenant), "--revoke", "--json")
     assert code == 0, told
-    assert json.loads(said) == {"installation_id": tenant, "changed": True, "tokens": 1, "sessions": False}
+    assert json.loads(said) == {
+        "installation_id": tenant,
+        "changed": True,
+        "tokens": 1,
+        "sessions": False,
+        "at_github": False,
+    }
     async with stage.house.store.transaction(tenant) as transaction:
         assert await transaction.api_tokens() == []
     second = await ask(stage)
@@ -190,6 +198,127 @@ async def test_an_incident_is_contained_recovered_from_and_told_by_the_manual(
     assert logged == [(Action.SERVICE_PAUSED, "operator"), (Action.SERVICE_RESUMED, "operator")]
 
 
+async def test_a_stolen_token_opens_nothing_once_it_is_suspended_too(
+    raise_stage: Stages, sample: Path
+) -> None:
+    """Each step as infra/operating/README.md says it: what was in a worker's memory is in somebody else's hands."""
+    stage = await up(raise_stage, sample, slow=20)
+    tenant = str(stage.installation)
+    number = await ask(stage)
+
+    async def asked() -> bool:
+        return bool(await asked_of_the_model(stage))
+
+    await until(asked)
+    installation = stage.github.world.installations[stage.installation]
+    stolen = new_installation_token(stage.github.world, installation, {"contents": "read"}, None).value
+    async with httpx.AsyncClient(trust_env=False, base_url=stage.github.base_url) as thief:
+
+        async def opens() -> int:
+            headers = {"Authorization": f"Bearer {stolen}"}
+            return (await thief.get("/repos/octo/fairshare/contents/README.md", headers=headers)).status_code
+
+        assert await opens() == 200
+        code, said, told = await magicode(stage, "pause", "--installation", tenant)
+        assert code == 0, told
+        assert await opens() == 200, "a pause of ours is nothing to GitHub"
+        code, said, told = await magicode(stage, "pause", "--installation", tenant, "--suspend")
+        assert (code, said) == (
+            0,
+            f"Installation {tenant}: was paused already. GitHub refuses its tokens.\n",
+        ), told
+        assert await opens() == 403
+        await stage.settled()
+        await asyncio.sleep(3)
+        (run,) = await stage.runs()
+        assert not run.state.ended, "what is refused meanwhile is not the run's end"
+        async with stage.house.store.transaction(stage.installation) as transaction:
+            known = await transaction.installation()
+        assert known is not None
+        assert known.suspended, "GitHub has told so"
+        assert list(await stage.house.store.pauses()) == [stage.installation]
+
+        code, said, told = await magicode(stage, "resume", "--installation", tenant)
+        assert (code, said) == (0, f"Installation {tenant}: goes on.\n"), told
+        assert await opens() == 200
+    (run,) = await stage.ended()
+    assert run.state is RunState.OPENED
+    assert len(await stage.pulls()) == 1
+    await ended_well_told(stage, run, number)
+    await stage.settled()
+    async with stage.house.store.transaction(stage.installation) as transaction:
+        known = await transaction.installation()
+    assert known is not None
+    assert not known.suspended
+    log = [one for one in await stage.log() if one.action.startswith("service.")]
+    assert [(one.details or {})["suspended"] for one in log] == [False, True, True]
+    requests = [
+        request for one in await stage.log() for request in one.details or {} if "suspended" in request
+    ]
+    route = "/app/installations/{installation_id}/suspended"
+    assert {f"PUT {route}", f"DELETE {route}"} <= set(requests)
+
+
+@pytest.mark.parametrize(("where", "times"), [("/access_tokens", 2), ("/tarball", 1)])
+async def test_what_github_refuses_a_run_since_it_was_suspended_is_not_its_end(
+    raise_stage: Stages, sample: Path, where: str, times: int
+) -> None:
+    """GitHub says no in the middle of a request, before the run has looked whether it is paused."""
+    stage = await up(raise_stage, sample)
+    store, tenant = stage.house.store, stage.installation
+    await stage.fault(kind="delay", seconds=6, route=where, times=times)
+    await ask(stage)
+
+    async def under_way() -> bool:
+        return sum(one.fault == "delay" for one in stage.github.world.requests) == times
+
+    await until(under_way)
+    await store.pause(tenant)
+    await store.note_suspension(tenant)
+    await stage.house.github.suspend(tenant)
+    await asyncio.sleep(9)
+    (run,) = await stage.runs()
+    assert not run.state.ended
+    assert any(one.status == 403 and where in one.path for one in stage.github.world.requests), (
+        "it was refused there"
+    )
+    assert (await magicode(stage, "resume", "--installation", str(tenant)))[0] == 0
+    (run,) = await stage.ended()
+    assert run.state is RunState.OPENED
+
+
+async def test_an_answer_that_is_lost_is_asked_for_again_and_a_resumption_that_fails_leaves_it_paused(
+    raise_stage: Stages, sample: Path
+) -> None:
+    stage = await up(raise_stage, sample, working=False)
+    tenant = str(stage.installation)
+    world, store = stage.github.world, stage.house.store
+    there = world.installations[stage.installation]
+    await stage.fault(kind="drop_after", method="PUT", route="/suspended$")
+    code, _, told = await magicode(stage, "pause", "--installation", tenant, "--suspend")
+    assert code == 0, told
+    assert there.suspended_at is not None
+    await stage.fault(kind="status", status=502, method="DELETE", route="/suspended$", times=4)
+    code, _, _ = await magicode(stage, "resume", "--installation", tenant)
+    assert code == 1
+    assert there.suspended_at is not None
+    assert list(await store.pauses()) == [stage.installation]
+    code, _, told = await magicode(stage, "resume", "--installation", tenant)
+    assert code == 0, told
+    assert there.suspended_at is None
+    assert await store.pauses() == {}
+
+
+async def test_who_was_suspended_by_somebody_else_stays_so(raise_stage: Stages, sample: Path) -> None:
+    """A customer's own suspension is not ours to end."""
+    stage = await up(raise_stage, sample, working=False)
+    there = stage.github.world.installations[stage.installation]
+    await stage.house.store.pause(stage.installation)
+    there.suspended_at = stage.github.world.now()
+    assert (await magicode(stage, "resume", "--installation", str(stage.installation)))[0] == 0
+    assert there.suspended_at is not None
+
+
 async def test_everybody_is_signed_out_where_all_are_paused_and_doors_shut(
     raise_stage: Stages, sample: Path
 ) -> None:
@@ -211,6 +340,7 @@ async def test_everybody_is_signed_out_where_all_are_paused_and_doors_shut(
         (["pause"], 2, "say whom"),
         (["pause", "--all", "--installation", "7"], 2, "say whom"),
         (["resume", "--installation", "0"], 2, "greater than 0"),
+        (["pause", "--all", "--suspend"], 2, "for one installation"),
         (["pause", "--installation", "999999"], 1, "No installation with this id"),
         (["affected", "--since", "yesterday"], 2, ""),
         (["affected", "--since", "2026-01-01", "--kind", "nothing.such"], 2, ""),

@@ -2,6 +2,8 @@
 
 The database sees to it, and not whoever puts a job there: so do programs that know nothing of it, and a worker of everybody's finds
 nothing of theirs on the queues that it asks. A job that comes to another queue takes its place there when it is next looked for.
+
+And whether a pause holds at GitHub too.
 """
 
 from __future__ import annotations
@@ -45,7 +47,13 @@ CREATE TRIGGER keep_apart BEFORE INSERT OR UPDATE OF status ON magicode_jobs.pro
     FOR EACH ROW WHEN (NEW.status = 'todo') EXECUTE FUNCTION magicode_jobs.keep_apart();
 """
 
+_SUSPENDED = """
+ALTER TABLE magicode_jobs.pauses ADD COLUMN suspended boolean NOT NULL DEFAULT false;
+GRANT UPDATE (suspended) ON magicode_jobs.pauses TO magicode_service;
+"""
+
 
 def upgrade() -> None:
     op.execute(_DEDICATED)
     op.execute(_KEEP_APART)
+    op.execute(_SUSPENDED)

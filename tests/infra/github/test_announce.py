@@ -86,6 +86,8 @@ def test_what_changes_something_of_the_customers_is_told_apart() -> None:
         "apps.async_revoke_installation_access_token",
         "apps.async_delete_token",
         "apps.async_redeliver_webhook_delivery",
+        "apps.async_suspend_installation",
+        "apps.async_unsuspend_installation",
         "graphql.ReviewThreads",
         "graphql.ClosingPullRequests",
     }
