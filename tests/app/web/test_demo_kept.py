@@ -42,11 +42,12 @@ async def test_the_dashboard_of_a_demonstration_that_stays_is_signed_in(
     kept: asyncio.subprocess.Process, tmp_path: Path
 ) -> None:
     assert kept.stdout is not None
-    address = ""
+    address, said = "", b""
     async with asyncio.timeout(240):
         while "/_simulator/enter" not in address:
             line = await kept.stdout.readline()
-            assert line, "it ended"
+            assert line, f"it ended: {said.decode()[-3000:]}"
+            said += line
             address = line.decode().strip()
     seen: Any = SimpleNamespace(url="http://127.0.0.1", github=SimpleNamespace(base_url="http://127.0.0.1"))
     async with chromium(seen, viewport={"width": 1440, "height": 900}) as tab:
