@@ -57,7 +57,8 @@ async def require_reapplied(house: House) -> None:
     """Raises KeysMissingError, DeletedComesBackError where the list has an erasure of which the database knows nothing, and TransientError where
     nobody can say. By names alone: an installation is erased once, since a new one of the same account has an id of its own."""
     async with house.store.transaction(NOBODY) as transaction:
-        if await transaction.wrapped_key() is None and await transaction.last_entry() is not None:
+        # In this order: another process may begin on an empty database at the same moment, and its first entry comes with the key.
+        if await transaction.last_entry() is not None and await transaction.wrapped_key(anew=True) is None:
             raise KeysMissingError
     listed = erasing.tombstones(house)
     if listed is None:

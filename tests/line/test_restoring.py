@@ -43,6 +43,7 @@ from infra.embedded.postgres import EmbeddedPostgres
 from infra.objects.folder import FolderObjects
 from infra.postgres.dumps import HeldByPoliciesError, NotEmptyDatabaseError, require_all_rows
 from infra.postgres.migrate import migrate
+from infra.postgres.store import PostgresTransaction
 from tests.app.custody.fuse import CrashError, Fuse, Fused, FusedStore
 from tests.line.conftest import Stages
 from tests.line.conversations import ask, notes
@@ -620,3 +621,27 @@ async def test_an_entry_that_somebody_else_wrote_deletes_nothing(lost: Lost) -> 
         await restored(lost.house)
     assert await tombstone(lost.house, tenant) is None
     assert lost.rows(tenant)["runs"] == 1
+
+
+async def test_two_that_begin_on_an_empty_database_at_once_are_no_restored_one(
+    quiet: Lost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one's first entry, with the key that it is under, comes while this one looks."""
+    house = quiet.house
+    with psycopg.connect(quiet.server.owner_url, autocommit=True) as owner:
+        owner.execute("TRUNCATE magicode_keys.data_keys, magicode.erasures")
+        owner.execute("ALTER TABLE magicode.entries DISABLE TRIGGER USER")
+        owner.execute("TRUNCATE magicode.entries")
+    looked = PostgresTransaction.wrapped_key
+    begun = False
+
+    async def while_another_begins(transaction: PostgresTransaction, **how: Any) -> tuple[str, bytes] | None:
+        nonlocal begun
+        found = await looked(transaction, **how)
+        if not begun:
+            begun = True
+            await house.ledger.record(0, Action.SETTING_CHANGED)
+        return found
+
+    monkeypatch.setattr(PostgresTransaction, "wrapped_key", while_another_begins)
+    await require_reapplied(house)
