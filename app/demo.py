@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -177,7 +177,7 @@ async def _stage(folder: Path, environ: Mapping[str, str]) -> AsyncIterator[Stag
         github = await stack.enter_async_context(running_github(folder / "github", {REPOSITORY: sample}))
         spec, extra = await _model(stack, environ)
         app = github.world.app
-        port = _free_port()
+        port = stack.enter_context(_port())
         url = f"http://127.0.0.1:{port}"
         service = {
             **{name: value for name, value in environ.items() if _kept(name)},
@@ -266,10 +266,17 @@ def _copy(source: Any, target: Path) -> None:
             (target / item.name).write_bytes(item.read_bytes())
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+@contextlib.contextmanager
+def _port() -> Iterator[int]:
+    """A free one, which nobody else is given before the service listens there, on Linux: two sockets may be bound to a port of which
+    one listens, if both say so. Elsewhere they may not."""
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        port = int(held.getsockname()[1])
+        if sys.platform != "linux":
+            held.close()
+        yield port
 
 
 # --- what is told ----------------------------------------------------------------------------------------------------

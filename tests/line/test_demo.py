@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from app.demo import _port
 
 ROOT = Path(__file__).parents[2]
 NOBODY = 65534
@@ -80,3 +83,15 @@ def test_without_a_sandbox_the_demonstration_says_that_no_check_was_run(home: Pa
     body = told["pull_request"]["body"]
     assert "Checks were not run, because bubblewrap is not installed" in body
     assert "passed" not in body
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere two sockets may not be bound to one port")
+def test_nobody_else_is_given_the_port_before_the_service_listens_there() -> None:
+    with _port() as port:
+        with socket.socket() as other, pytest.raises(OSError, match="in use"):
+            other.bind(("127.0.0.1", port))
+        with (
+            socket.create_server(("127.0.0.1", port)) as service,
+            socket.create_connection(("127.0.0.1", port)),
+        ):
+            service.accept()[0].close()
