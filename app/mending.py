@@ -33,7 +33,9 @@ async def read_failures(scene: Scene) -> Asked:
     scene.told = partial(wording.mended, attempt=len(earlier) + 1, tries=TRIES)
     if published:
         return asked
-    diagnosis = await diagnose(scene.reader, pull.head_sha, asked.base_tip, scene.key)
+    diagnosis = await diagnose(
+        scene.reader, pull.head_sha, asked.base_tip, scene.key, sleep=scene.house.sleep
+    )
     await scene.record(
         Action.CI_READ,
         sha=pull.head_sha,

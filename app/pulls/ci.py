@@ -13,12 +13,14 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 from typing import Final
 
 from app.errors import DeniedError, GoneError, InvalidError, MissingError
 from app.nouns import FailedCheck
 from app.ports import RepositoryReader
 from app.pulls.joblog import GAP, Reading, masked, read, says_nothing
+from app.pulls.lookup import Sleep, found
 
 LOG_BYTES: Final = 200_000
 JOB_LIMIT: Final = 6_000
@@ -83,20 +85,22 @@ class Diagnosis:
         return tuple(one for one in self.found if one.cause is cause)
 
 
-async def diagnose(reader: RepositoryReader, head_sha: str, base_sha: str, key: bytes) -> Diagnosis:
+async def diagnose(
+    reader: RepositoryReader, head_sha: str, base_sha: str, key: bytes, *, sleep: Sleep
+) -> Diagnosis:
     """Reads what failed on the head, and on the base where the same checks failed there too.
 
     `key` is the installation's. Raises what the reader raises but for logs that are gone, too long or not shown to us.
     """
     failed = sorted(await reader.failed_checks(head_sha), key=lambda one: one.name)
     before = {one.name: one for one in await reader.failed_checks(base_sha)} if failed else {}
-    found = [
-        await _judged(reader, check, before.get(check.name))
+    judged = [
+        await _judged(reader, check, before.get(check.name), sleep)
         if place < MOST_LOGS
         else Found(check, Cause.INFRASTRUCTURE, "too much failed at once to read it all")
         for place, check in enumerate(failed)
     ]
-    told = tuple(_not_cancelled_with_others(found))
+    told = tuple(_not_cancelled_with_others(judged))
     return Diagnosis(told, fingerprint((one for one in told if one.cause is Cause.OURS), key))
 
 
@@ -132,11 +136,13 @@ def fingerprint(found: Iterable[Found], key: bytes) -> str:
     return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
 
 
-async def _judged(reader: RepositoryReader, check: FailedCheck, before: FailedCheck | None) -> Found:
-    reading = await _read(reader, check)
+async def _judged(
+    reader: RepositoryReader, check: FailedCheck, before: FailedCheck | None, sleep: Sleep
+) -> Found:
+    reading = await _read(reader, check, sleep)
     cause, why = judge(check, reading)
     if cause is Cause.OURS and before is not None:
-        reading_before = await _read(reader, before)
+        reading_before = await _read(reader, before, sleep)
         new = reading.errors - reading_before.errors
         if not new or not reading_before.errors:
             cause, why = Cause.ON_BASE, "it fails without this change too"
@@ -144,19 +150,29 @@ async def _judged(reader: RepositoryReader, check: FailedCheck, before: FailedCh
     return Found(check, cause, why, excerpt, reading.errors)
 
 
-async def _read(reader: RepositoryReader, check: FailedCheck) -> Reading:
+async def _read(reader: RepositoryReader, check: FailedCheck, sleep: Sleep) -> Reading:
     """The job's log; what the check says of itself where there is none, or where that tells of the machine's end."""
     said = read("" if says_nothing(check.said) else check.said, limit=JOB_LIMIT)
     if check.job_id is None:
         return said
     try:
-        log = await reader.job_log(check.job_id, last_bytes=LOG_BYTES)
+        log = await found(partial(_log, reader, check.job_id), sleep)
     except (MissingError, GoneError, DeniedError, InvalidError):
         return said
     reading = await asyncio.to_thread(read, log, limit=JOB_LIMIT)  # a long log takes a good part of a second
     if not reading.excerpt:
         return said
     return reading if reading.of_the_code else replace(reading, trouble=reading.trouble or said.trouble)
+
+
+async def _log(reader: RepositoryReader, job_id: int) -> str:
+    """Raises GoneError for one that is kept no longer, which need not be looked for again."""
+    try:
+        return await reader.job_log(job_id, last_bytes=LOG_BYTES)
+    except MissingError as error:
+        if error.reason == "log_expired":
+            raise GoneError(reason=error.reason) from None
+        raise
 
 
 def _not_cancelled_with_others(found: Sequence[Found]) -> Iterable[Found]:

@@ -177,7 +177,7 @@ async def test_an_answer_that_would_end_the_run_is_asked_for_once_more(idle: Sta
 
 @claim(
     GROUP,
-    "GitHub tells of red checks in another shape of JSON, or does not find the base's commit once when they are looked at",
+    "GitHub tells of red checks in another shape of JSON, or does not find the base's commit or a job's log once when they are looked at",
     "They are not taken for checks that are pending, nor for such as nobody wants mended: asked for again at once, and mended",
 )
 @pytest.mark.usefixtures("impatient")
@@ -189,6 +189,7 @@ async def test_red_checks_are_looked_at_again_where_an_answer_was_wrong(idle: St
             ways["has done it and answers badly (shape)"],
         ),
         (Call("GET", "/repos/{owner}/{repo}/git/commits/{commit_sha}", 0), ways[LATE]),
+        (Call("GET", "/repos/{owner}/{repo}/actions/jobs/{job_id}/logs", 0), ways[LATE]),
     ]
     async with idle.at_work(AT_ONCE, retry_after=soon):
         async with asyncio.timeout(120):

@@ -341,6 +341,10 @@ HTTP 403: API rate limit exceeded for installation ID 1.
 }
 
 
+async def at_once(_: float) -> None:
+    """Nobody waits."""
+
+
 def stamped(log: str) -> str:
     """As GitHub keeps it."""
     return "\ufeff" + "\n".join(
@@ -357,7 +361,7 @@ async def of(
 ) -> Diagnosis:
     github.failed = {HEAD: list(checks), BASE: list(before)}
     github.logs = {int(name[3:]): stamped(log) for name, log in logs.items()}
-    return await diagnose(github, HEAD, BASE, KEY)
+    return await diagnose(github, HEAD, BASE, KEY, sleep=at_once)
 
 
 @pytest.mark.parametrize("kind", OF_THE_CODE)
@@ -441,6 +445,25 @@ async def test_a_log_that_is_gone_is_replaced_by_what_the_check_says(github: Any
     assert "3 != 6" in said.excerpts[0]
 
 
+@pytest.mark.parametrize(("error", "asked"), [(MissingError(), 2), (MissingError(reason="log_expired"), 1)])
+async def test_a_log_that_is_not_found_at_once_is_looked_for_again(
+    github: Any, error: Exception, asked: int
+) -> None:
+    """But for one that GitHub says it keeps no longer."""
+    wanted: list[int] = []
+
+    async def late(job_id: int, *, last_bytes: int) -> str:
+        wanted.append(job_id)
+        if len(wanted) == 1:
+            raise error
+        return stamped(PYTEST)[-last_bytes:]
+
+    github.job_log = late
+    said = await of(github, failed())
+    assert len(wanted) == asked
+    assert bool(said.ours) == (asked == 2)
+
+
 async def test_what_fails_on_the_base_alike_is_not_ours(github: Any) -> None:
     later = PYTEST.replace("0.12s", "0.31s").replace("3 passed", "4 passed")
     said = await of(github, failed(), before=(failed(job_id=2),), job1=later, job2=PYTEST)
@@ -496,7 +519,7 @@ async def test_a_fingerprint_is_told_by_nobody_without_the_key_and_says_nothing_
     github: Any,
 ) -> None:
     first = await of(github, failed(), job1=PYTEST)
-    elsewhere = await diagnose(github, HEAD, BASE, b"other" * 8)
+    elsewhere = await diagnose(github, HEAD, BASE, b"other" * 8, sleep=at_once)
     assert first.fingerprint != elsewhere.fingerprint
     assert len(first.fingerprint) == 64
 

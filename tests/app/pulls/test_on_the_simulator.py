@@ -393,7 +393,7 @@ async def test_failing_ci_is_read_as_github_tells_it(desk: Desk, job: Any, cause
     await desk.sim.world.settled()
     async with at_github(desk, run) as tools:
         base = await tools["reader"].branch("main")
-        said = await diagnose(tools["reader"], first.commit_sha, base.sha, b"k" * 32)
+        said = await diagnose(tools["reader"], first.commit_sha, base.sha, b"k" * 32, sleep=asyncio.sleep)
     (one,) = said.found
     assert (one.check.name, one.cause) == ("test", cause)
     assert why in one.why
@@ -417,6 +417,6 @@ async def test_what_fails_on_the_base_too_is_told_from_what_is_ours(desk: Desk) 
     await desk.sim.world.settled()
     async with at_github(desk, run) as tools:
         base = await tools["reader"].branch("main")
-        said = await diagnose(tools["reader"], first.commit_sha, base.sha, b"k" * 32)
+        said = await diagnose(tools["reader"], first.commit_sha, base.sha, b"k" * 32, sleep=asyncio.sleep)
     assert [one.check.name for one in said.on_base] == ["test"]
     assert [one.check.name for one in said.ours] == ["lint"]
