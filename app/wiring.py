@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 from uuid import uuid4
@@ -25,6 +25,7 @@ from app.errors import MagicodeError, TransientError
 from app.house import House
 from app.nouns import Action
 from app.ports import Clock, Objects, Watch
+from app.rounds import CLOCKS_APART
 from app.settings import Settings
 from app.tenants import TenantsGitHub
 from app.witness import OwnWitness, Witness
@@ -303,9 +304,6 @@ async def migrate_database(read: Settings) -> Migrated:
 
     await _to_its_end(through)
     return done[0]
-
-
-CLOCKS_APART = timedelta(minutes=10)
 
 
 class ClocksApartError(TransientError):
