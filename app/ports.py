@@ -821,12 +821,12 @@ class Store(Protocol):
         ...
 
     async def begin_round(self, name: str, lease: timedelta) -> Round | None:
-        """What is done for everybody, where it is due: then it is the caller's until `end_round`, and for `lease` at most. None where
-        another has it, or it is done for now."""
+        """What is done for everybody, where it is due: then it is the caller's until `end_round`, and for `lease` at most unless
+        that is called with it again. None where another has it, or it is done for now."""
         ...
 
     async def end_round(self, name: str, pause: timedelta, since: datetime | None = None) -> None:
-        """It is due again after `pause`, and goes on from `since`."""
+        """It is due again after `pause`, and goes on from `since`, or from where it did."""
         ...
 
     async def pause(self, installation_id: int) -> bool:

@@ -1,15 +1,15 @@
 """What is done for everybody again and again, by one process of all at a time: however many work, GitHub is asked once.
 
-Which process has the round, when the next one is due, and how far the last one came stand in the database. Whoever dies over one is
-replaced when its lease has run out; two that do one at once do it once.
+Which process has the round, when the next one is due, and how far the last one came stand in the database. Whoever is over one holds
+it for as long as that takes; whoever dies over one is replaced when its lease has run out; two that do one at once do it once.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import chain, repeat
@@ -24,6 +24,8 @@ from app.retaining import sweep_house
 
 LOOKED_AT_EVERY_SECONDS = 5.0
 """How often each process looks whether a round is due: a statement that finds one row."""
+LOOKS_A_LEASE = 3
+"""Whoever is over a round says so again so often within its lease."""
 
 SYNC_EVERY_SECONDS = 300.0
 SYNC_SECONDS_A_PAGE = 6.0
@@ -64,13 +66,36 @@ def kept(house: House) -> Sequence[Coroutine[Any, Any, None]]:
 
 async def _round(
     house: House, name: str, lease: float, act: Callable[[datetime | None], Awaitable[Done]]
-) -> None:
-    """Where it is due and nobody has it. While the database is away nothing is."""
+) -> bool:
+    """Where it is due and nobody has it. While the database is away nothing is. Returns whether it is not ours now."""
     with suppress(TransientError):
         begun = await house.store.begin_round(name, timedelta(seconds=lease))
-        if begun is not None:
+        if begun is None:
+            return True
+        async with _held(house, name, lease):
             done = await act(begun.since)
-            await house.store.end_round(name, done.pause, done.since)
+        await house.store.end_round(name, done.pause, done.since)
+    return False
+
+
+@asynccontextmanager
+async def _held(house: House, name: str, lease: float) -> AsyncIterator[None]:
+    """Nobody else begins it meanwhile, however long it takes."""
+
+    async def renew() -> None:
+        while True:
+            await asyncio.sleep(lease / LOOKS_A_LEASE)
+            with suppress(TransientError):
+                await house.store.end_round(name, timedelta(seconds=lease))
+
+    renewing = asyncio.create_task(renew())
+    try:
+        yield
+    finally:
+        renewing.cancel()
+        await asyncio.wait([renewing])
+    if not renewing.cancelled():
+        renewing.result()
 
 
 def _looks(after: float, every: float) -> Iterator[float]:
@@ -146,14 +171,23 @@ class CaughtUp:
 
 
 async def _keep_caught_up(house: House) -> None:
+    """What this process tells of it is forgotten once another must have looked since."""
+    told_until: float | None = None
+
     async def act(since: datetime | None) -> Done:
+        nonlocal told_until
         looked = await catch_up(house, since or house.clock() - reconcile.KEPT)
+        told_until = house.monotonic() + 2 * max(looked.pause.total_seconds(), CATCH_UP_EVERY_SECONDS)
         return Done(looked.pause, looked.since)
 
     for pause in _looks(CATCH_UP_AFTER_SECONDS, CATCH_UP_EVERY_SECONDS):
         await asyncio.sleep(pause)
-        if not await _paused(house):
-            await _round(house, "deliveries", CATCH_UP_EVERY_SECONDS, act)
+        if await _paused(house):
+            continue
+        anothers = await _round(house, "deliveries", CATCH_UP_EVERY_SECONDS, act)
+        if anothers and told_until is not None and house.monotonic() > told_until:
+            house.watch.missed(0, 0.0)
+            told_until = None
 
 
 async def catch_up(house: House, since: datetime) -> CaughtUp:

@@ -58,6 +58,72 @@ async def test_it_is_another_ones_turn_when_the_next_is_due(
     assert set(first) == set(LISTS)
 
 
+async def test_who_takes_longer_than_the_lease_is_not_doubled(stage: Stage) -> None:
+    at_once = most = begun = 0
+
+    async def act(_: object) -> rounds.Done:
+        nonlocal at_once, most, begun
+        begun, at_once = begun + 1, at_once + 1
+        most = max(most, at_once)
+        await asyncio.sleep(2)
+        at_once -= 1
+        return rounds.Done(timedelta(seconds=0.1))
+
+    async def another() -> None:
+        while begun < 2:
+            await rounds._round(stage.house, "slow", 0.6, act)
+            await asyncio.sleep(0.05)
+
+    async with asyncio.timeout(30):
+        await asyncio.gather(*(another() for _ in range(4)))
+    assert (most, begun >= 2) == (1, True)
+
+
+async def test_who_dies_over_one_holds_it_no_longer(stage: Stage) -> None:
+    async def hang(_: object) -> rounds.Done:
+        await asyncio.sleep(3600)
+        raise AssertionError
+
+    over = asyncio.create_task(rounds._round(stage.house, "slow", 0.6, hang))
+    await asyncio.sleep(2)
+    assert await stage.house.store.begin_round("slow", timedelta(0)) is None
+    over.cancel()
+    await asyncio.wait([over])
+    assert over.cancelled()
+    await asyncio.sleep(0.7)
+    assert await stage.house.store.begin_round("slow", timedelta(0)) is not None
+
+
+async def test_what_a_process_told_is_forgotten_once_another_looked(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("CATCH_UP_AFTER_SECONDS", "LOOKED_AT_EVERY_SECONDS"):
+        monkeypatch.setattr(rounds, name, 0.1)
+    monkeypatch.setattr(rounds, "CATCH_UP_EVERY_SECONDS", 1.0)
+    told: list[tuple[int, float]] = []
+    monkeypatch.setattr(stage.house.watch, "missed", lambda *one: told.append(one))
+
+    async def looked(house: object, since: object) -> rounds.CaughtUp:
+        told.append((3, 4000.0))
+        return rounds.CaughtUp(stage.house.clock(), timedelta(seconds=1))
+
+    monkeypatch.setattr(rounds, "catch_up", looked)
+    keeping = asyncio.create_task(rounds._keep_caught_up(stage.house))
+    try:
+        async with asyncio.timeout(20):
+            while len(told) < 3:
+                await asyncio.sleep(0.05)
+            assert set(told) == {(3, 4000.0)}, "while it is the one that looks, its figure stands"
+            await stage.house.store.end_round("deliveries", timedelta(hours=1))
+            while told[-1] != (0, 0.0):
+                await asyncio.sleep(0.05)
+        await asyncio.sleep(0.5)
+        assert told.count((0, 0.0)) == 1
+    finally:
+        keeping.cancel()
+        await asyncio.wait([keeping])
+
+
 async def test_a_list_that_is_long_is_read_less_often(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rounds, "A_PAGE", 0.01)
     installed = await rounds.sync_installations(stage.house)
