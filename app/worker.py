@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
@@ -61,6 +62,8 @@ P = ParamSpec("P")
 
 START_WITHIN_SECONDS = 300.0
 SWEEP_EVERY_SECONDS = 60.0
+NICENESS = 5
+"""Of a process that only works: on a machine with a web process the latter goes first, since GitHub waits for its answer."""
 
 LIMITS = WorkerLimits()
 
@@ -143,6 +146,7 @@ async def work(read: Settings, environ: Mapping[str, str]) -> None:
             answering.add_done_callback(_say_if_broken)
             stack.push_async_callback(_ended, [answering])
         _set_apart()
+        os.nice(NICENESS)
         await work_jobs(house, read.concurrency, read.dedicated_to)
 
 

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from app.nouns import RunState
@@ -37,6 +38,7 @@ async def test_processes_start_stop_and_die_as_told(idle: Stage) -> None:
         service(idle, name="first", retry=0.1) as first,
     ):
         print(f"two processes within {time.monotonic() - started:.2f} s")
+        assert psutil.Process(first.pid).nice() > psutil.Process(web.pid).nice(), "who asks is answered first"
         idle.github.world.app_url = f"{web.url}/webhooks/github"
         first.pause()
         await ask(idle)
