@@ -550,6 +550,22 @@ class Transaction(Protocol):
         """Adds it, or returns the run that already has the same meaning."""
         ...
 
+    async def add_request(
+        self,
+        run: Run,
+        *,
+        guid: str,
+        event: str,
+        action: str | None,
+        outcome: str,
+        since: datetime,
+        reasons: Collection[str],
+        at_most: int,
+    ) -> Run | None:
+        """As `add_delivery` and `add_run` do, at once. None, and only the delivery is there, where so many of the asker's requests, made
+        `since` or later, were refused for one of the reasons. The log's head is locked where the run is a new one."""
+        ...
+
     async def run(self, run_id: UUID, *, lock: bool = False) -> Run | None: ...
 
     async def active_run(self, repository_id: int, number: int) -> Run | None:
@@ -579,10 +595,6 @@ class Transaction(Protocol):
         Anybody can make requests, which are then refused: what must not be forgotten behind a hundred of them is asked for
         by its verb or its state.
         """
-        ...
-
-    async def refusals(self, asker_id: int, since: datetime, reasons: Collection[str]) -> int:
-        """How many requests of a person, made at that time or later, were refused for one of the reasons."""
         ...
 
     async def update_run(self, run_id: UUID, **columns: object) -> Run: ...

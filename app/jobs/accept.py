@@ -140,20 +140,16 @@ class _Acceptance:
         self, transaction: Transaction, received: Received, installation: Installation | None
     ) -> Accepted:
         outcome = received.outcome
-        new = await transaction.add_delivery(
-            received.guid, received.event, received.action, _outcome_name(received)
-        )
-        if (
-            isinstance(outcome, Command)
-            and installation is not None
-            and installation.uninstalled_at is not None
-        ):
-            return Accepted(Kind.IGNORED, reason="uninstalled")  # late news: nobody could be answered
-        if isinstance(outcome, Command):
+        gone = installation is not None and installation.uninstalled_at is not None
+        if isinstance(outcome, Command) and not gone:
             # A redelivery carries the same GUID, and the run it is about may have failed for our own reasons.
-            accepted = await self._command(transaction, outcome)
-        elif not new:
+            accepted = await self._command(transaction, received, outcome)
+        elif not await transaction.add_delivery(
+            received.guid, received.event, received.action, _outcome_name(received)
+        ):
             return Accepted(Kind.REPEATED)
+        elif isinstance(outcome, Command):
+            return Accepted(Kind.IGNORED, reason="uninstalled")  # late news: nobody could be answered
         elif isinstance(outcome, InstallationChanged | RepositoriesChanged):
             assert received.installation_id is not None
             done = await changed(transaction, received.installation_id, outcome, installation, self.clock)
@@ -182,25 +178,30 @@ class _Acceptance:
 
     # --- a command ---------------------------------------------------------------------------------------------------
 
-    async def _command(self, transaction: Transaction, command: Command) -> Accepted:
-        if await self._in_vain(transaction, command.actor.id):
-            return Accepted(Kind.IGNORED, reason="asked_in_vain")
+    async def _command(self, transaction: Transaction, received: Received, command: Command) -> Accepted:
+        """Whoever was told often enough just now, and of nothing else, is not heard; who was given a right since is once the hour is
+        over."""
         run = self._run(command, await self.keys.data_key(transaction))
         if run.is_pull_request:
             run = replace(run, subject=await transaction.opened_for(run.repository_id, run.number))
-        stored = await transaction.add_run(run)
+        stored = await transaction.add_request(
+            run,
+            guid=received.guid,
+            event=received.event,
+            action=received.action,
+            outcome=_outcome_name(received),
+            since=self.clock() - IN_VAIN_FOR,
+            reasons=NOT_THEIRS,
+            at_most=HEARD_IN_VAIN,
+        )
+        if stored is None:
+            return Accepted(Kind.IGNORED, reason="asked_in_vain")
         if stored.id == run.id:
             return Accepted(Kind.QUEUED if stored.blocked_by is None else Kind.BLOCKED, stored)
         if stored.state is not RunState.FAILED or self.clock() - stored.created_at > REDELIVERY_WINDOW:
             return Accepted(Kind.REPEATED, stored)
         again = await _queue_again(transaction, stored)
         return Accepted(Kind.REPEATED, stored) if again is None else Accepted(Kind.AGAIN, again)
-
-    async def _in_vain(self, transaction: Transaction, asker_id: int) -> bool:
-        """Whether this person was told often enough just now, and of nothing else: who was given a right since is heard once the
-        hour is over."""
-        lately = await transaction.refusals(asker_id, self.clock() - IN_VAIN_FOR, NOT_THEIRS)
-        return lately >= HEARD_IN_VAIN
 
     def _run(self, command: Command, data_key: bytes) -> Run:
         occasion = command.group or command.occasion

@@ -16,12 +16,12 @@ from infra.postgres.rows import TenantRows, plain
 from infra.postgres.tables import entries, runs
 from infra.postgres.turns import DEFER, placed
 
-_LOCK_CHAIN: LiteralString = "SELECT pg_advisory_xact_lock(hashtextextended('magicode.chain', %(tenant)s))"
+CHAIN: LiteralString = "pg_advisory_xact_lock(hashtextextended('magicode.chain', %(installation_id)s))"
 _ADD_ENTRY: LiteralString = (
     f"INSERT INTO {entries.fullname} ({', '.join(entries.c.keys())})"  # noqa: S608 names of ours
     f" VALUES ({', '.join(f'%({column.name})s' for column in entries.c)})"
 )
-_LAST_ENTRY: LiteralString = (
+LAST_ENTRY: LiteralString = (
     f"SELECT {', '.join(entries.c.keys())} FROM {entries.fullname}"  # noqa: S608 names of ours
     " WHERE installation_id = %(tenant)s ORDER BY seq DESC LIMIT 1"
 )
@@ -53,8 +53,8 @@ class EntryRows(TenantRows):
             # Two statements, sent at once: the second sees what was committed while the first waited. Fetching inside of
             # the pipeline would ask once more.
             async with self._driver.pipeline():
-                await self._driver.execute(_LOCK_CHAIN, {"tenant": self._tenant})
-                await cursor.execute(_LAST_ENTRY, {"tenant": self._tenant})
+                await self._driver.execute(f"SELECT {CHAIN}", {"installation_id": self._tenant})
+                await cursor.execute(LAST_ENTRY, {"tenant": self._tenant})
             row = await cursor.fetchone()
         return None if row is None else entry_of(row)
 

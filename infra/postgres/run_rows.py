@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any, LiteralString
@@ -19,7 +19,7 @@ AT_WORK = (
     & runs.c.blocked_by.is_(None)
     & runs.c.verb.not_in(sorted(BESIDE_VERBS))
 )
-_ADD_DELIVERY: LiteralString = (
+ADD_DELIVERY: LiteralString = (
     "INSERT INTO magicode.deliveries (installation_id, guid, event, action, outcome, received_at)"
     " VALUES (%(installation_id)s, %(guid)s, %(event)s, %(action)s, %(outcome)s, now())"
     " ON CONFLICT DO NOTHING RETURNING guid"
@@ -30,8 +30,8 @@ _ADD_RUN: LiteralString = (
     f" VALUES ({', '.join(f'%({column.name})s' for column in runs.c)})"
     f" ON CONFLICT DO NOTHING RETURNING {', '.join(runs.c.keys())}"
 )
-_REFUSALS: LiteralString = (
-    "SELECT count(*) FROM magicode.runs WHERE installation_id = %(tenant)s AND asker_id = %(asker)s"
+REFUSALS: LiteralString = (
+    "SELECT count(*) AS refused FROM magicode.runs WHERE installation_id = %(installation_id)s AND asker_id = %(asker_id)s"
     " AND state = 'refused' AND created_at >= %(since)s AND reason = ANY(%(reasons)s)"
 )
 _RUN_COLUMNS = frozenset(field.name for field in fields(Run)) - {
@@ -53,15 +53,15 @@ class RunRows(TenantRows):
             "action": action,
             "outcome": outcome,
         }
-        return await self._row(_ADD_DELIVERY, values) is not None
+        return await self._row(ADD_DELIVERY, values) is not None
 
     async def add_run(self, run: Run) -> Run:
         """As the port says; the run comes back with `blocked_by` set when another is at work on the subject."""
-        wanted = _run_values(run) | {"installation_id": self._tenant}
+        wanted = values_of_run(run) | {"installation_id": self._tenant}
         while True:
             row = await self._row(_ADD_RUN, wanted)
             if row is not None:
-                return _run(row)
+                return run_of(row)
             there = await self._one_run(self._runs().where(runs.c.meaning == run.meaning))
             if there is not None:
                 return there
@@ -122,12 +122,7 @@ class RunRows(TenantRows):
             statement = statement.where(runs.c.created_at >= since)
         if beyond is not None:
             statement = statement.where(self._behind(beyond))
-        return [_run(row) for row in (await self._connection.execute(statement)).mappings()]
-
-    async def refusals(self, asker_id: int, since: datetime, reasons: Collection[str]) -> int:
-        values = {"tenant": self._tenant, "asker": asker_id, "since": since, "reasons": list(reasons)}
-        row = await self._row(_REFUSALS, values)
-        return 0 if row is None else int(row["count"])
+        return [run_of(row) for row in (await self._connection.execute(statement)).mappings()]
 
     async def update_run(self, run_id: UUID, **columns: object) -> Run:
         """Raises KeyError for a run that is not there, TypeError for a column that a run does not have or never changes."""
@@ -143,7 +138,7 @@ class RunRows(TenantRows):
         row = changed.mappings().first()
         if row is None:
             raise KeyError(run_id)
-        return _run(row)
+        return run_of(row)
 
     async def run_by_branch(self, repository_id: int, branch: str) -> Run | None:
         return await self._one_run(
@@ -164,14 +159,14 @@ class RunRows(TenantRows):
 
     async def _one_run(self, statement: Any) -> Run | None:
         row = (await self._connection.execute(statement)).mappings().first()
-        return None if row is None else _run(row)
+        return None if row is None else run_of(row)
 
 
-def _run_values(run: Run) -> dict[str, object]:
+def values_of_run(run: Run) -> dict[str, object]:
     return {field.name: getattr(run, field.name) for field in fields(Run)}
 
 
-def _run(row: Mapping[Any, Any]) -> Run:
+def run_of(row: Mapping[Any, Any]) -> Run:
     values: Mapping[str, Any] = {field.name: row[field.name] for field in fields(Run)}
     times = {name: _utc(values[name]) for name in ("created_at", "started_at", "ended_at")}
     return Run(**{**values, **times, "state": RunState(values["state"])})

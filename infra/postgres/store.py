@@ -27,14 +27,13 @@ from app.nouns import Dedication, Installation, QueueLoad, Round
 from infra.postgres import dedicated, pauses, rounds
 from infra.postgres.connect import Connection, parameters
 from infra.postgres.custody_rows import CustodyRows, installation_of
-from infra.postgres.entry_rows import EntryRows
 from infra.postgres.errors import DatabaseAwayError, is_read_only, is_transient, translated
 from infra.postgres.loads import loads
 from infra.postgres.paces import PostgresPaces
 from infra.postgres.patience import PATIENCE
 from infra.postgres.queue import HASTENED
+from infra.postgres.request_rows import RequestRows
 from infra.postgres.rows import Late
-from infra.postgres.run_rows import RunRows
 from infra.postgres.tables import KEYS_SCHEMA, SCHEMA, TENANT_SETTING
 from infra.postgres.turns import defer
 
@@ -98,7 +97,7 @@ class PostgresStore:
     """Opens transactions as the service's role. Each method raises DatabaseAwayError (a TransientError) while the
     database is out of reach; a connection that died in the pool is replaced without anybody noticing."""
 
-    def __init__(self, service_url: str, *, pool_size: int = 10, overflow: int = 5) -> None:
+    def __init__(self, service_url: str, *, connections: int = 15) -> None:
         known = parameters(service_url)
 
         async def connect(*_: Any, **__: Any) -> Connection:
@@ -107,14 +106,14 @@ class PostgresStore:
         self._engine: AsyncEngine = create_async_engine(
             "postgresql+psycopg://",
             async_creator=connect,
-            pool_size=pool_size,
-            max_overflow=overflow,
+            pool_size=connections,
+            max_overflow=0,  # one beyond the pool would be made anew each time, and know no statement
             pool_timeout=10,
             pool_recycle=1800,
             hide_parameters=True,  # an error's words reach the log, and what was to be stored must not
             pool_use_lifo=True,
         )
-        self._most = pool_size + overflow
+        self._most = connections
 
     async def close(self) -> None:
         await self._engine.dispose()
@@ -419,7 +418,7 @@ def _key(row: Mapping[str, Any]) -> tuple[str, bytes] | None:
     return None if row["wrapped"] is None else (row["master_key_id"], bytes(row["wrapped"]))
 
 
-class PostgresTransaction(RunRows, CustodyRows, EntryRows):
+class PostgresTransaction(RequestRows, CustodyRows):
     """`app.ports.Transaction`; what is about the queue stands here."""
 
     async def defer(

@@ -248,7 +248,13 @@ async def _write_into_the_log(transaction: Transaction) -> None:
     await transaction.add_entry(an_entry(last.seq + 1 if last else 1), b"salt")
 
 
-@pytest.mark.parametrize("step", [_nothing, _look_at_the_log, _write_into_the_log])
+async def _ask(transaction: Transaction) -> None:
+    await transaction.add_request(
+        a_run(number=uuid4().int % 2**31), guid=uuid4().hex, event="e", action=None, outcome="o", since=NOW, reasons=[], at_most=1
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("step", [_nothing, _look_at_the_log, _write_into_the_log, _ask])
 async def test_a_transaction_of_a_process_that_stands_still_is_ended(
     database: Any, step: Callable[[Transaction], Awaitable[None]]
 ) -> None:

@@ -33,6 +33,7 @@ from app.nouns import (
 from app.ports import Transaction
 from infra.postgres.store import PostgresStore, PostgresTransaction
 from tests.conftest import Database
+from tests.infra.postgres.test_requests import ask
 
 MINE, THEIRS = 1, 2
 NOW = datetime(2026, 11, 21, 9, tzinfo=UTC)
@@ -130,7 +131,7 @@ CALLS: Mapping[str, Call] = {
     "active_run": lambda t, busy: t.active_run(REPOSITORY, busy.number),
     "opened_for": lambda t, _: t.opened_for(REPOSITORY, 6),
     "runs": lambda t, _: t.runs(repository_id=REPOSITORY),
-    "refusals": lambda t, _: t.refusals(3, NOW, ["no_write_permission"]),
+    "add_request": lambda t, _: ask(t, replace(run(MINE), asker_login="mine", reason=None), MARK),
     "update_run": lambda t, busy: t.update_run(busy.id, reason="changed"),
     "run_by_branch": lambda t, _: t.run_by_branch(REPOSITORY, BRANCH),
     "put_installation": lambda t, _: t.put_installation(Installation(THEIRS, 20, "mine", suspended=True)),
