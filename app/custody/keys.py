@@ -155,18 +155,18 @@ class Keys:
         name = (master_key_id, bytes(wrapped))
         self._drop_expired()
         if (known := self._unwrapped.get(name)) is not None:
-            self._unwrapped.move_to_end(name)
             return known[1]
         key = await asyncio.to_thread(self._master.unwrap, master_key_id, wrapped)
         if len(key) != KEY_BYTES:
             raise DefectError("The unwrapped data key has the wrong length.", reason="data_key_length")
+        self._unwrapped.pop(name, None)  # another may have been quicker
         self._unwrapped[name] = (self._monotonic() + self._remember_seconds, key)
-        self._unwrapped.move_to_end(name)
         while len(self._unwrapped) > self._remember_at_most:
             self._unwrapped.popitem(last=False)
         return key
 
     def _drop_expired(self) -> None:
+        """They are in the order in which they came, which is that in which they go."""
         now = self._monotonic()
-        for name in [name for name, (until, _) in self._unwrapped.items() if until <= now]:
-            del self._unwrapped[name]
+        while self._unwrapped and next(iter(self._unwrapped.values()))[0] <= now:
+            self._unwrapped.popitem(last=False)
