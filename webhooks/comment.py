@@ -147,7 +147,7 @@ def read(body: str, *, slug: str, plain: Verb = Verb.FIX, aside: Ask = _HELP) ->
     `plain` is what plain words mean here: FIX on an issue, REVISE on a pull request. `aside` is what a mention asks for
     that asks for nothing itself. Never raises on any text.
     """
-    if f"@{slug}".lower() not in body.lower():
+    if not mentions(body, slug=slug):
         return None
     text = _readable(body)
     best: _Call | None = None
@@ -158,6 +158,11 @@ def read(body: str, *, slug: str, plain: Verb = Verb.FIX, aside: Ask = _HELP) ->
         if best is not None and best.rank is _Rank.VERB:
             break
     return _ask(best, text.characters, plain, aside) if best else None
+
+
+def mentions(body: str, *, slug: str) -> bool:
+    """Whether `@slug` stands in it at all; only then is more of it read than this."""
+    return f"@{slug}".lower() in body.lower()
 
 
 # --- which characters are read ---------------------------------------------------------------------------------------

@@ -53,6 +53,10 @@ class AnotherAppError(WebhookError):
     status = 403
 
 
+class TakesLongError(Exception):
+    """A text that mentions the App is longer than was to be read now. Nothing is wrong with it."""
+
+
 class MissingSecretError(ValueError):
     """No webhook secret is configured, so no delivery could be told from a forged one. Set MAGICODE_WEBHOOK_SECRET."""
 

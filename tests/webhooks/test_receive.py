@@ -18,6 +18,7 @@ from webhooks.command import Actor, Ask, Command, Verb
 from webhooks.errors import (
     BadBodyError,
     BadSignatureError,
+    TakesLongError,
     TooLargeError,
     WebhookError,
     WrongContentTypeError,
@@ -584,6 +585,23 @@ def test_a_payload_with_any_field_exchanged_is_read_or_refused(data: st.DataObje
     except BadBodyError as error:
         outcome = error
     assert isinstance(outcome, Command | Ignored | BadBodyError)
+
+
+def test_a_text_that_takes_long_to_read_is_left_to_whoever_has_the_time(
+    spoken: Payload, sign: Sign, secrets: Secrets
+) -> None:
+    def read(text: str) -> object:
+        spoken["comment"]["body"] = text
+        body = json.dumps(spoken).encode()
+        headers = sign(body, "issue_comment")
+        return receive(headers, body, secrets=secrets, slug="magicode", longest=30).outcome
+
+    assert isinstance(read("@magicode fix this, it is late"), Command)
+    with pytest.raises(TakesLongError):
+        read("@Magicode fix this, it is late!")
+    assert read("Nobody is meant by this. " * 100) == Ignored("no_command")
+    with pytest.raises(BadSignatureError):
+        receive({}, b"@magicode " * 9, secrets=secrets, slug="magicode", longest=30)
 
 
 def test_what_we_ourselves_do_to_a_pull_request_is_no_news(example: Example, deliver: Deliver) -> None:
