@@ -20,9 +20,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-WARM_UP = 20
-"""The first requests open connections and are not counted."""
-
 
 @dataclass
 class Sent:
@@ -59,8 +56,10 @@ class Connections:
 
 async def send(plan: Mapping[str, Any]) -> dict[str, Any]:
     """`rate` a second for as long as there are requests, at even times or (`poisson`) at those of independent people; `rate`
-    0 keeps `connections` busy instead."""
+    0 keeps `connections` busy instead. The first `warm_up` of them, one after the other, are not counted: they open connections,
+    and make the key of an installation that has asked for nothing yet."""
     requests = [base64.b64decode(one) for one in plan["requests"]]
+    first, rest = requests[: plan["warm_up"]], requests[plan["warm_up"] :]
     connections = Connections(plan["host"], plan["port"])
     sent = Sent()
 
@@ -75,7 +74,7 @@ async def send(plan: Mapping[str, Any]) -> dict[str, Any]:
         if status not in ("200", "202") and not sent.first:
             sent.first = body.decode("utf-8", "replace")[:500]
 
-    for request in requests[:WARM_UP]:
+    for request in first:
         await one(request, time.perf_counter())
     sent.seconds.clear()
     sent.late.clear()
@@ -83,9 +82,9 @@ async def send(plan: Mapping[str, Any]) -> dict[str, Any]:
     gc.disable()
     began = time.perf_counter()
     if plan["rate"]:
-        await _in_time(requests[WARM_UP:], one, plan["rate"], plan["seed"], poisson=plan["poisson"])
+        await _in_time(rest, one, plan["rate"], plan["seed"], poisson=plan["poisson"])
     else:
-        await _one_after_the_other(requests[WARM_UP:], one, plan["connections"])
+        await _one_after_the_other(rest, one, plan["connections"])
     spent = time.perf_counter() - began
     cuts = statistics.quantiles(sent.seconds, n=1000)
     return {

@@ -287,7 +287,7 @@ async def _load(port: int, requests: Sequence[bytes], rate: int, *, connections:
     """What `arrivals.py` measures. Raises SystemExit where one is not accepted."""
     plan = {
         "host": "127.0.0.1", "port": port, "rate": rate, "poisson": True, "seed": 6, "connections": connections,
-        "requests": [base64.b64encode(one).decode() for one in requests],
+        "requests": [base64.b64encode(one).decode() for one in requests], "warm_up": MANY,
     }  # fmt: skip
     sending = await asyncio.create_subprocess_exec(
         sys.executable, str(ARRIVALS), stdin=subprocess.PIPE, stdout=subprocess.PIPE
