@@ -56,8 +56,8 @@ class Connections:
 
 async def send(plan: Mapping[str, Any]) -> dict[str, Any]:
     """`rate` a second for as long as there are requests, at even times or (`poisson`) at those of independent people; `rate`
-    0 keeps `connections` busy instead. The first `warm_up` of them, one after the other, are not counted: they open connections,
-    and make the key of an installation that has asked for nothing yet."""
+    0 keeps `connections` busy instead. The first `warm_up` of them are sent in that way too and not counted: they open connections, here
+    and to the database, and make the key of an installation that has asked for nothing yet."""
     requests = [base64.b64decode(one) for one in plan["requests"]]
     first, rest = requests[: plan["warm_up"]], requests[plan["warm_up"] :]
     connections = Connections(plan["host"], plan["port"])
@@ -74,8 +74,7 @@ async def send(plan: Mapping[str, Any]) -> dict[str, Any]:
         if status not in ("200", "202") and not sent.first:
             sent.first = body.decode("utf-8", "replace")[:500]
 
-    for request in first:
-        await one(request, time.perf_counter())
+    await _one_after_the_other(first, one, plan["connections"])
     sent.seconds.clear()
     sent.late.clear()
     gc.collect()
