@@ -551,6 +551,28 @@ def _status(answer: bytes) -> int:
     return int(answer.split(b" ", 2)[1]) if answer.startswith(b"HTTP/") else 0
 
 
+@claim(
+    GROUP,
+    "A comment of 40,000 brackets, which take the better part of a second to read, and five others behind it",
+    "The five are answered first, and it then; each is accepted once",
+)
+async def test_a_comment_that_takes_long_to_read_keeps_nobody_waiting(door: Door) -> None:
+    before = door.rows()
+    answered: list[str] = []
+
+    async def sent(name: str, text: str) -> None:
+        answer = await door.post(door.body(body=text))
+        assert answer.json()["outcome"] in {"queued", "blocked"}, answer.text
+        answered.append(name)
+
+    hostile = asyncio.create_task(sent("hostile", "![[" * 13_000 + "\n\n@magicode fix this"))
+    await asyncio.sleep(0.02)
+    await asyncio.gather(*(sent("other", f"@magicode explain {number}") for number in range(5)))
+    await hostile
+    assert answered == ["other"] * 5 + ["hostile"]
+    assert since(before, door.rows())["magicode.runs"] == 6
+
+
 @claim(GROUP, "A delivery that says it is of 25 MB and a byte", "413 before a byte of it is read")
 async def test_a_declared_length_beyond_the_largest(door: Door) -> None:
     before = door.rows()
