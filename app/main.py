@@ -30,7 +30,6 @@ from webhooks.receive import LARGEST_BODY, receive
 ACCEPT_SECONDS = 8.0
 """GitHub waits for ten: https://docs.github.com/en/webhooks/using-webhooks/best-practices-for-using-webhooks#respond-within-10-seconds"""
 
-WEBHOOK = "/webhooks/github"
 AT_ONCE = 4
 SHORT_BODY, SHORT_TEXT = 65_536, 500
 """Bytes of a delivery and characters of a comment that are read within some milliseconds whatever they hold."""
@@ -82,7 +81,7 @@ def create(
         return answer
 
     # Nothing of it is FastAPI's to read, and GitHub waits.
-    web.add_route(WEBHOOK, github, methods=["POST"])
+    web.add_route("/webhooks/github", github, methods=["POST"])
 
     health.doors(web, house)
 

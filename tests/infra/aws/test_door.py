@@ -83,7 +83,7 @@ def test_the_paths_are_those_of_the_service(root: Path) -> None:
     posted = {
         ast.literal_eval(node.args[0])
         for node in ast.walk(source)
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "web.post"
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in {"web.post", "web.add_route"}
     }
     assert posted == {WEBHOOKS}
 
