@@ -213,7 +213,7 @@ async def test_the_setting_does_not_leak_through_the_pool(owner: Any, database: 
     from infra.postgres.store import PostgresStore
 
     fill(owner, 1)
-    store = PostgresStore(database.service_url, pool_size=1, overflow=0)
+    store = PostgresStore(database.service_url, connections=1)
     async with store.transaction(1, erasing=True) as transaction:
         assert len(await transaction.runs()) == 1
         first = await transaction._connection.scalar(text("SELECT pg_backend_pid()"))
