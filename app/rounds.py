@@ -82,20 +82,25 @@ async def _round(
 async def _held(house: House, name: str, lease: float) -> AsyncIterator[None]:
     """Nobody else begins it meanwhile, however long it takes."""
 
+    over = asyncio.Event()
+
     async def renew() -> None:
-        while True:
-            await asyncio.sleep(lease / LOOKS_A_LEASE)
-            with suppress(TransientError):
-                await house.store.end_round(name, timedelta(seconds=lease))
+        while not over.is_set():
+            try:
+                async with asyncio.timeout(lease / LOOKS_A_LEASE):
+                    await over.wait()
+            except TimeoutError:
+                with suppress(TransientError):
+                    await house.store.end_round(name, timedelta(seconds=lease))
 
     renewing = asyncio.create_task(renew())
     try:
         yield
     finally:
-        renewing.cancel()
+        # Told, and not cancelled: a renewal that is under way is heard to its end, before the round is ended behind it.
+        over.set()
         await asyncio.wait([renewing])
-    if not renewing.cancelled():
-        renewing.result()
+    renewing.result()
 
 
 def _looks(after: float, every: float) -> Iterator[float]:

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -77,6 +77,30 @@ async def test_who_takes_longer_than_the_lease_is_not_doubled(stage: Stage) -> N
     async with asyncio.timeout(30):
         await asyncio.gather(*(another() for _ in range(4)))
     assert (most, begun >= 2) == (1, True)
+
+
+async def test_a_renewal_under_way_at_the_end_is_not_heard_behind_it(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    under_way, said = asyncio.Event(), list[timedelta]()
+    end_round = type(stage.house.store).end_round
+
+    async def slow(store: object, name: str, pause: timedelta, since: datetime | None = None) -> None:
+        under_way.set()
+        await asyncio.sleep(0.3)
+        said.append(pause)
+        await end_round(stage.house.store, name, pause, since)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(stage.house.store), "end_round", slow)
+
+    async def act(_: object) -> rounds.Done:
+        await under_way.wait()
+        return rounds.Done(timedelta(0))
+
+    async with asyncio.timeout(30):
+        await rounds._round(stage.house, "slow", 0.6, act)
+    assert said == [timedelta(seconds=0.6), timedelta(0)]
+    assert await stage.house.store.begin_round("slow", timedelta(0)) is not None
 
 
 async def test_who_dies_over_one_holds_it_no_longer(stage: Stage) -> None:
