@@ -77,6 +77,8 @@ class Report:
     control_found: dict[str, bool] = field(default_factory=dict)
     metrics: str = ""
     traces: str = ""
+    warned: list[str] = field(default_factory=list)
+    """The last warnings of the service, which say why a play went otherwise; they are searched with the rest of its log."""
     seconds: float = 0.0
 
     @property
@@ -115,6 +117,7 @@ async def prove(tell: Tell, scenarios: Sequence[Scenario] = SCENARIOS) -> Report
             report.metrics = await _metrics(stage)
             await stage.end(signal.SIGTERM)
             report.traces = _traces(stage)
+            report.warned = stage.warned()
             owner = EmbeddedPostgres(where.data)
             with control.left(own, where, owner.owner_url) as kept:
                 tell("Searching the database's values")

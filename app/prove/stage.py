@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import resource
 import signal
 import socket
@@ -46,6 +47,10 @@ TALKATIVE = {
 """All that can make the service and its libraries say more."""
 
 _HANDED_ON = ("PATH", "LANG", "LC_ALL", "TZ")
+
+
+MOST_WARNINGS = 40
+_WARNS = re.compile(r"\S+ (?:WARNING|ERROR|CRITICAL) ")
 
 
 class ProofError(MagicodeError):
@@ -235,6 +240,12 @@ class Stage:
         except TimeoutError:
             raise ProofError(f"Of {count} runs: {told()}.", reason="runs_did_not_end") from None
         return runs
+
+    def warned(self) -> list[str]:
+        """The last lines that the service logged as warnings or worse, over all its lives."""
+        logs = sorted(self.folders.log.glob("service-*.log"), key=lambda one: one.stat().st_mtime_ns)
+        lines = [line for one in logs for line in one.read_text("utf-8", "replace").splitlines()]
+        return [line for line in lines if _WARNS.match(line)][-MOST_WARNINGS:]
 
     async def until(self, true: Callable[[], Awaitable[bool]], what: str, within: float = 90) -> None:
         """Raises ProofError that names what did not happen."""

@@ -42,6 +42,7 @@ def document(report: Report) -> dict[str, Any]:
         "places": _places(report),
         "metrics": report.metrics,
         "traces": report.traces,
+        "warned": report.warned,
         "cores": report.cores,
         "control": {"forms": report.forms_found, "places": report.control_found},
         "hits": [
