@@ -21,6 +21,7 @@ from embeddings.index import IndexReport, Tell
 from embeddings.repository import RepositoryIndex
 from embeddings.shipped import SHIPPED
 from infra.apart import Apart
+from infra.blas import in_one_thread
 from infra.encoder import BundledEncoder
 from infra.folder import FolderHistory, FolderTree
 from infra.qdrant import QdrantPoints
@@ -64,6 +65,7 @@ async def folder_index(
     read: Settings, root: Path, encoder: Encoder | None = None
 ) -> AsyncIterator[RepositoryIndex]:
     """The index of the folder `root`, under its own key. Raises infra.qdrant.FolderInUseError when it is first used."""
+    in_one_thread()
     key = _key(FileMasterKey(read.data_dir / "local.key"), root)
     points = QdrantPoints(path=read.data_dir / "local" / hashlib.sha256(b"name" + key).hexdigest()[:32])
     encoder = encoder or BundledEncoder(read.embedding_model, shipped=SHIPPED)

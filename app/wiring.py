@@ -35,6 +35,7 @@ from embeddings.embed import dimension
 from embeddings.repository import RepositoryIndex
 from embeddings.shipped import SHIPPED
 from infra.apart import Apart
+from infra.blas import in_one_thread
 from infra.embedded.postgres import EmbeddedPostgres, EmbeddedPostgresError
 from infra.encoder import BundledEncoder, ModelMissingError
 from infra.github.app import GitHubApp, require_rsa
@@ -399,6 +400,7 @@ def _points(stack: AsyncExitStack, read: Settings) -> QdrantPoints:
 
 
 def _index(stack: AsyncExitStack, read: Settings, points: QdrantPoints) -> Index:
+    in_one_thread()
     encoder = BundledEncoder(read.embedding_model, shipped=SHIPPED)
     if read.worker:
         loading = asyncio.create_task(_load(encoder))

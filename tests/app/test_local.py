@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from app import local, settings
 from embeddings.index import Progress
@@ -69,6 +70,12 @@ async def test_a_question_finds_its_place(read: settings.Settings, folder: Path)
     assert (found[0].path, found[0].start_line, found[0].symbol) == ("bill/share.py", 1, "split_evenly")
     assert not any(one.path.startswith("ignored/") for one in found)
     assert len(await local.search(read, folder, "split", 1, silent, encoder=CountingEncoder())) == 1
+
+
+async def test_a_sandbox_that_starts_beside_it_stops_nothing(read: settings.Settings, folder: Path) -> None:
+    threadpool_limits(2, user_api="blas")
+    async with local.folder_index(read, folder, CountingEncoder()):
+        assert {one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"} == {1}
 
 
 async def test_only_what_has_changed_is_embedded_again(read: settings.Settings, folder: Path) -> None:

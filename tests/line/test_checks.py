@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from app.nouns import RunState
 from infra.models.playbook import Playbook
@@ -316,3 +317,12 @@ def sleeping(seconds: str) -> bool:
             if (folder / "cmdline").read_bytes() == wanted:
                 return True
     return False
+
+
+async def test_no_run_that_is_indexed_while_a_sandbox_starts_waits_for_ever(
+    raise_stage: Stages, sample: Path
+) -> None:
+    """As root a sandbox is started by a fork, which ends the threads of BLAS: the service has none (infra.blas)."""
+    threadpool_limits(2, user_api="blas")
+    await up(raise_stage, sample)
+    assert {one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"} == {1}
