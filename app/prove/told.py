@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from app.prove.places import LOG
 from app.prove.proof import Report, prove
 from app.prove.words import NOT_UNPACKED, form_names
 
@@ -42,7 +43,7 @@ def document(report: Report) -> dict[str, Any]:
         "places": _places(report),
         "metrics": report.metrics,
         "traces": report.traces,
-        "warned": report.warned,
+        "warned": [] if any(hit.place == LOG for hit in report.hits) else report.warned,  # never a word
         "cores": report.cores,
         "control": {"forms": report.forms_found, "places": report.control_found},
         "hits": [

@@ -7,6 +7,7 @@ import json
 import pytest
 from rich.console import Console
 
+from app.prove.places import LOG
 from app.prove.proof import Played, Report
 from app.prove.scenarios import SCENARIOS, planted, playbook
 from app.prove.search import Hit, Search, Searched
@@ -94,3 +95,11 @@ def test_every_scenario_s_words_are_told_apart_and_its_playbook_can_be_played() 
     found = {one.source for one in Search(words.canaries).data(everything, Searched("playbook"), "")}
     assert {"model: title", "model: plan", "provider's error: fails"} <= found
     assert Search([Canary("none", 0, fresh())]).data(everything, Searched("playbook"), "") == []
+
+
+def test_warnings_are_told_unless_a_word_stands_in_the_log() -> None:
+    said = report()
+    said.warned = ["2026-11-23T00:00:00Z WARNING infra.postgres.queue A job failed."]
+    assert document(said)["warned"] == said.warned
+    said.hits = [Hit(LOG, "service-1.log", 7, "plain", "code")]
+    assert document(said)["warned"] == []
