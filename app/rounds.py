@@ -81,7 +81,6 @@ async def _round(
 @asynccontextmanager
 async def _held(house: House, name: str, lease: float) -> AsyncIterator[None]:
     """Nobody else begins it meanwhile, however long it takes."""
-
     over = asyncio.Event()
 
     async def renew() -> None:

@@ -48,7 +48,6 @@ TALKATIVE = {
 
 _HANDED_ON = ("PATH", "LANG", "LC_ALL", "TZ")
 
-
 MOST_WARNINGS = 40
 _WARNS = re.compile(r"\S+ (?:WARNING|ERROR|CRITICAL) ")
 

@@ -72,7 +72,7 @@ async def test_a_question_finds_its_place(read: settings.Settings, folder: Path)
     assert len(await local.search(read, folder, "split", 1, silent, encoder=CountingEncoder())) == 1
 
 
-async def test_a_sandbox_that_starts_beside_it_stops_nothing(read: settings.Settings, folder: Path) -> None:
+async def test_a_folder_is_searched_in_one_thread_of_blas(read: settings.Settings, folder: Path) -> None:
     threadpool_limits(2, user_api="blas")
     async with local.folder_index(read, folder, CountingEncoder()):
         assert {one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"} == {1}

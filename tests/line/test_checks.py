@@ -319,9 +319,7 @@ def sleeping(seconds: str) -> bool:
     return False
 
 
-async def test_no_run_that_is_indexed_while_a_sandbox_starts_waits_for_ever(
-    raise_stage: Stages, sample: Path
-) -> None:
+async def test_a_service_multiplies_in_one_thread(raise_stage: Stages, sample: Path) -> None:
     """As root a sandbox is started by a fork, which ends the threads of BLAS: the service has none (infra.blas)."""
     threadpool_limits(2, user_api="blas")
     await up(raise_stage, sample)

@@ -100,7 +100,9 @@ async def test_nothing_of_it_lies_open_at_rest(stage: Stage) -> None:
     (name,) = await stage.house.objects.names(str(stage.installation))
     assert name == export.place
     kept = b"".join([piece async for piece in stage.house.objects.get(name)])
-    for plain in (b"runs.csv", b"README", b"octo/"):
+    _, pieces = await open_export(stage.house, stage.installation, export.id)
+    whole = b"".join([piece async for piece in pieces])
+    for plain in (whole[:8], b"runs.csv", b"README", b"octo/"):
         assert plain not in kept
     files = [path for path in stage.folder.rglob("*") if path.is_file() and "github" not in path.parts]
     assert not [path for path in files if zipfile.is_zipfile(path)]
