@@ -128,6 +128,11 @@ class Process:
         """The end of its log."""
         return self.log.read_text()[-4000:] if self.log.exists() else ""
 
+    def failures(self) -> list[str]:
+        """The lines of its log about jobs that failed, and about whatever is more than a warning."""
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        return [one for one in lines if "A job failed." in one or " ERROR " in one or " CRITICAL " in one]
+
     def _signal(self, number: signal.Signals) -> None:
         if self.alive:
             with contextlib.suppress(ProcessLookupError):
