@@ -22,7 +22,7 @@ from uuid import UUID
 
 import psycopg
 from procrastinate import App, BaseRetryStrategy, JobContext, PsycopgConnector, RetryDecision
-from procrastinate.exceptions import ConnectorException, UniqueViolation
+from procrastinate.exceptions import AppNotOpen, ConnectorException, UniqueViolation
 from procrastinate.jobs import Job, Status
 from procrastinate.worker import Worker
 
@@ -298,15 +298,18 @@ async def still_held() -> None:
     context = _at_work.get()
     if context is None:
         return
-    with translated():
-        held = await context.app.job_manager.connector.execute_query_one_async(
-            "SELECT EXISTS (SELECT FROM procrastinate_jobs WHERE id = %(job)s AND worker_id = %(worker)s"  # noqa: S608 ours
-            f" AND attempts = %(taken)s AND status = 'doing') AS held, {IS_PAUSED} AS paused",
-            job=context.job.id,
-            worker=context.job.worker_id,
-            taken=context.job.attempts,
-            tenant=context.job.task_kwargs.get("installation_id"),
-        )
+    try:
+        with translated():
+            held = await context.app.job_manager.connector.execute_query_one_async(
+                "SELECT EXISTS (SELECT FROM procrastinate_jobs WHERE id = %(job)s AND worker_id = %(worker)s"  # noqa: S608 ours
+                f" AND attempts = %(taken)s AND status = 'doing') AS held, {IS_PAUSED} AS paused",
+                job=context.job.id,
+                worker=context.job.worker_id,
+                taken=context.job.attempts,
+                tenant=context.job.task_kwargs.get("installation_id"),
+            )
+    except AppNotOpen:  # the worker has left without this job, which will be taken up by another
+        raise SupersededError(reason="superseded") from None
     if not held["held"]:
         raise SupersededError(reason="superseded")
     if held["paused"]:
