@@ -76,9 +76,9 @@ def test_no_assigned_letter_digit_or_sign_is_taken_for_invisible() -> None:
     "text", ["<!--" * 16_000, "<!-" * 8_000 + "->" * 8_000, "-->" * 20_000, "<!-<!-- -->" * 5_000]
 )
 def test_the_largest_comment_that_github_takes_is_cleaned_at_once(text: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     clean(text[:65_536])
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
 
 
 def test_invisible_characters_are_named() -> None:

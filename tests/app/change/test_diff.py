@@ -101,6 +101,6 @@ def test_added_lines_carry_their_numbers_in_the_new_file() -> None:
 def test_two_large_files_with_nothing_in_common_are_compared_in_bounded_time() -> None:
     before = b"".join(b"%d\n" % (n % 7) for n in range(40_000))
     after = b"".join(b"%d\n" % (n % 5) for n in range(40_000)) + b"end\n"
-    start = time.perf_counter()
+    start = time.process_time()
     count(FileEdit("a", before, after))
-    assert time.perf_counter() - start < 3
+    assert time.process_time() - start < 3
