@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 from psycopg import conninfo
+from psycopg.pq import ConnStatus
 
 from app.errors import MagicodeError
 from infra.postgres.tables import JOBS_SCHEMA, SCHEMA
@@ -81,4 +82,6 @@ class _Pipeline(psycopg.AsyncPipeline):
             self._enqueue_sync()
             yield from self._communicate_gen()
         finally:
-            yield from self._fetch_gen(flush=False)  # Sync has flushed
+            # Of a lost connection libpq makes up a result without an SQLSTATE, which would take the place of the error.
+            if self.pgconn.status != ConnStatus.BAD:
+                yield from self._fetch_gen(flush=False)  # Sync has flushed

@@ -38,6 +38,8 @@ def is_transient(error: BaseException | None) -> bool:
         return is_transient(error.__cause__)
     if isinstance(error, psycopg.errors.UniqueViolation):
         return error.diag.constraint_name == AT_WORK
+    if type(error) is psycopg.DatabaseError and error.sqlstate is None:
+        return True  # not the server's words but libpq's, of a connection that it lost
     return isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError, ConnectionError, *_PASSING))
 
 

@@ -1,0 +1,34 @@
+"""A connection's pipeline whose server goes away in the middle."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+
+import psycopg
+import pytest
+
+from infra.postgres.connect import Connection, parameters
+from tests.faults.servers import CRASH, IMMEDIATE, own_server
+
+
+@pytest.mark.parametrize("how", [IMMEDIATE, signal.SIGTERM, CRASH])
+async def test_a_pipeline_whose_server_goes_behind_its_last_statement_says_that_the_connection_is_lost(
+    how: signal.Signals,
+) -> None:
+    with own_server() as server:
+        connection = await Connection.connect(**parameters(server.url))
+        try:
+            with pytest.raises(psycopg.OperationalError):
+                await deserted(connection, how)
+            assert connection.closed
+        finally:
+            await connection.close()
+
+
+async def deserted(connection: Connection, how: signal.Signals) -> None:
+    async with connection.pipeline():
+        await connection.execute("SELECT pg_sleep(60)")
+        os.kill(connection.info.backend_pid, how)
+        await asyncio.sleep(0.5)
