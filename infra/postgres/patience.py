@@ -45,7 +45,8 @@ class PatientJobs(JobManager):
     def __init__(self, connector: PsycopgConnector, leaving: asyncio.Event) -> None:
         super().__init__(connector)
         self._leaving = leaving
-        self._held: defaultdict[int, set[int]] = defaultdict(set)
+        self._held: defaultdict[int, dict[int, int]] = defaultdict(dict)
+        """Of each worker the jobs in its hands, and which attempt of each."""
         self._unsure: set[int] = set()
         self._served: dict[int, str] = {}
 
@@ -61,7 +62,7 @@ class PatientJobs(JobManager):
             await self._pause(error)
             return None
         if job is not None and job.id is not None:
-            self._held[worker_id].add(job.id)
+            self._held[worker_id][job.id] = job.attempts
         return job
 
     async def _next(self, queues: Iterable[str] | None, worker_id: int) -> Job | None:
@@ -97,7 +98,10 @@ class PatientJobs(JobManager):
         """Says what became of a job that is in this worker's hands; from then on it is not."""
         said = await self.until_heard(say)
         if job.worker_id is not None and job.id is not None:
-            self._held[job.worker_id].discard(job.id)
+            held = self._held[job.worker_id]
+            # What had been heard at once was handed out again, while it was being said once more.
+            if held.get(job.id) == job.attempts:
+                del held[job.id]
         return said
 
     async def until_heard(self, say: Callable[[], Awaitable[T]]) -> T:
