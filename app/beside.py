@@ -8,7 +8,7 @@ from uuid import UUID
 
 from app import choosing, erasing, exporting, showing
 from app.ending import end
-from app.errors import GoneError, MissingError, RefusedError, TransientError
+from app.errors import GoneError, LimitedError, MissingError, RefusedError
 from app.house import House
 from app.jobs import states
 from app.nouns import MEND, Outcome, Run, RunState
@@ -64,33 +64,41 @@ async def _help(scene: Scene) -> str:
     return wording.near_miss(ask.near_miss, suggestion, scene.house.slug)
 
 
-GIVES_WAY = timedelta(seconds=4)
-"""Between two looks whether a try that was told to stop has ended."""
+GIVES_WAY: Final = timedelta(seconds=4)
+"""Between two looks whether what gives way has ended, at first; then a quarter of the time that was waited."""
+
+LOOKS_EVERY: Final = timedelta(minutes=5)
+"""And at most so long: who has last words to say may wait for GitHub's limits, for hours."""
 
 
 async def turn_away(house: House, run: Run) -> None:
     """A second request while one is at work gets an answer with a link, and nothing else.
 
     Mending that nobody asked for gives way to a person: it is told to stop, and the request takes its place. So does a run
-    that has opened the pull request on which the request stands: it has its last words to say. Raises TransientError until
-    it has ended.
+    that has opened the pull request on which the request stands: it has its last words to say. Raises LimitedError until
+    it has ended: waiting for that is no failure.
     """
     blocker = await _blocker(house, run)
     if blocker is not None and (blocker.verb == MEND or _opened(blocker, run)):
         if blocker.state.ended and await states.unblock(house.store, run):
             return
         if not blocker.state.ended and blocker.verb != MEND:
-            raise TransientError(reason="gives_way", retry_after=GIVES_WAY)
+            raise _not_yet(house, run)
     async with open_scene(house, run) as scene:
         try:
             await require_permission(scene)
             if blocker is not None and blocker.verb == MEND and not blocker.state.ended:
                 await states.request_cancel(house.store, run.installation_id, run.repository_id, run.number)
-                raise TransientError(reason="gives_way", retry_after=GIVES_WAY)
+                raise _not_yet(house, run)
             outcome = Outcome(RunState.REFUSED, "busy", wording.busy(await _link_to(scene, run.blocked_by)))
         except RefusedError as error:
             outcome = wording.outcome(error)
         await end(scene, outcome)
+
+
+def _not_yet(house: House, run: Run) -> LimitedError:
+    pause = min(max(GIVES_WAY, (house.clock() - run.created_at) / 4), LOOKS_EVERY)
+    return LimitedError(reason="gives_way", retry_after=pause)
 
 
 def _opened(blocker: Run, run: Run) -> bool:

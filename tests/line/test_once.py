@@ -9,6 +9,7 @@ import sys
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from typing import Any
 import httpx
 import pytest
 
+from app.beside import turn_away
+from app.errors import LimitedError
+from app.jobs.retries import retry_after
 from app.nouns import RunState
 from infra.postgres.queue import WorkerLimits
 from infra.simulator import deliveries
@@ -94,6 +98,30 @@ async def test_copies_that_arrive_at_once_are_one_request(raise_stage: Stages, s
     assert run.state is RunState.OPENED
     assert len(await stage.pulls()) == 1
     assert len(await ours(stage, number)) == 1
+
+
+async def test_a_request_behind_one_that_has_its_last_words_to_say_waits_for_hours_and_does_not_fail(
+    raise_stage: Stages, sample: Path
+) -> None:
+    stage = await raise_stage({"octo/fairshare": sample}, notes(), working=False)
+    number = await ask(stage)
+    await stage.settled()
+    (opener,) = await stage.runs()
+    store, began = stage.house.store, stage.house.clock()
+    behind = replace(
+        opener, id=uuid.uuid4(), meaning="behind", number=number + 1, is_pull_request=True, blocked_by=opener.id, created_at=began
+    )  # fmt: skip
+    async with store.transaction(stage.installation) as transaction:
+        await transaction.update_run(opener.id, state=RunState.RUNNING, pull_request=number + 1)
+        await transaction.add_run(behind)
+    now, looks = began, 0
+    while now - began < timedelta(hours=6):
+        with pytest.raises(LimitedError) as caught:
+            await turn_away(replace(stage.house, clock=lambda at=now: at), behind)
+        pause = retry_after(caught.value, looks)
+        assert pause is not None, f"given up after {now - began}"
+        now, looks = now + pause, looks + 1
+    assert retry_after(LimitedError(retry_after=timedelta(seconds=4)), 0) == timedelta(seconds=4)
 
 
 async def test_a_second_request_while_one_is_at_work_gets_one_answer_with_a_link(
