@@ -112,11 +112,25 @@ async def test_withdrawing_breaks_off_the_call_under_way_and_nothing_more_is_sen
     assert await stage.pulls() == []
 
 
-async def test_withdrawing_between_two_calls_keeps_the_next_one_back(
-    raise_stage: Stages, sample: Path
+BUSY = playbook(
+    scenario(
+        create("NOTES.md", "A note.\n") | {"overload": {"times": 5, "retry_after_seconds": 0.2}}, finish()
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("book", "at"),
+    [
+        pytest.param(notes(), "model.called", id="between two calls"),
+        pytest.param(BUSY, "model.asked", id="while an overload is waited out"),
+    ],
+)
+async def test_withdrawing_between_two_requests_keeps_the_next_one_back(
+    raise_stage: Stages, sample: Path, book: Playbook, at: str
 ) -> None:
-    """In the moment in which an answer is written down: the next request is the first that must not be sent."""
-    stage = await up(raise_stage, sample, notes(), working=False)
+    """In the moment in which an answer, or the first try, is written down: the next request is the first that must not be sent."""
+    stage = await up(raise_stage, sample, book, working=False)
     real = stage.house.ledger
 
     class Withdraws:
@@ -131,7 +145,7 @@ async def test_withdrawing_between_two_calls_keeps_the_next_one_back(
 
             async def recording(action: Any, actor: str = "magicode", **facts: Any) -> Any:
                 written = await record(action, actor, **facts)
-                if action == "model.called" and not self.done:
+                if action == at and not self.done:
                     self.done = True
                     await choose(stage, "providers none")
                 return written
@@ -144,25 +158,6 @@ async def test_withdrawing_between_two_calls_keeps_the_next_one_back(
         (run,) = await stage.ended()
     assert (run.state, run.reason) == (RunState.CANCELLED, "consent_withdrawn")
     assert len(await asked_of_the_model(stage)) == 1
-
-
-async def test_withdrawing_while_an_overload_is_waited_out_keeps_the_next_attempt_back(
-    raise_stage: Stages, sample: Path
-) -> None:
-    busy = create("NOTES.md", "A note.\n") | {"overload": {"times": 5, "retry_after_seconds": 0.2}}
-    stage = await up(raise_stage, sample, playbook(scenario(busy, finish())))
-    await ask(stage)
-
-    async def asked() -> bool:
-        return bool(await asked_of_the_model(stage))
-
-    await until(asked)
-    await choose(stage, "providers none")
-    sent = len(await asked_of_the_model(stage))
-    (run,) = await stage.ended()
-    assert (run.state, run.reason) == (RunState.CANCELLED, "consent_withdrawn")
-    # One may have been allowed in the moment before.
-    assert len(await asked_of_the_model(stage)) <= sent + 1 < 6
 
 
 async def test_a_narrower_choice_that_leaves_the_run_its_model_does_not_stop_it(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from tests.line.conversations import (
     repo_of,
     scenario,
 )
+from tests.line.seen import get, until
 from tests.line.stage import Stage
 
 
@@ -281,7 +283,7 @@ async def test_the_label_starts_a_run_and_another_label_does_not(stage: Stage) -
     (run,) = await stage.ended()
     assert (run.state, run.comment_id) == (RunState.OPENED, None)
     await ended_well_told(stage, run)
-    reactions = await by_hand(stage, "GET", f"/issues/{number}/reactions")
+    reactions = await until(partial(get, stage, f"/issues/{number}/reactions"))
     assert [one["content"] for one in reactions] == ["eyes"]
     assert len(await stage.runs()) == 1
 

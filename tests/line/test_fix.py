@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ from app.nouns import RunState
 from infra.encoder import BundledEncoder
 from infra.models.playbook import Playbook
 from tests.line.conftest import Stages
-from tests.line.conversations import create, finish, playbook, scenario
+from tests.line.conversations import create, finish, logged, playbook, scenario
+from tests.line.seen import get, until
 from tests.line.stage import Stage
 
 FIXED = "share, left_over = divmod(total, len(people))"
@@ -63,9 +65,7 @@ async def test_the_asker_sees_eyes_and_one_status_comment_with_cost_and_log_head
     number = await stage.open_issue(ISSUE_TITLE, ISSUE_BODY)
     comment = await stage.comment(number, COMMENT)
     (run,) = await stage.ended()
-    reactions = (
-        await stage.client().get(f"/repos/{stage.repository}/issues/comments/{comment}/reactions")
-    ).json()
+    reactions = await until(partial(get, stage, f"/issues/comments/{comment}/reactions"))
     assert [(one["content"], one["user"]["login"]) for one in reactions] == [("eyes", "magicode[bot]")]
     body = await status_of(stage, number)
     assert f"#{run.pull_request}" in body
@@ -78,6 +78,7 @@ async def test_the_log_tells_the_whole_run_in_a_sound_chain(stage: Stage) -> Non
     await ask(stage)
     await stage.ended()
     await stage.settled()
+    await until(partial(logged, stage, "reaction.added"))
     entries = await stage.log()
     assert verify(entries).ok
     (run,) = await stage.runs()

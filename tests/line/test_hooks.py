@@ -25,6 +25,7 @@ from tests.app.web.browser import opened
 from tests.conftest import Database
 from tests.line.conftest import Stages
 from tests.line.conversations import BODY, TITLE, ask, logged, notes
+from tests.line.seen import until
 from tests.line.stage import Stage
 from tests.receiver import answers, receiving
 
@@ -109,6 +110,11 @@ async def test_each_event_of_a_request_arrives_signed_and_says_what_the_api_says
     for one in got:
         for word in (TITLE, BODY, "NOTES", "fairshare", "@magicode"):
             assert word not in one.body.decode()
+
+    async def written() -> bool:
+        return len(await logged(stage, "webhook.sent")) >= len(got)
+
+    await until(written)
     entries = await stage.log()
     assert verify(entries).ok
     sent = [entry for entry in entries if entry.action == "webhook.sent"]
@@ -184,6 +190,11 @@ async def test_a_receiver_that_fails_and_is_away_is_told_once_it_is_back_under_t
             await asyncio.sleep(0.1)
     async with receiving(receiver.port) as back:
         (got,) = await back.heard(1)
+
+        async def taken() -> bool:
+            return (await logged(stage, "webhook.sent"))[-1]["status"] == 204
+
+        await until(taken)
         await asyncio.sleep(1)
         assert len(back.got) == 1, "what was taken is not sent again"
     assert {one.id for one in (*first, got)} == {got.id}

@@ -22,6 +22,7 @@ from tests.line.conversations import (
     reasons,
     scenario,
 )
+from tests.line.seen import comment_of_ours
 from tests.line.stage import Stage
 
 Ci = Callable[[Code], list[CiJob]]
@@ -210,7 +211,7 @@ async def test_a_push_by_a_person_stops_a_try_at_once(raise_stage: Stages, sampl
     assert asyncio.get_running_loop().time() - started < 15
     assert await commits(stage, pull["number"]) == ["Write the note", "By hand"]
     assert "theirs now" in await status(stage, pull["number"])
-    assert any("theirs now" in one for one in await ours(stage, number))
+    await comment_of_ours(stage, number, "theirs now")
 
 
 async def test_mending_gives_way_to_a_person_who_asks(raise_stage: Stages, sample: Path) -> None:
