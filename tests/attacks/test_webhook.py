@@ -17,6 +17,7 @@ import itertools
 import json
 import shutil
 import string
+import threading
 import uuid
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -32,6 +33,7 @@ import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import app.main
 import webhooks.signature
 from infra.embedded.postgres import SERVICE_ROLE, SUPERUSER, EmbeddedPostgres
 from tests.claims import case, claim
@@ -39,7 +41,7 @@ from tests.lengths import Lengths
 from tests.line.conftest import SIMULATOR, Words
 from tests.line.conversations import notes
 from tests.line.stage import Stage, staged
-from webhooks.receive import LARGEST_BODY
+from webhooks.receive import LARGEST_BODY, Received
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -556,9 +558,20 @@ def _status(answer: bytes) -> int:
     "A comment of 40,000 brackets, which take the better part of a second to read, and five others behind it",
     "The five are answered first, and it then; each is accepted once",
 )
-async def test_a_comment_that_takes_long_to_read_keeps_nobody_waiting(door: Door) -> None:
+async def test_a_comment_that_takes_long_to_read_keeps_nobody_waiting(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = door.rows()
     answered: list[str] = []
+    read, others_answered = app.main.receive, threading.Event()
+
+    def slowly(*given: Any, longest: int | None = None, **named: Any) -> Received:
+        found = read(*given, longest=longest, **named)
+        if longest is None:
+            others_answered.wait(30)  # as on a machine where it takes that long
+        return found
+
+    monkeypatch.setattr(app.main, "receive", slowly)
 
     async def sent(name: str, text: str) -> None:
         answer = await door.post(door.body(body=text))
@@ -568,6 +581,7 @@ async def test_a_comment_that_takes_long_to_read_keeps_nobody_waiting(door: Door
     hostile = asyncio.create_task(sent("hostile", "![[" * 13_000 + "\n\n@magicode fix this"))
     await asyncio.sleep(0.02)
     await asyncio.gather(*(sent("other", f"@magicode explain {number}") for number in range(5)))
+    others_answered.set()
     await hostile
     assert answered == ["other"] * 5 + ["hostile"]
     assert since(before, door.rows())["magicode.runs"] == 6

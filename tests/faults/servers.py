@@ -49,7 +49,8 @@ class Server:
         """It neither answers nor refuses: connections are taken by the kernel, and nobody is at home."""
         everyone = [psutil.Process(self.pid), *psutil.Process(self.pid).children(recursive=True)]
         for process in everyone:
-            process.suspend()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.suspend()
         try:
             yield
         finally:

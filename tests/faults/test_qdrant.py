@@ -84,7 +84,8 @@ async def test_a_qdrant_server_in_trouble_fails_no_request(
         qdrant.how, qdrant.after = how, after
         await asked_and_done(stage, 1)
         assert any("failed" in one for one in await indexed(stage)), await indexed(stage)
-        qdrant.how = None
+    qdrant.how = None
+    async with with_points(stage, QdrantPoints(url=qdrant.url)), stage.at_work():
         await asked_and_done(stage, 2)
         rebuilt = (await indexed(stage))[-1]
         assert rebuilt.get("files", 0) > 0, "and the next one has an index again"

@@ -49,13 +49,13 @@ async def test_it_is_another_ones_turn_when_the_next_is_due(
         monkeypatch.setattr(rounds, name, 0.1)
     monkeypatch.setattr(rounds, "CATCH_UP_EVERY_SECONDS", 0.5)
     before = asked(stage)
-    async with stage.at_work():
-        await asyncio.sleep(1)
+    async with asyncio.timeout(30), stage.at_work():
+        while set(asked(stage) - before) != set(LISTS):
+            await asyncio.sleep(0.05)
     first = asked(stage) - before
     async with asyncio.timeout(30), stage.at_work():
         while not all((asked(stage) - before - first)[path] >= 2 for path in LISTS):
             await asyncio.sleep(0.1)
-    assert set(first) == set(LISTS)
 
 
 async def test_who_takes_longer_than_the_lease_is_not_doubled(stage: Stage) -> None:
@@ -65,13 +65,13 @@ async def test_who_takes_longer_than_the_lease_is_not_doubled(stage: Stage) -> N
         nonlocal at_once, most, begun
         begun, at_once = begun + 1, at_once + 1
         most = max(most, at_once)
-        await asyncio.sleep(2)
+        await asyncio.sleep(4 if begun == 1 else 0)
         at_once -= 1
         return rounds.Done(timedelta(seconds=0.1))
 
     async def another() -> None:
         while begun < 2:
-            await rounds._round(stage.house, "slow", 0.6, act)
+            await rounds._round(stage.house, "slow", 3.0, act)
             await asyncio.sleep(0.05)
 
     async with asyncio.timeout(30):
@@ -108,14 +108,15 @@ async def test_who_dies_over_one_holds_it_no_longer(stage: Stage) -> None:
         await asyncio.sleep(3600)
         raise AssertionError
 
-    over = asyncio.create_task(rounds._round(stage.house, "slow", 0.6, hang))
-    await asyncio.sleep(2)
+    over = asyncio.create_task(rounds._round(stage.house, "slow", 3.0, hang))
+    await asyncio.sleep(4)
     assert await stage.house.store.begin_round("slow", timedelta(0)) is None
     over.cancel()
     await asyncio.wait([over])
     assert over.cancelled()
-    await asyncio.sleep(0.7)
-    assert await stage.house.store.begin_round("slow", timedelta(0)) is not None
+    async with asyncio.timeout(30):
+        while await stage.house.store.begin_round("slow", timedelta(0)) is None:
+            await asyncio.sleep(0.1)
 
 
 async def test_what_a_process_told_is_forgotten_once_another_looked(
@@ -138,8 +139,9 @@ async def test_what_a_process_told_is_forgotten_once_another_looked(
             while len(told) < 3:
                 await asyncio.sleep(0.05)
             assert set(told) == {(3, 4000.0)}, "while it is the one that looks, its figure stands"
-            await stage.house.store.end_round("deliveries", timedelta(hours=1))
             while told[-1] != (0, 0.0):
+                # Again and again, for the process's own word of its last round may come behind it.
+                await stage.house.store.end_round("deliveries", timedelta(hours=1))
                 await asyncio.sleep(0.05)
         await asyncio.sleep(0.5)
         assert told.count((0, 0.0)) == 1

@@ -627,10 +627,10 @@ async def test_an_issue_and_its_pull_request_are_one_subject(
         return len(await asked_of_the_model(stage)) > asked
 
     await until(at_work)
+    status = await comment_of_ours(stage, here, "**Working on it.**")
     await stage.comment(there, "@magicode write it differently", user="ada")
     await stage.comment(there, "@magicode help")
     busy = await comment_of_ours(stage, there, "Another request is at work here")
-    status = await comment_of_ours(stage, here, "**Working on it.**")
     assert status["html_url"] in busy["body"], "it links to what is at work, wherever that was asked"
     await comment_of_ours(stage, there, "`magicode cancel`")
     runs = await stage.ended(4)

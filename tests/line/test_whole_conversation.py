@@ -88,6 +88,7 @@ async def test_from_an_issue_over_plan_review_and_red_ci_to_the_merge(stage: Sta
     assert await stage.pulls() == []
 
     # go → pull request: a draft that becomes ready once CI has passed
+    await stage.ended()
     await stage.comment(issue, "@magicode go")
     (pull,) = await until(stage.pulls)
     number, branch = int(pull["number"]), f"magicode/issue-{issue}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -189,7 +190,7 @@ async def test_who_puts_a_job_there_meanwhile_is_waited_for(
             assert not changing.done()
             await asyncio.wait_for(put(store, OTHERS), 5)
         assert await changing
-        await asyncio.sleep(1)
+        await until(lambda: waiting(database) in ([], [(f"quick:{THEIRS}", 1)]))
         early = [whose for whose, _ in everybodys.begun if whose == THEIRS]
         # Begun before the change, or not at all.
         assert waiting(database) == ([] if early else [(f"quick:{THEIRS}", 1)])
@@ -321,16 +322,21 @@ async def test_it_is_known_whether_a_worker_of_its_own_lives(store: PostgresStor
         (THEIRS, None),
         (OTHERS, None),
     ]
-    async with worker(), worker(THEIRS):
-        await asyncio.sleep(2)
-        theirs, others = await store.dedicated()
-        assert theirs.heard_seconds is not None
-        assert theirs.heard_seconds < 1
+
+    async def heard_at() -> float:
+        """When it was heard last, by a clock that does not jump; 0 where it never was."""
+        now, (theirs, others) = time.monotonic(), await store.dedicated()
         assert others.heard_seconds is None
-    await asyncio.sleep(1.2)
-    theirs, _ = await store.dedicated()
-    assert theirs.heard_seconds is not None
-    assert theirs.heard_seconds > 1
+        return 0 if theirs.heard_seconds is None else now - theirs.heard_seconds
+
+    async with worker(), worker(THEIRS), asyncio.timeout(60):
+        while not (first := await heard_at()):
+            await asyncio.sleep(0.1)
+        while await heard_at() < first + 1:  # it says so again and again
+            await asyncio.sleep(0.1)
+    last = await heard_at()
+    await asyncio.sleep(2)
+    assert abs(await heard_at() - last) < 1, "nobody says it any more"
 
 
 async def test_ten_thousand_that_wait_for_their_own_workers_are_not_read_by_everybodys(

@@ -410,7 +410,7 @@ async def test_a_delayed_job_waits(store: PostgresStore, office: Office) -> None
     async with store.transaction(1) as transaction:
         await transaction.defer("work", delay_seconds=1, run_id=uuid4())
     await until(lambda: len(done) == 1)
-    assert 1 <= done[0] - asked < 3
+    assert 1 <= done[0] - asked < 10
 
 
 async def test_a_job_of_a_task_that_only_a_newer_program_knows_waits_for_it(
@@ -429,6 +429,7 @@ async def test_a_job_of_a_task_that_only_a_newer_program_knows_waits_for_it(
     await put(store, "work", number=2)
     office.open({"work": old})
     await until(lambda: done == ["old 2"])
+    await until(lambda: "work" not in [job[0] for job in jobs(database)])
     await asyncio.sleep(1)
     assert [job[:2] for job in jobs(database)] in ([("newest", "todo")], [("newest", "doing")])
     office.open({"work": old, "newest": new})
