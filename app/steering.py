@@ -98,13 +98,15 @@ async def try_again(house: House, tenant: int, run_id: UUID, person: Account) ->
         created_at=house.clock(),
     )
     async with house.store.transaction(tenant) as transaction:
+        # First: whoever tries it again at this moment is then seen among the requests, and not as somebody else at work.
+        active = await transaction.active_run(run.repository_id, run.about)
         there = await requests_there(transaction, run)
         known = next((one for one in there if one.meaning == again.meaning), None)
         if known is not None:
             return known
         if not retryable(run, there):
             raise NotRetryableError(reason="not_retryable")
-        if await transaction.active_run(run.repository_id, run.about) is not None:
+        if active is not None:
             raise BusyThereError(reason="busy")
         added = await transaction.add_run(again)
         if added.id != again.id:  # somebody was quicker

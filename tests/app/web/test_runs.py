@@ -22,6 +22,7 @@ from app.main import create as create_web
 from app.nouns import Account, Run, RunState
 from app.web import live
 from app.web.patience import config
+from infra.postgres.store import PostgresTransaction
 from tests.app.web.browser import Browser, Whole, opened
 from tests.line.conftest import Stages
 from tests.line.conversations import ask, branches, create, finish, notes, playbook, scenario
@@ -333,6 +334,26 @@ async def test_two_who_try_again_at_once_make_one_run(at_work: tuple[Stage, Run]
     )
     assert len({one.id for one in made}) == 1
     assert len(await stage.ended(2)) == 2
+
+
+async def test_who_tries_again_a_moment_behind_another_gets_the_others_run(
+    at_work: tuple[Stage, Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other's is there once this one looks whether anybody is at work."""
+    stage, run = at_work
+    await steering.stop(stage.house, stage.installation, run.id, "wim")
+    await stage.ended()
+    wim, ada = [await account(stage, login) for login in ("wim", "ada")]
+    real, others = PostgresTransaction.active_run, list[Run]()
+
+    async def behind_another(self: PostgresTransaction, repository_id: int, number: int) -> Run | None:
+        monkeypatch.undo()
+        others.append(await steering.try_again(stage.house, stage.installation, run.id, ada))
+        return await real(self, repository_id, number)
+
+    monkeypatch.setattr(PostgresTransaction, "active_run", behind_another)
+    mine = await steering.try_again(stage.house, stage.installation, run.id, wim)
+    assert [one.id for one in others] == [mine.id]
 
 
 async def test_a_reader_neither_stops_nor_tries_again(at_work: tuple[Stage, Run]) -> None:
