@@ -134,4 +134,12 @@ def peak(pid: int) -> int:
 
 
 def _apart(pid: int) -> list[int]:
-    return [child.pid for child in psutil.Process(pid).children() if "infra.apart" in child.cmdline()]
+    return [child.pid for child in psutil.Process(pid).children() if "infra.apart" in _command(child)]
+
+
+def _command(process: psutil.Process) -> list[str]:
+    """Of one that has ended in this moment: nothing."""
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:
+        return []

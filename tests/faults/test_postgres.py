@@ -228,12 +228,19 @@ async def refusing(server: Server) -> AsyncIterator[None]:
 @asynccontextmanager
 async def read_only(server: Server) -> AsyncIterator[None]:
     server.says("ALTER SYSTEM SET default_transaction_read_only = on", "SELECT pg_reload_conf()")
-    await asyncio.sleep(0.5)
+    async with asyncio.timeout(30):
+        while not _is_read_only(server):
+            await asyncio.sleep(0.05)
     yield
     with psycopg.connect(server.admin_url, autocommit=True) as connection:
         connection.execute("SET default_transaction_read_only = off")
         connection.execute("ALTER SYSTEM RESET default_transaction_read_only")
         connection.execute("SELECT pg_reload_conf()")
+
+
+def _is_read_only(server: Server) -> bool:
+    with psycopg.connect(server.url) as connection:
+        return connection.execute("SHOW default_transaction_read_only").fetchone() == ("on",)
 
 
 @asynccontextmanager

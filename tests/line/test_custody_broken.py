@@ -237,7 +237,7 @@ async def test_what_waits_behind_a_request_is_dropped_with_it(idle: Stage) -> No
 
 async def test_a_run_that_is_stopped_with_its_branch_written_takes_it_back_or_names_it(stage: Stage) -> None:
     tenant = await tenant_of(stage, "acme")
-    await stage.fault(kind="delay", method="POST", route="/pulls$", seconds=2)
+    await stage.fault(kind="delay", method="POST", route="/pulls$", seconds=5)
     number = await asked(stage)
 
     async def written() -> list[str]:

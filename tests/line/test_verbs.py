@@ -606,7 +606,7 @@ async def _asked(stage: Stage) -> bool:
 
 
 def slowly_once_more() -> Playbook:
-    more = create("MORE.md", "More.\n") | {"slow": {"seconds": 4}}
+    more = create("MORE.md", "More.\n") | {"slow": {"seconds": 8}}
     return playbook(
         scenario(more, finish("Write another note"), when="once more"),
         scenario(create("NOTES.md", "A note.\n"), finish()),
