@@ -72,8 +72,15 @@ class Connection(psycopg.AsyncConnection[Any]):
     async def pipeline(self) -> AsyncIterator[psycopg.AsyncPipeline]:
         if self._pipeline is None:
             self._pipeline = _Pipeline(self)
-        async with super().pipeline() as pipeline:
-            yield pipeline
+        ours = self._pipeline
+        try:
+            async with super().pipeline() as pipeline:
+                yield pipeline
+        finally:
+            if (
+                self._pipeline is ours and ours.level == 0
+            ):  # it never began, and nothing is to be sent through it
+                self._pipeline = None
 
 
 class _Pipeline(psycopg.AsyncPipeline):

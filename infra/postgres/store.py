@@ -19,7 +19,7 @@ from procrastinate.exceptions import ConnectorException
 from psycopg.rows import dict_row
 from sqlalchemy import TextClause, text
 from sqlalchemy.engine.interfaces import IsolationLevel
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import OperationalError, ResourceClosedError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from app.errors import ErasedError
@@ -325,7 +325,8 @@ class PostgresStore:
             yield opened
             await commit(opened)
         except (SQLAlchemyError, psycopg.Error, ConnectorException) as error:
-            if is_read_only(error) or opened.driver.closed:
+            # One whose answers are out of step with what was asked is nobody's any more.
+            if is_read_only(error) or opened.driver.closed or isinstance(error, ResourceClosedError):
                 await opened.connection.invalidate()
             raise
         finally:

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from infra.postgres.connect import Connection, parameters
+from tests.conftest import Database
 from tests.faults.servers import CRASH, IMMEDIATE, own_server
 
 
@@ -32,3 +33,12 @@ async def deserted(connection: Connection, how: signal.Signals) -> None:
         await connection.execute("SELECT pg_sleep(60)")
         os.kill(connection.info.backend_pid, how)
         await asyncio.sleep(0.5)
+
+
+async def test_a_pipeline_that_could_not_begin_leaves_nothing_behind(database: Database) -> None:
+    connection = await Connection.connect(**parameters(database.service_url))
+    await connection.close()
+    with pytest.raises(psycopg.OperationalError):
+        async with connection.pipeline():
+            pass
+    assert connection._pipeline is None

@@ -14,11 +14,13 @@ from uuid import uuid4
 import psycopg
 import pytest
 from psycopg import conninfo
+from sqlalchemy.exc import ResourceClosedError
 
 from app.errors import TransientError
 from app.nouns import Entry, Installation, Job, Run, RunState
 from app.ports import Transaction
 from infra.embedded.postgres import SUPERUSER
+from infra.postgres.errors import DatabaseAwayError
 from infra.postgres.store import PostgresStore
 
 NOW = datetime(2026, 11, 20, 12, 30, 1, 123456, tzinfo=UTC)
@@ -291,6 +293,23 @@ async def test_a_database_that_is_away_is_a_transient_error(database: Any) -> No
     away = PostgresStore("postgresql://nobody@/none?host=/nonexistent")
     with pytest.raises(TransientError):
         await away.ping()
+
+
+async def test_a_connection_that_gives_no_answer_is_given_up_and_the_step_tried_again(
+    store: PostgresStore,
+) -> None:
+    used: list[int] = []
+
+    async def asks(*, in_vain: bool) -> None:
+        async with store.transaction(1) as transaction:
+            used.append(transaction._driver.info.backend_pid)
+            if in_vain:
+                raise ResourceClosedError("This result object does not return rows.")
+
+    with pytest.raises(DatabaseAwayError):
+        await asks(in_vain=True)
+    await asks(in_vain=False)
+    assert used[0] != used[1]
 
 
 async def test_a_mistake_of_ours_is_not_called_transient(store: PostgresStore) -> None:
