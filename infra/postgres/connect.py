@@ -77,9 +77,8 @@ class Connection(psycopg.AsyncConnection[Any]):
             async with super().pipeline() as pipeline:
                 yield pipeline
         finally:
-            if (
-                self._pipeline is ours and ours.level == 0
-            ):  # it never began, and nothing is to be sent through it
+            # It could not begin: whatever is asked next would be sent through it, and nobody would read the answer.
+            if self._pipeline is ours and ours.level == 0:
                 self._pipeline = None
 
 
