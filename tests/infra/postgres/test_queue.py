@@ -410,7 +410,7 @@ async def test_a_delayed_job_waits(store: PostgresStore, office: Office) -> None
     async with store.transaction(1) as transaction:
         await transaction.defer("work", delay_seconds=1, run_id=uuid4())
     await until(lambda: len(done) == 1)
-    assert 1 <= done[0] - asked < 10
+    assert 1 <= done[0] - asked < 3
 
 
 async def test_a_job_of_a_task_that_only_a_newer_program_knows_waits_for_it(

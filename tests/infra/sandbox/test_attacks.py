@@ -705,11 +705,11 @@ async def test_time_is_up_for_one_that_ignores_every_signal(room: Room, kit: Kit
         subprocess.Popen(["sh", "-c", ": {word}; sleep 300"])
         time.sleep(300)
         """,
-        seconds=3,
+        seconds=1,
     )
     assert finished.ended == "timed_out"
     assert finished.exit_code is None
-    assert finished.seconds < 6
+    assert finished.seconds < 3
     assert word in finished.output
     assert kit.gone_within(1, word)
 
@@ -731,21 +731,11 @@ async def test_cancelling_kills_the_room_within_a_second(
     task = asyncio.create_task(check())
     while not len(kit.running(word)) >= 3:
         await asyncio.sleep(0.05)
-    hundredths = 0
-
-    async def count() -> None:
-        """This process's own time: one that is not let run is not slow."""
-        nonlocal hundredths
-        while True:
-            await asyncio.sleep(0.01)
-            hundredths += 1
-
-    counting = asyncio.create_task(count())
+    begun = time.monotonic()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    counting.cancel()
-    assert hundredths < 100
+    assert time.monotonic() - begun < 1
     assert kit.gone_within(0.5, word)
 
 
