@@ -58,7 +58,6 @@ async def opened(
     after = after_seq
     while True:
         async with store.transaction(installation_id) as transaction:
-            key = await keys.existing_key(transaction)
             page = await transaction.entries(
                 after_seq=after,
                 run_id=asked.run_id,
@@ -71,6 +70,8 @@ async def opened(
             )
             if asked.whole and after > after_seq and page and page[0][0].seq != after + 1:
                 raise PrunedMeanwhileError
+            # Behind the page: the first entry's commit brings the key with it, and would fall between the two.
+            key = await keys.existing_key(transaction)
             opens = None if key is None else _Opens(keys, key)
             entries = [_open(opens, entry, salt) for entry, salt in page]
             if asked.repository_id is not None:

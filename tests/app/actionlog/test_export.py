@@ -17,6 +17,7 @@ from app.actionlog.verify import UnreadableLogError, parse, verify, verify_text
 from app.custody.keys import Keys
 from app.nouns import Action
 from app.ports import Store
+from infra.postgres.store import PostgresTransaction
 from infra.secrets import FileMasterKey
 
 RUN = uuid4()
@@ -152,3 +153,17 @@ async def test_a_table_whose_details_are_closed_verifies(
 async def test_the_text_for_reading_is_no_log_to_verify(written: Ledger, store: Store, keys: Keys) -> None:
     with pytest.raises(UnreadableLogError):
         verify_text(await text(store, keys, Format.TEXT))
+
+
+async def test_the_first_entry_can_be_opened_by_who_reads_while_it_is_written(
+    ledger: Ledger, store: Store, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = PostgresTransaction.entries
+
+    async def late(transaction: PostgresTransaction, **what: Any) -> Any:
+        await ledger.record(1, Action.MODEL_CALLED, facts={"n": 1})  # the key comes with it
+        return await read(transaction, **what)
+
+    with monkeypatch.context() as during:
+        during.setattr(PostgresTransaction, "entries", late)
+        assert [one.details async for one in opened(store, keys, 1)] == [{"n": 1}]

@@ -273,8 +273,13 @@ async def test_a_server_that_leaves_lets_go_of_whoever_watches(at_work: tuple[St
                     await serving
 
 
-async def test_what_nobody_asks_costs_no_question_to_github(finished: tuple[Stage, Run]) -> None:
-    stage, _ = finished
+async def test_what_nobody_asks_costs_no_question_to_github(raise_stage: Stages, sample: Path) -> None:
+    stage = await raise_stage({"octo/fairshare": sample}, notes(), working=False)
+    async with stage.at_work():
+        await ask(stage)
+        await stage.ended()
+    # Nobody works any more: what a worker has still to do behind a run's end asks GitHub as well.
+    await stage.settled()
     before = len(stage.github.world.requests)
     async with opened(stage) as nobody:
         page = await nobody.get(at(stage, more="?repository=octo/fairshare"), follow=False)
