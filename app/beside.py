@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Final
-from uuid import UUID
 
 from app import choosing, erasing, exporting, showing
 from app.ending import end
@@ -88,9 +87,12 @@ async def turn_away(house: House, run: Run) -> None:
         try:
             await require_permission(scene)
             if blocker is not None and blocker.verb == MEND and not blocker.state.ended:
-                await states.request_cancel(house.store, run.installation_id, run.repository_id, run.number)
+                # It may have ended since it was read: what is at work now is no mending, and somebody asked for it.
+                await states.request_cancel(
+                    house.store, run.installation_id, run.repository_id, run.number, only=blocker.id
+                )
                 raise _not_yet(house, run)
-            outcome = Outcome(RunState.REFUSED, "busy", wording.busy(await _link_to(scene, run.blocked_by)))
+            outcome = Outcome(RunState.REFUSED, "busy", await _busy(scene))
         except RefusedError as error:
             outcome = wording.outcome(error)
         await end(scene, outcome)
@@ -113,16 +115,22 @@ async def _blocker(house: House, run: Run) -> Run | None:
         return await transaction.run(run.blocked_by)
 
 
-async def _link_to(scene: Scene, run_id: UUID | None) -> str | None:
-    """The status comment of the run that is at work, by GitHub's own address; before there is one, what asked for it."""
-    if run_id is None:
+async def _busy(scene: Scene) -> wording.Ours:
+    """What is at work now, or what was when this was asked for: it may have ended since."""
+    run = scene.run
+    async with scene.house.store.transaction(run.installation_id) as transaction:
+        other = await transaction.active_run(run.repository_id, run.about)
+        if other is None and run.blocked_by is not None:
+            other = await transaction.run(run.blocked_by)
+    return wording.busy(await _link_to(scene, other), over=other is None or other.state.ended)
+
+
+async def _link_to(scene: Scene, other: Run | None) -> str | None:
+    """The run's status comment, by GitHub's own address; before there is one, what asked for it."""
+    if other is None:
         return None
-    async with scene.house.store.transaction(scene.run.installation_id) as transaction:
-        at_work = await transaction.run(run_id)
-    if at_work is None:
-        return None
-    asked_by = at_work.comment_id if at_work.occasion.startswith("comment:") else None
-    comment_id = at_work.status_comment_id or asked_by
+    asked_by = other.comment_id if other.occasion.startswith("comment:") else None
+    comment_id = other.status_comment_id or asked_by
     if comment_id is None:
         return None
     try:

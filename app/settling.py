@@ -226,7 +226,7 @@ async def _stop(scene: Scene, pull: PullRequest) -> None:
         active = await transaction.active_run(opener.repository_id, opener.about)
     if active is not None and active.number == pull.number:
         await states.request_cancel(
-            scene.house.store, opener.installation_id, opener.repository_id, pull.number
+            scene.house.store, opener.installation_id, opener.repository_id, pull.number, only=active.id
         )
 
 

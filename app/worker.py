@@ -204,7 +204,8 @@ async def work_jobs(
         elif task == Task.EXPORT:
             await exporting.give_up(house, _id(ids, "installation_id"), _uuid(ids, "export_id"))
         elif task in (Task.WORK, Task.BLOCKED):
-            await _give_up(house, _id(ids, "installation_id"), _uuid(ids, "run_id"), error)
+            whose = (_id(ids, "installation_id"), _uuid(ids, "run_id"))
+            await _give_up(house, *whose, error, blocked=task == Task.BLOCKED)
         elif task == Task.SETTLE and isinstance(error, TransientError) and error.reason != NOT_FOUND_YET:
             # GitHub was away for minutes: without another look a draft stays one, and failing checks are told to nobody.
             run = await _run(house, _id(ids, "installation_id"), _uuid(ids, "run_id"))
@@ -242,7 +243,8 @@ def tasks(house: House) -> Mapping[str, Callable[..., Awaitable[None]]]:
 
     async def on_blocked(installation_id: int, run_id: UUID) -> None:
         with suppress(SupersededError):
-            await turn_away(house, await states.begin(house.store, installation_id, run_id, house.clock))
+            run = await states.begin(house.store, installation_id, run_id, house.clock, blocked=True)
+            await turn_away(house, run)
 
     async def on_export(installation_id: int, export_id: UUID) -> None:
         with suppress(SupersededError):
@@ -357,9 +359,12 @@ async def _playing(house: House, run: Run) -> None:
         await give_up(house, run, error)
 
 
-async def _give_up(house: House, installation_id: int, run_id: UUID, error: BaseException) -> None:
+async def _give_up(
+    house: House, installation_id: int, run_id: UUID, error: BaseException, *, blocked: bool
+) -> None:
     with suppress(SupersededError):
-        await give_up(house, await states.begin(house.store, installation_id, run_id, house.clock), error)
+        run = await states.begin(house.store, installation_id, run_id, house.clock, blocked=blocked)
+        await give_up(house, run, error)
 
 
 async def _run(house: House, installation_id: int, run_id: UUID) -> Run | None:

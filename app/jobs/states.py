@@ -31,16 +31,21 @@ def require_allowed(old: RunState, new: RunState) -> None:
         raise IllegalStateError(f"A run that is {old} cannot become {new}.", reason="illegal_state")
 
 
-async def begin(store: Store, installation_id: int, run_id: UUID, clock: Clock) -> Run:
+async def begin(
+    store: Store, installation_id: int, run_id: UUID, clock: Clock, *, blocked: bool = False
+) -> Run:
     """Take a run up: its attempt grows by one, and whoever held it before is fenced off from here on.
 
     A request on a pull request that came before its opener had written down that it was its learns here what it is about.
-    Raises SupersededError for a run that has ended or is no longer there, and TransientError while another is at work there.
+    Raises SupersededError for a run that has ended or is no longer there, or that is to be taken up as `blocked` and is not any more:
+    whoever works on it now is left alone. Raises TransientError while another is at work there.
     """
     async with store.transaction(installation_id) as transaction:
         run = await transaction.run(run_id, lock=True)
         if run is None or run.state.ended:
             raise SupersededError(reason="run_ended")
+        if blocked and run.blocked_by is None:
+            raise SupersededError(reason="unblocked")
         require_allowed(run.state, RunState.RUNNING)
         subject = run.subject
         if run.is_pull_request and subject is None:
@@ -106,14 +111,21 @@ async def request_cancel(
     number: int,
     *,
     made_before: datetime | None = None,
+    only: UUID | None = None,
 ) -> Run | None:
-    """Ask the run at work on this issue or pull request to stop; None when there is none, or none that was `made_before`.
+    """Ask the run at work on this issue or pull request to stop; None when there is none, or none that was `made_before`, or another
+    one than `only`.
 
     One that waits to be tried again is taken up at once, so that it says that it was stopped.
     """
     async with store.transaction(installation_id) as transaction:
         active = await transaction.active_run(repository_id, await _about(transaction, repository_id, number))
         if active is None or (made_before is not None and active.created_at > made_before):
+            return None
+        if only is not None and active.id != only:
+            return None
+        held = await transaction.run(active.id, lock=True)
+        if held is None or held.state.ended:
             return None
         if (lock := lock_of(active)) is not None:
             await transaction.hasten(lock)
@@ -139,8 +151,12 @@ async def _about(transaction: Transaction, repository_id: int, number: int) -> i
 
 
 async def unblock(store: Store, run: Run) -> bool:
-    """Puts a blocked run to work now that its subject is free; False where somebody else is at work there."""
+    """Puts a blocked run to work now that its subject is free; False where somebody else is at work there. Raises SupersededError
+    where that was done already."""
     async with store.transaction(run.installation_id) as transaction:
+        current = await _held(transaction, run)
+        if current.blocked_by is None:
+            raise SupersededError(reason="unblocked")
         if await transaction.active_run(run.repository_id, run.about) is not None:
             return False
         await transaction.update_run(run.id, blocked_by=None)

@@ -549,13 +549,19 @@ def near_miss(word: str, suggestion: str | None, mention: str = "magicode") -> O
     return Ours(f"{code(word[:40])} is nothing that I know, so I did nothing.{meant}\n\n{help_text(mention)}")
 
 
-def busy(link: str | None) -> Ours:
-    """To a second request while one is at work; `link` is the first one's status comment, from GitHub itself."""
+def busy(link: str | None, *, over: bool = False) -> Ours:
+    """To a second request while one is at work, or was when it came and is `over` by now; `link` is the first one's status comment, from
+    GitHub itself."""
     where = (
         f" ([its status]({link}))"
         if link and link.startswith(("https://", "http://")) and _plain(link)
         else ""
     )
+    if over:
+        return Ours(
+            f"Another request was at work here{where} when this one came, and one is worked on at a time. It has ended since. Nothing "
+            "was started for this one.\n\n**Next:** ask again."
+        )
     return Ours(
         f"Another request is at work here{where}, and one is worked on at a time. Nothing was started for this one.\n\n"
         "**Next:** wait for it to end and ask again, or cancel it."

@@ -17,10 +17,12 @@ from typing import Any
 import httpx
 import pytest
 
-from app.beside import turn_away
+from app import beside
 from app.errors import LimitedError
+from app.jobs import states
 from app.jobs.retries import retry_after
-from app.nouns import RunState
+from app.nouns import MEND, Run, RunState
+from app.scene import Scene
 from infra.postgres.queue import WorkerLimits
 from infra.simulator import deliveries
 from tests.line.conftest import Stages
@@ -117,11 +119,62 @@ async def test_a_request_behind_one_that_has_its_last_words_to_say_waits_for_hou
     now, looks = began, 0
     while now - began < timedelta(hours=6):
         with pytest.raises(LimitedError) as caught:
-            await turn_away(replace(stage.house, clock=lambda at=now: at), behind)
+            await beside.turn_away(replace(stage.house, clock=lambda at=now: at), behind)
         pause = retry_after(caught.value, looks)
         assert pause is not None, f"given up after {now - began}"
         now, looks = now + pause, looks + 1
     assert retry_after(LimitedError(retry_after=timedelta(seconds=4)), 0) == timedelta(seconds=4)
+
+
+async def queued(stage: Stage, like: Run, name: str, **changed: Any) -> Run:
+    """A request like another one, written down behind whatever is at work there."""
+    run = replace(like, id=uuid.uuid4(), meaning=name, occasion=name, state=RunState.QUEUED, **changed)
+    async with stage.house.store.transaction(stage.installation) as transaction:
+        return await transaction.add_run(run)
+
+
+async def test_who_waits_for_mending_stops_nothing_that_came_in_between(
+    idle: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await ask(idle)
+    await idle.settled()
+    (asked,) = await idle.runs()
+    store = idle.house.store
+    async with store.transaction(idle.installation) as transaction:
+        await transaction.update_run(asked.id, state=RunState.ANSWERED)
+    mending = await queued(idle, asked, "head", verb=MEND)
+    quicker, slower = await queued(idle, asked, "quicker"), await queued(idle, asked, "slower")
+    assert (quicker.blocked_by, slower.blocked_by) == (mending.id, mending.id)
+
+    async def meanwhile(scene: Scene) -> None:
+        async with store.transaction(idle.installation) as transaction:
+            await transaction.update_run(mending.id, state=RunState.CANCELLED)
+        assert await states.unblock(store, quicker)
+
+    monkeypatch.setattr(beside, "require_permission", meanwhile)
+    with pytest.raises(LimitedError):
+        await beside.turn_away(idle.house, slower)
+    async with store.transaction(idle.installation) as transaction:
+        at_work = await transaction.active_run(asked.repository_id, asked.about)
+    assert at_work is not None
+    assert (at_work.id, at_work.cancel_requested) == (quicker.id, False)
+
+
+async def test_a_second_request_is_told_when_the_first_has_ended_since(idle: Stage) -> None:
+    number = await ask(idle)
+    await idle.settled()
+    await idle.comment(number, "@magicode fix it differently", user="ada")
+    await idle.settled()
+    first = next(run for run in await idle.runs() if run.blocked_by is None)
+    async with idle.house.store.transaction(idle.installation) as transaction:
+        await transaction.update_run(first.id, state=RunState.ANSWERED)
+    async with idle.at_work():
+        _, second = await idle.ended(2)
+    assert (second.state, second.reason) == (RunState.REFUSED, "busy")
+    said = await ended_well_told(idle, second)
+    assert "Another request was at work here" in said
+    assert "**Next:** ask again." in said
+    assert "is at work" not in said
 
 
 async def test_a_second_request_while_one_is_at_work_gets_one_answer_with_a_link(

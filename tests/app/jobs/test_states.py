@@ -23,9 +23,11 @@ from app.jobs.states import (
     note,
     request_cancel,
     require_allowed,
+    unblock,
     was_told_to_stop,
 )
 from app.nouns import Outcome, RunState, Spending
+from infra.postgres.store import PostgresTransaction
 
 CANCELLED = Outcome(RunState.CANCELLED, "cancelled", "Stopped.")
 OPENED = Outcome(RunState.OPENED, "opened", "Here it is.", pull_request=12, head_sha="c" * 40)
@@ -91,6 +93,43 @@ async def test_what_was_asked_for_behind_a_cancellation_is_not_stopped_by_it(
     earlier = run.created_at - timedelta(seconds=1)
     assert await request_cancel(store, 1, 5, 7, made_before=earlier) is None
     assert (await request_cancel(store, 1, 5, 7, made_before=run.created_at)).id == run.id
+
+
+async def test_only_the_run_that_is_meant_is_told_to_stop_and_none_that_has_ended(
+    run: Any, store: Any, clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert await request_cancel(store, 1, 5, 7, only=uuid4()) is None
+    taken = await begin(store, 1, run.id, clock)
+    assert not taken.cancel_requested
+    read = PostgresTransaction.active_run
+
+    async def late(transaction: PostgresTransaction, *what: Any) -> Any:
+        found = await read(transaction, *what)
+        await finish(store, taken, OPENED, clock)
+        return found
+
+    with monkeypatch.context() as during:
+        during.setattr(PostgresTransaction, "active_run", late)
+        assert await request_cancel(store, 1, 5, 7, only=run.id) is None
+    async with store.transaction(1) as transaction:
+        assert not (await transaction.run(run.id)).cancel_requested
+
+
+async def test_a_request_that_waited_is_put_to_work_once_and_left_alone_from_then_on(
+    run: Any, deliver: Any, asking: Any, store: Any, clock: Any
+) -> None:
+    waiting = (await deliver(asking(comment=10))).run
+    assert waiting.blocked_by == run.id
+    first = await begin(store, 1, waiting.id, clock, blocked=True)
+    assert not await unblock(store, first), "another is at work"
+    await finish(store, await begin(store, 1, run.id, clock), OPENED, clock)
+    assert await unblock(store, first)
+    worked_on = await begin(store, 1, waiting.id, clock)
+    with pytest.raises(SupersededError):
+        await unblock(store, first)
+    with pytest.raises(SupersededError):  # whoever freed it died before the job was noted as done
+        await begin(store, 1, waiting.id, clock, blocked=True)
+    await RunFence(store, worked_on)()
 
 
 async def test_who_was_told_to_stop_is_known_to_the_next_attempt_at_telling_it(

@@ -526,6 +526,14 @@ def test_a_link_of_our_own_survives_in_the_status_and_a_models_does_not() -> Non
     assert "](" not in wording.ended(RUN, models, None, "h")
 
 
+def test_what_was_in_the_way_and_has_ended_is_not_said_to_be_at_work() -> None:
+    assert "is at work here" in wording.busy(None)
+    over = wording.busy("https://github.com/o/r/issues/1#issuecomment-2", over=True)
+    assert "is at work" not in over
+    assert "has ended since" in over
+    assert "issuecomment-2" in over
+
+
 def test_every_reason_with_a_sentence_says_what_to_do_next() -> None:
     for reason in reasons.WHY:
         sentence, next_step = wording.why(reason)
