@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Generator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Self
 
 import psycopg
 from psycopg import conninfo
-from psycopg.pq import ConnStatus
+from psycopg.pq import ConnStatus, PipelineStatus
 
 from app.errors import MagicodeError
 from infra.postgres.tables import JOBS_SCHEMA, SCHEMA
@@ -60,6 +60,11 @@ def parameters(url: str) -> dict[str, Any]:
     return dict(found)
 
 
+def in_step(driver: psycopg.AsyncConnection[Any]) -> bool:
+    """Whether each statement is answered before the next one is sent: not so where somebody left a pipeline behind."""
+    return driver.pgconn.pipeline_status == PipelineStatus.OFF
+
+
 class Connection(psycopg.AsyncConnection[Any]):
     """psycopg's, whose pipelines end with Sync.
 
@@ -83,6 +88,17 @@ class Connection(psycopg.AsyncConnection[Any]):
 
 
 class _Pipeline(psycopg.AsyncPipeline):
+    async def __aenter__(self) -> Self:
+        """psycopg may give others a turn when it has begun already (`wait_async` in its waiting.py): whoever is cancelled there would
+        never leave it, and whoever is given the connection next would find no result in what PostgreSQL answers."""
+        outer = self.level
+        try:
+            return await super().__aenter__()
+        except BaseException as error:
+            if self.level > outer:
+                self._exit(error)
+            raise
+
     def _exit_gen(self) -> Generator[Any, Any, None]:
         try:
             self._enqueue_sync()

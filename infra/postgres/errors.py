@@ -29,8 +29,8 @@ _PASSING = (
 
 def is_transient(error: BaseException | None) -> bool:
     """A lost or refused connection, a full pool, a deadlock, a server that does not write now, a lost race for the one place
-    at work on a subject, a connection that gave no answer to what was asked."""
-    if isinstance(error, (sqlalchemy.exc.TimeoutError, sqlalchemy.exc.ResourceClosedError)):
+    at work on a subject."""
+    if isinstance(error, sqlalchemy.exc.TimeoutError):
         return True
     if isinstance(error, sqlalchemy.exc.DBAPIError):
         return error.connection_invalidated or is_transient(error.orig)

@@ -18,14 +18,13 @@ import psycopg
 from procrastinate.exceptions import ConnectorException
 from psycopg.rows import dict_row
 from sqlalchemy import TextClause, text
-from sqlalchemy.engine.interfaces import IsolationLevel
-from sqlalchemy.exc import OperationalError, ResourceClosedError, SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from app.errors import ErasedError
 from app.nouns import Dedication, Installation, QueueLoad, Round
 from infra.postgres import dedicated, pauses, rounds
-from infra.postgres.connect import Connection, parameters
+from infra.postgres.connect import Connection, in_step, parameters
 from infra.postgres.custody_rows import CustodyRows, installation_of
 from infra.postgres.errors import DatabaseAwayError, is_read_only, is_transient, translated
 from infra.postgres.loads import loads
@@ -259,7 +258,7 @@ class PostgresStore:
     @asynccontextmanager
     async def snapshot(self, installation_id: int) -> AsyncIterator[PostgresTransaction]:
         with translated():
-            entering = self._connection(_ENTER, {"tenant": installation_id}, isolation="REPEATABLE READ")
+            entering = self._connection(_ENTER, {"tenant": installation_id}, snapshot=True)
             async with entering as opened:
                 await opened.connection.execute(_READS_AT_LEISURE)
                 yield opened.transaction(installation_id, _key(opened.row))
@@ -315,33 +314,30 @@ class PostgresStore:
         values: Mapping[str, int] = MappingProxyType({}),
         *,
         erasing: bool = False,
-        isolation: IsolationLevel = "READ COMMITTED",
+        snapshot: bool = False,
     ) -> AsyncIterator[_Open]:
         """A transaction's connection with its tenant entered; committed unless the block raises. Raises ErasedError."""
-        opened = await self._begin(entering, values, isolation)
+        opened = await self._begin(entering, values, snapshot=snapshot)
         try:
             if opened.row["erased"] and not erasing:
                 raise ErasedError
             yield opened
             await commit(opened)
         except (SQLAlchemyError, psycopg.Error, ConnectorException) as error:
-            # One whose answers are out of step with what was asked is nobody's any more.
-            if is_read_only(error) or opened.driver.closed or isinstance(error, ResourceClosedError):
+            if is_read_only(error) or opened.driver.closed:
                 await opened.connection.invalidate()
             raise
         finally:
             await opened.connection.close()
 
-    async def _begin(
-        self, entering: LiteralString, values: Mapping[str, int], isolation: IsolationLevel
-    ) -> _Open:
+    async def _begin(self, entering: LiteralString, values: Mapping[str, int], *, snapshot: bool) -> _Open:
         """The first statement tells whether the pooled connection still lives; if not, another one is tried at once, as long as
         there may be one, and then again and again for as long as whoever asks is patient."""
         until = time.monotonic() + PATIENCE.get()
         tried = dead = 0
         while True:
             try:
-                return await self._entered(entering, values, isolation)
+                return await self._entered(entering, values, snapshot=snapshot)
             except (SQLAlchemyError, psycopg.Error, ConnectionError) as error:
                 if not is_transient(error):
                     raise
@@ -354,17 +350,18 @@ class PostgresStore:
             if tried > 1:
                 await asyncio.sleep(_AGAIN_SECONDS)
 
-    async def _entered(
-        self, entering: LiteralString, values: Mapping[str, int], isolation: IsolationLevel
-    ) -> _Open:
+    async def _entered(self, entering: LiteralString, values: Mapping[str, int], *, snapshot: bool) -> _Open:
         connection = await self._engine.connect()
         try:
-            if isolation != "READ COMMITTED":
-                await connection.execution_options(isolation_level=isolation)
             driver = await _driver(connection)
+            if not in_step(driver):
+                await connection.invalidate()
+                raise _FoundDeadError
             try:
                 async with driver.cursor(row_factory=dict_row) as cursor:
                     async with driver.pipeline():  # BEGIN is sent along
+                        if snapshot:
+                            await driver.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
                         await cursor.execute(entering, values)
                     row = await cursor.fetchone()
             except psycopg.OperationalError:
@@ -381,7 +378,7 @@ class PostgresStore:
 
 
 class _FoundDeadError(psycopg.OperationalError):
-    """A connection of the pool had died, and others there may have: each is found out once."""
+    """A connection of the pool had died, or was left out of step, and others there may have been: each is found out once."""
 
 
 @dataclass(frozen=True, slots=True)

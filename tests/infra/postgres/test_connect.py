@@ -8,8 +8,9 @@ import signal
 
 import psycopg
 import pytest
+from psycopg.pq import PipelineStatus
 
-from infra.postgres.connect import Connection, parameters
+from infra.postgres.connect import Connection, in_step, parameters
 from tests.conftest import Database
 from tests.faults.servers import CRASH, IMMEDIATE, own_server
 
@@ -42,3 +43,28 @@ async def test_a_pipeline_that_could_not_begin_leaves_nothing_behind(database: D
         async with connection.pipeline():
             pass
     assert connection._pipeline is None
+
+
+async def test_whoever_is_cancelled_when_a_pipeline_has_just_begun_has_left_it(database: Database) -> None:
+    connection = await Connection.connect(**parameters(database.service_url))
+    try:
+        await connection.execute("SELECT 1")
+        await connection.rollback()
+        await asyncio.sleep(0.02)  # behind it psycopg gives others a turn, whatever was done
+
+        async def enters() -> None:
+            async with connection.pipeline():
+                await asyncio.sleep(60)
+
+        entering = asyncio.create_task(enters())
+        await asyncio.sleep(0)
+        assert connection.pgconn.pipeline_status == PipelineStatus.ON, "it has begun"
+        entering.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await entering
+        assert connection._pipeline is None
+        assert in_step(connection)
+        found = await (await connection.execute("SELECT 7")).fetchone()
+        assert found == (7,)
+    finally:
+        await connection.close()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+import itertools
+import types
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -14,13 +16,11 @@ from uuid import uuid4
 import psycopg
 import pytest
 from psycopg import conninfo
-from sqlalchemy.exc import ResourceClosedError
 
 from app.errors import TransientError
 from app.nouns import Entry, Installation, Job, Run, RunState
 from app.ports import Transaction
 from infra.embedded.postgres import SUPERUSER
-from infra.postgres.errors import DatabaseAwayError
 from infra.postgres.store import PostgresStore
 
 NOW = datetime(2026, 11, 20, 12, 30, 1, 123456, tzinfo=UTC)
@@ -295,21 +295,68 @@ async def test_a_database_that_is_away_is_a_transient_error(database: Any) -> No
         await away.ping()
 
 
-async def test_a_connection_that_gives_no_answer_is_given_up_and_the_step_tried_again(
-    store: PostgresStore,
-) -> None:
+async def test_a_connection_that_somebody_left_out_of_step_is_nobodys_again(store: PostgresStore) -> None:
     used: list[int] = []
-
-    async def asks(*, in_vain: bool) -> None:
+    for _ in range(2):
         async with store.transaction(1) as transaction:
-            used.append(transaction._driver.info.backend_pid)
-            if in_vain:
-                raise ResourceClosedError("This result object does not return rows.")
+            driver = transaction._driver
+            used.append(driver.info.backend_pid)
+        driver.pgconn.enter_pipeline_mode()
+    async with store.transaction(1) as transaction:
+        used.append(transaction._driver.info.backend_pid)
+    assert len(set(used)) == 3
 
-    with pytest.raises(DatabaseAwayError):
-        await asks(in_vain=True)
-    await asks(in_vain=False)
-    assert used[0] != used[1]
+
+async def test_whoever_is_cancelled_wherever_they_wait_leaves_the_next_one_its_answers(
+    database: Any, register: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """psycopg gives others a turn wherever it was busy for longer than this: behind each step, whatever was done in it."""
+    monkeypatch.setattr(psycopg.waiting, "MAX_BUSY_TIME", 0.0)
+    await register(1)
+    store = PostgresStore(database.service_url, connections=1)
+    try:
+        for waits in itertools.count(1):
+            asking = asyncio.create_task(cancelled_at(waits, one_of_each(store)))
+            with contextlib.suppress(asyncio.CancelledError):
+                await asking
+            async with store.transaction(1) as transaction:
+                assert transaction._driver._pipeline is None
+                assert await transaction.installation() is not None, "there is one"
+                assert await transaction.add_wrapped_key("m", b"w") == ("m", b"w")
+                assert await transaction.destroy_key(), "it was there"
+            if not asking.cancelled():
+                break
+        assert waits > 20
+    finally:
+        await store.close()
+
+
+@types.coroutine
+def cancelled_at(waits: int, asks: Coroutine[Any, Any, None]) -> Generator[Any, Any, None]:
+    """Goes on until it waits for so many times."""
+    error, steps = None, asks.__await__()
+    for wait in itertools.count(1):
+        try:
+            what = steps.send(None) if error is None else steps.throw(error)
+        except StopIteration:
+            return
+        error = None
+        if wait == waits and (task := asyncio.current_task()):
+            task.cancel()
+        try:
+            yield what
+        except asyncio.CancelledError as raised:
+            error = raised
+
+
+async def one_of_each(store: PostgresStore) -> None:
+    """Transactions that begin, ask and end in each way that the store has."""
+    async with store.transaction(1) as transaction:
+        await transaction.last_entry()
+        await transaction.installation()
+        await transaction.defer("work", installation_id=1)
+    async with store.snapshot(1) as transaction:
+        await transaction.row_counts()
 
 
 async def test_a_mistake_of_ours_is_not_called_transient(store: PostgresStore) -> None:
