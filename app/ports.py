@@ -310,6 +310,10 @@ class GitHub(Protocol):
 
     async def installations(self, *, witness: Witness | None = None) -> Sequence[Installation]: ...
 
+    async def installed(self, github_id: int, *, witness: Witness | None = None) -> bool:
+        """Whether GitHub has an installation of this id, which is its own; one that is suspended is there."""
+        ...
+
     async def repositories(
         self, installation_id: int, *, witness: Witness | None = None
     ) -> Sequence[Repository]:
@@ -605,7 +609,9 @@ class Transaction(Protocol):
 
     async def put_installation(self, installation: Installation) -> None: ...
 
-    async def installation(self) -> Installation | None: ...
+    async def installation(self, *, lock: bool = False) -> Installation | None:
+        """With `lock` as it stays until this transaction ends. It is locked before a run's row, and that before the log's end."""
+        ...
 
     async def wrapped_key(self, *, anew: bool = False) -> tuple[str, bytes] | None:
         """The installation's wrapped data key and the id of the master key that wrapped it, as it was when the tenant was

@@ -155,7 +155,7 @@ async def sync_installations(house: House) -> timedelta:
         for tenant in known:
             if tenant not in there:
                 with suppress(ErasedError):
-                    await presence.unlisted(house.store, tenant, house.clock)
+                    await presence.unlisted(house.store, tenant, house.clock, house.github.installed)
     except MagicodeError as error:
         log.warning(
             "The installations could not be listed; trying again later.", extra={"reason": error.reason}

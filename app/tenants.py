@@ -34,6 +34,9 @@ class TenantsGitHub:
     async def installations(self, *, witness: IsTold | None = None) -> Sequence[Installation]:
         return await self.github.installations(witness=witness or self.own)
 
+    async def installed(self, github_id: int, *, witness: IsTold | None = None) -> bool:
+        return await self.github.installed(github_id, witness=witness or self.own)
+
     async def deliveries(self, since: datetime, *, witness: IsTold | None = None) -> Sequence[Delivery]:
         return await self.github.deliveries(since, witness=witness or self.own)
 

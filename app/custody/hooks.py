@@ -90,9 +90,7 @@ async def make(
     opened = OpenHook(new_id(), url, secret)
     plain = json.dumps({"url": url, "secret": secret}).encode()
     async with store.transaction(installation_id) as transaction:
-        await (
-            transaction.last_entry()
-        )  # locks the log's end: of two that are made at once one counts the other
+        await transaction.installation(lock=True)  # of two that are made at once one counts the other
         if len(await transaction.hooks()) >= AT_MOST:
             raise HookError(f"There are {AT_MOST} webhooks already. Remove one first.", reason="hooks_many")
         data_key = await keys.data_key(transaction)

@@ -221,9 +221,9 @@ def due_for_erasure(
 async def is_due(transaction: Transaction, clock: Clock) -> bool:
     """Whether its installation is to be destroyed now, asked by who is about to begin that. Whoever installs the App again at
     the same moment is waited for."""
-    await transaction.last_entry()  # holds the chain, which every delivery of GitHub's is written to
+    known = await transaction.installation(lock=True)
     chosen = await settings.read(transaction)
-    return due_for_erasure(await transaction.installation(), chosen, clock()) is not None
+    return due_for_erasure(known, chosen, clock()) is not None
 
 
 def months_before(moment: datetime, months: int) -> datetime:

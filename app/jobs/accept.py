@@ -120,7 +120,7 @@ class _Acceptance:
         """Of an installation, which may be a new one on an account that is known."""
         tenant = await tenant_of(self.store, github_id, news.account_id)
         async with self.store.transaction(tenant) as transaction:
-            known = await transaction.installation()
+            known = await transaction.installation(lock=True)
             if known is None and news.action == "deleted":
                 return None
             return await self._take(transaction, _of(received, tenant), known)
@@ -131,7 +131,7 @@ class _Acceptance:
         for tenant in await self.store.tenants_of_account(plan.account_id):
             with suppress(ErasedError):
                 async with self.store.transaction(tenant) as transaction:
-                    known = await transaction.installation()
+                    known = await transaction.installation(lock=True)
                     if known is not None:
                         accepted = await self._take(transaction, _of(received, tenant), known)
         return accepted

@@ -6,6 +6,7 @@ an account has one installation of an App at a time, so the account tells.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from app.jobs.tasks import lock_of
@@ -79,7 +80,7 @@ async def listed(store: Store, told: Installation) -> int:
     """Takes up an installation that GitHub lists. Returns its tenant. Raises ErasedError for one that was destroyed."""
     tenant = await tenant_of(store, told.id, told.account_id)
     async with store.transaction(tenant) as transaction:
-        known = await transaction.installation()
+        known = await transaction.installation(lock=True)
         if known is None or told.id >= known.present_id:
             await transaction.put_installation(
                 replace(
@@ -92,11 +93,21 @@ async def listed(store: Store, told: Installation) -> int:
     return tenant
 
 
-async def unlisted(store: Store, tenant: int, clock: Clock) -> bool:
-    """Pauses an installation that GitHub no longer lists: its webhook may have come while nobody listened."""
+async def unlisted(
+    store: Store, tenant: int, clock: Clock, installed: Callable[[int], Awaitable[bool]]
+) -> bool:
+    """Pauses an installation that GitHub no longer lists: its webhook may have come while nobody listened.
+
+    GitHub is asked for it alone first: it may have been installed again since the list was begun, and a list whose pages change
+    meanwhile leaves some out.
+    """
     async with store.transaction(tenant) as transaction:
-        known = await transaction.installation()
-        if known is None or known.uninstalled_at is not None:
+        seen = await transaction.installation()
+    if seen is None or seen.uninstalled_at is not None or await installed(seen.present_id):
+        return False
+    async with store.transaction(tenant) as transaction:
+        known = await transaction.installation(lock=True)
+        if known is None or known.uninstalled_at is not None or known.present_id != seen.present_id:
             return False
         await transaction.put_installation(replace(known, uninstalled_at=clock()))
         await stop_all(transaction)

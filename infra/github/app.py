@@ -133,6 +133,13 @@ class GitHubApp:
         found = await self._own(witness).items(self._rest.apps.async_list_installations)
         return [_installation(one) for one in found]
 
+    async def installed(self, github_id: int, *, witness: Witness | None = None) -> bool:
+        try:
+            await self._installed(github_id, witness)
+        except MissingError:
+            return False
+        return True
+
     async def repositories(
         self, installation_id: int, *, witness: Witness | None = None
     ) -> Sequence[Repository]:

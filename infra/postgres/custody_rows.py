@@ -63,16 +63,12 @@ from infra.postgres.tables import (
 _ADD_KEY = upsert(data_keys).on_conflict_do_nothing().returning(data_keys.c.installation_id)
 _TENANT: BindParameter[int] = bindparam("tenant")
 _INSTALLATION = select(installations).where(installations.c.installation_id == _TENANT)
+_INSTALLATION_LOCKED = _INSTALLATION.with_for_update()
 _KEY: LiteralString = (
     "SELECT master_key_id, wrapped FROM magicode_keys.data_keys WHERE installation_id = %(tenant)s"
 )
 _SETTINGS = settings
 """The table, by a name that a parameter does not hide."""
-_LOCKED = (
-    select(installations.c.installation_id)
-    .where(installations.c.installation_id == _TENANT)
-    .with_for_update()
-)
 _HOOKED = (
     update(installations)
     .where(installations.c.installation_id == _TENANT)
@@ -145,8 +141,9 @@ class CustodyRows(TenantRows):
             .on_conflict_do_update(index_elements=["installation_id"], set_=values)
         )
 
-    async def installation(self) -> Installation | None:
-        found = await self._connection.execute(_INSTALLATION, {"tenant": self._tenant})
+    async def installation(self, *, lock: bool = False) -> Installation | None:
+        statement = _INSTALLATION_LOCKED if lock else _INSTALLATION
+        found = await self._connection.execute(statement, {"tenant": self._tenant})
         row = found.mappings().first()
         if row is None:
             return None
@@ -235,7 +232,7 @@ class CustodyRows(TenantRows):
 
     async def _note_hooked(self) -> None:
         """The row is locked first, so that of two at once the second sees what the first has left."""
-        await self._connection.execute(_LOCKED, {"tenant": self._tenant})
+        await self.installation(lock=True)
         await self._connection.execute(_HOOKED, {"tenant": self._tenant})
 
     async def exports(self) -> Sequence[DataExport]:

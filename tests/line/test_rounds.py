@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +17,7 @@ from app import rounds
 from app.jobs import reconcile
 from app.jobs.reconcile import KEPT
 from app.nouns import Installation
+from infra.github.app import GitHubApp
 from tests.line.conftest import Stages
 from tests.line.conversations import notes
 from tests.line.stage import Stage
@@ -168,6 +171,60 @@ async def test_what_is_lost_just_before_is_asked_for_as_soon_as_its_pause_is_ove
     stage.github.world.app_url = listening
     looked = await rounds.catch_up(stage.house, stage.house.clock() - KEPT)
     assert timedelta(seconds=rounds.SOONEST_SECONDS) <= looked.pause <= reconcile.FIRST_PAUSE
+
+
+async def test_who_installs_again_while_the_list_is_read_is_not_paused_by_it(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = GitHubApp.installations
+
+    async def slowly(app: GitHubApp, **how: Any) -> Sequence[Installation]:
+        found = await read(app, **how)
+        stage.github.install("octo")
+        await stage.settled()
+        return found
+
+    tenant = stage.installation
+
+    async def present() -> Installation:
+        async with stage.house.store.transaction(tenant) as transaction:
+            known = await transaction.installation()
+        assert known is not None
+        return known
+
+    stage.github.uninstall("octo")
+    await stage.settled()
+    assert (await present()).uninstalled_at is not None
+    with monkeypatch.context() as during:
+        during.setattr(GitHubApp, "installations", slowly)
+        await rounds.sync_installations(stage.house)
+    again = await present()
+    assert again.present_id != tenant
+    assert again.uninstalled_at is None
+
+
+async def test_what_a_list_leaves_out_is_asked_for_alone_before_it_is_paused(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where something on an earlier page went while the list was read."""
+
+    async def nothing(app: GitHubApp, **how: Any) -> Sequence[Installation]:
+        return []
+
+    tenant = stage.installation
+
+    async def paused() -> bool:
+        await rounds.sync_installations(stage.house)
+        async with stage.house.store.transaction(tenant) as transaction:
+            known = await transaction.installation()
+        assert known is not None
+        return known.uninstalled_at is not None
+
+    monkeypatch.setattr(GitHubApp, "installations", nothing)
+    assert not await paused()
+    stage.github.world.app_url = None  # nobody is told
+    stage.github.uninstall("octo")
+    assert await paused()
 
 
 async def test_an_installation_that_stands_as_github_lists_it_is_not_written_again(

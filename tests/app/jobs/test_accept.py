@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
 import psycopg
 import pytest
 
+from app.custody import retention
 from app.jobs.accept import NOBODY, Kind, accept
 from app.jobs.states import begin, finish
 from app.nouns import Action, Erasure, Installation, Outcome, Run, RunState
+from infra.postgres.store import PostgresTransaction
 from webhooks.command import Actor, Verb
 from webhooks.notices import (
     ChecksCompleted,
@@ -323,6 +325,63 @@ async def test_a_plan_that_ends_pauses_and_one_that_is_bought_wakes(
     assert (await present(store)).paused_at == NOW, "other news does not wake it"  # type: ignore[union-attr]
     await deliver(plan("purchased"))
     assert (await present(store)).paused_at is None  # type: ignore[union-attr]
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> tuple[asyncio.Event, asyncio.Event]:
+    """The next one who writes an installation's row has read it and waits; set when that is so, and when they may go on."""
+    there, goes_on = asyncio.Event(), asyncio.Event()
+    write = PostgresTransaction.put_installation
+
+    async def late(transaction: PostgresTransaction, told: Installation) -> None:
+        if not there.is_set():
+            there.set()
+            await goes_on.wait()
+        await write(transaction, told)
+
+    monkeypatch.setattr(PostgresTransaction, "put_installation", late)
+    return there, goes_on
+
+
+async def test_a_plan_that_is_bought_while_other_news_is_written_down_wakes_all_the_same(
+    deliver: Any, store: Any, slow: tuple[asyncio.Event, asyncio.Event], register: Any
+) -> None:
+    there, goes_on = slow
+    there.set()
+    await register(1)
+    await deliver(plan("cancelled"))
+    there.clear()
+    news = asyncio.create_task(deliver(repositories()))
+    await there.wait()
+    bought = asyncio.create_task(deliver(plan("purchased")))
+    await asyncio.wait([bought], timeout=1)
+    goes_on.set()
+    await asyncio.gather(news, bought)
+    found = await present(store)
+    assert found is not None
+    assert found.plan_cancelled_at is None
+
+
+async def test_who_installs_again_while_their_time_is_over_is_waited_for(
+    deliver: Any, store: Any, slow: tuple[asyncio.Event, asyncio.Event], register: Any
+) -> None:
+    there, goes_on = slow
+    there.set()
+    await register(1)
+    await deliver(installed("deleted"))
+    there.clear()
+    again = asyncio.create_task(deliver(installed("created", 9)))
+    await there.wait()
+
+    async def is_due() -> bool:
+        async with store.transaction(1) as transaction:
+            return await retention.is_due(transaction, lambda: NOW + timedelta(days=400))
+
+    asked = asyncio.create_task(is_due())
+    await asyncio.wait([asked], timeout=1)
+    goes_on.set()
+    assert (await again).kind is Kind.NOTED
+    assert not await asked
 
 
 async def test_what_was_destroyed_does_not_come_back_and_nothing_of_it_is_written(

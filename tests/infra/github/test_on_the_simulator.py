@@ -31,6 +31,8 @@ async def test_the_app_knows_its_name_and_where_it_is_installed(desk: Any) -> No
     assert [(one.id, one.account_login, one.suspended) for one in installed] == [
         (desk.installation, "octo", False)
     ]
+    assert await desk.app.installed(desk.installation)
+    assert not await desk.app.installed(desk.installation + 1)
 
 
 async def test_a_reader_is_given_one_repository_whole(desk: Any) -> None:
