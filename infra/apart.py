@@ -96,6 +96,7 @@ class Apart:
 
 class _Child:
     def __init__(self, told: list[str]) -> None:
+        self._late = False
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", __name__, *told],
             stdin=subprocess.PIPE,
@@ -109,20 +110,26 @@ class _Child:
             raise ChildProcessError(f"no process apart for {told[0]}: exit status {self.end()}")
 
     def ask(self, request: bytes, within_seconds: float) -> bytes | None:
-        """None where it is no more, or answers what it should not."""
+        """None where it is no more, answers what it should not, or was ended for its time while it answered."""
         to, back = self._process.stdin, self._process.stdout
         if to is None or back is None:
             raise AssertionError("both are pipes")
-        late = threading.Timer(within_seconds, self._process.kill)
+        late = threading.Timer(within_seconds, self._end_late)
         late.daemon = True
         late.start()
         try:
             _frame(to, request)
-            return _framed(back)
+            answer = _framed(back)
         except BrokenPipeError:
-            return None
+            answer = None
         finally:
             late.cancel()
+            late.join()  # what has begun to end it ends it now, and not over the next request
+        return None if self._late else answer
+
+    def _end_late(self) -> None:
+        self._late = True
+        self._process.kill()
 
     def end(self) -> int:
         """Its exit status."""

@@ -112,7 +112,7 @@ class EmbeddedPostgres:
         if self._user is None or self._lives():
             return False
         with self._starting():
-            if self._lives() or self._answers():
+            if self._user is None or self._lives() or self._answers():  # who waited may have left meanwhile
                 return False
             self._run_server()
         return True
@@ -128,7 +128,7 @@ class EmbeddedPostgres:
             except BlockingIOError:
                 return
             else:
-                if self._answers():
+                if self._lives() or self._answers():  # one that is starting, or full, lets nobody in
                     self._program("pg_ctl", "-w", "-m", "fast", "-D", str(self._cluster), "stop")
                 folder = self._socket_folder()
                 if folder != self._cluster:

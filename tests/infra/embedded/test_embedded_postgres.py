@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import psutil
@@ -72,6 +72,16 @@ def killed_server(folder: Path) -> int:
     return pid
 
 
+def none_is_left(folder: Path) -> bool:
+    """Whether the server's processes end within a minute: it takes its pid file away a moment before it is gone."""
+    deadline = time.monotonic() + 60
+    while _processes_in(folder / "postgres"):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "data"
@@ -109,7 +119,7 @@ def test_the_last_user_turns_off_the_light(folder: Path) -> None:
     first.stop()
     assert says(first, "SELECT 1") == 1
     other.stdin.close()
-    assert other.wait(20) == 0
+    assert other.wait(120) == 0
     with pytest.raises(psycopg.OperationalError):
         psycopg.connect(first.owner_url)
 
@@ -118,7 +128,7 @@ def test_a_user_that_was_killed_does_not_keep_it_running(folder: Path) -> None:
     killed = subprocess.Popen(
         [sys.executable, "-c", DIES, folder],
     )  # fmt: skip
-    assert killed.wait(20) == -9
+    assert killed.wait(120) == -9
     running = postmaster(folder)
     server = embedded(folder).start()
     assert postmaster(folder) == running
@@ -161,7 +171,34 @@ def test_one_that_was_killed_is_revived_by_whoever_uses_it_and_leaves_no_orphan(
         again = postmaster(folder)
         assert _parents(_processes_in(folder / "postgres"), but=again) == {again}
     assert not server.revive(), "who has left starts nothing"
+    assert none_is_left(folder)
+
+
+def test_who_leaves_while_it_is_about_to_be_revived_leaves_no_server(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = embedded(folder).start()
+    killed_server(folder)
+    starting = server._starting
+
+    def stopped_before() -> AbstractContextManager[None]:
+        monkeypatch.setattr(server, "_starting", starting)
+        server.stop()
+        return starting()
+
+    monkeypatch.setattr(server, "_starting", stopped_before)
+    assert not server.revive()
     assert not _processes_in(folder / "postgres")
+
+
+def test_a_server_that_lets_nobody_in_is_shut_down_by_its_last_user(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = embedded(folder).start()
+    monkeypatch.setattr(server, "_answers", lambda: False)
+    server.stop()
+    assert not (folder / "postgres" / "postmaster.pid").exists()
+    assert none_is_left(folder)
 
 
 @pytest.mark.parametrize("left", ["its own id", "nothing", "half a line"])
