@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -11,6 +12,7 @@ from uuid import uuid4
 
 import boto3
 import pytest
+from moto.secretsmanager.responses import SecretsManagerResponse
 from moto.server import ThreadedMotoServer
 
 REGION = "eu-central-1"
@@ -70,10 +72,22 @@ class Aws:
 @pytest.fixture(scope="session")
 def moto_url() -> Iterator[str]:
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SecretsManagerResponse, "call_action", _one_at_a_time)
+        server.start()
+        host, port = server.get_host_and_port()
+        yield f"http://{host}:{port}"
+        server.stop()
+
+
+_playing = threading.Lock()
+_call_action = SecretsManagerResponse.call_action
+
+
+def _one_at_a_time(response: SecretsManagerResponse) -> Any:
+    """Each call is atomic at AWS; moto looks first and writes then, and other threads between."""
+    with _playing:
+        return _call_action(response)
 
 
 @pytest.fixture

@@ -128,7 +128,7 @@ class Running:
             asked["permissions"] = dict(permissions)
         if repository_ids is not None:
             asked["repository_ids"] = list(repository_ids)
-        async with httpx.AsyncClient(trust_env=False, verify=trust()) as client:
+        async with httpx.AsyncClient(timeout=30, trust_env=False, verify=trust()) as client:
             answer = await client.post(
                 f"{self.base_url}/app/installations/{self.installation_id}/access_tokens",
                 json=asked,

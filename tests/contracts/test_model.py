@@ -10,8 +10,9 @@ import asyncio
 import inspect
 import json
 import logging
+import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -455,14 +456,14 @@ async def test_silence_in_the_middle_of_an_answer_is_not_waited_out(playing: Pla
 
 @pytest.mark.parametrize("chunks", [0, 7])
 async def test_a_stream_that_stalls_once_is_asked_for_again(playing: Play, chunks: int) -> None:
-    hasty = Patience(tries=2, first_wait_seconds=0.01, between_chunks_seconds=0.3, answer_seconds=20)
+    hasty = Patience(tries=2, first_wait_seconds=0.01, between_chunks_seconds=2, answer_seconds=20)
     turn = {"say": "On.", "calls": TWO_CALLS, "slow": {"seconds": 15, "after_chunks": chunks}}
     async with playing(scenario(turn), patience=hasty) as played:
         began = time.monotonic()
         answer = await played.ask(UserTurn("Go"))
         assert [call.arguments for call in answer.turn.calls] == [one["arguments"] for one in TWO_CALLS]
+        assert time.monotonic() - began < 15, "less than the stall itself"
         assert len(await played.requests()) == 2
-        assert time.monotonic() - began < 5
 
 
 async def test_a_slow_stream_that_goes_on_is_waited_for(playing: Play) -> None:
@@ -489,8 +490,16 @@ async def test_an_answer_may_not_take_longer_than_it_may_take(playing: Play) -> 
         assert caught.value.reason == "model_timeout"
 
 
-async def test_nobody_listening_is_a_transient_error(provider: str, unused_tcp_port: int) -> None:
-    url = f"http://127.0.0.1:{unused_tcp_port}"
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """One on which nobody listens, and which nobody else is given."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield int(held.getsockname()[1])
+
+
+async def test_nobody_listening_is_a_transient_error(provider: str, silent_port: int) -> None:
+    url = f"http://127.0.0.1:{silent_port}"
     waits = Waits()
     model: Any = (
         AnthropicModel("playbook-1", "k", url, patience=QUICK, sleep=waits)

@@ -137,17 +137,28 @@ async def test_the_folder_is_private(tmp_path):
     await points.close()
 
 
-async def test_the_event_loop_goes_on_while_points_are_written(tmp_path):
+async def test_the_event_loop_goes_on_while_points_are_written(tmp_path, monkeypatch):
     points = QdrantPoints(path=tmp_path / "q")
     await points.ensure("one", 3)
     ids = [str(uuid.UUID(int=n + 1, version=4)) for n in range(300)]
+    begun, go_on = threading.Event(), threading.Event()
+    upsert = points._layout.upsert
+
+    def slow(*given):
+        begun.set()
+        go_on.wait(60)
+        upsert(*given)
+
+    monkeypatch.setattr(points._layout, "upsert", slow)
     turns = 0
     async with asyncio.TaskGroup() as group:
         writing = group.create_task(points.upsert("one", ids, np.tile(VECTORS, (100, 1)), [{} for _ in ids]))
-        while not writing.done():
+        while turns < 10 and not writing.done():
             await asyncio.sleep(0.001)
-            turns += 1
-    assert turns > 5
+            turns += begun.is_set()
+        go_on.set()
+    assert turns == 10
+    assert await points.count("one") == len(ids)
     await points.close()
 
 

@@ -51,7 +51,7 @@ async def test_an_endless_answer_is_left_after_its_first_bytes() -> None:
 
     async with receiving() as receiver:
         receiver.always = counting
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             assert await HttpReceivers(HERE).send(receiver.url, {}, b"{}") == 200
         await asyncio.sleep(0.2)
     assert READ_OF_ANSWER < written < 32 << 20, "what lies in the sockets' own buffers, and no more"

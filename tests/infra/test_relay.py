@@ -83,7 +83,7 @@ async def deliver(channel: str, payload: Any, **headers: str) -> None:
         "X-GitHub-Event": "issues",
         **headers,
     }
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
         (await client.post(channel, content=body, headers=sent)).raise_for_status()
 
 

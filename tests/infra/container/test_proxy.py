@@ -20,6 +20,7 @@ from urllib.parse import unquote
 
 import pytest
 
+from app.demo import _port
 from webhooks.receive import LARGEST_BODY
 
 ROOT = Path(__file__).parents[3]
@@ -89,19 +90,20 @@ class Proxy:
             connection.close()
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+@pytest.fixture(scope="module")
+def ports() -> Iterator[tuple[int, int]]:
+    with _port() as secure, _port() as plain:
+        yield secure, plain
 
 
 @pytest.fixture(scope="module")
-def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+def proxy(tmp_path_factory: pytest.TempPathFactory, ports: tuple[int, int]) -> Iterator[Proxy]:
     folder = tmp_path_factory.mktemp("caddy")
     service = ThreadingHTTPServer(("127.0.0.1", 0), Service)
     thread = threading.Thread(target=service.serve_forever)
     thread.start()
-    secure, plain = free_port(), free_port()
+    Service.waits.clear()
+    secure, plain = ports
     environ = {
         "PUBLIC_HOST": "localhost",
         "WEB": f"127.0.0.1:{service.server_port}",

@@ -24,9 +24,9 @@ import psutil
 import psycopg
 import pytest
 
-from app.demo import COMMENT, ISSUE_BODY, ISSUE_TITLE
+from app.demo import COMMENT, ISSUE_BODY, ISSUE_TITLE, _port
 from infra.embedded.postgres import SERVICE_ROLE, SUPERUSER
-from tests.app.test_cli import NAME, SIMULATOR, free_port, started
+from tests.app.test_cli import NAME, SIMULATOR, started
 from tests.infra.container.described import (
     ROOM,
     ROOT,
@@ -291,15 +291,20 @@ def test_the_package_is_whole_and_nothing_else_is_there(box: Box, lengths: Lengt
     assert told["found"] == lengths.choose(suite=tools, prove=[])
 
 
+@pytest.fixture
+def ports() -> Iterator[Mapping[str, int]]:
+    with _port() as web, _port() as worker:
+        yield {"web": web, "worker": worker}
+
+
 async def test_a_comment_becomes_a_pull_request_and_both_end_when_they_are_told_to(
-    box: Box, postgres: Any, tmp_path: Path
+    box: Box, postgres: Any, tmp_path: Path, ports: Mapping[str, int]
 ) -> None:
     name = f"image{next(_numbers)}"
     with psycopg.connect(postgres.url(SUPERUSER, "postgres"), autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE template0")
     sample = tmp_path / "sample"
     shutil.copytree(SIMULATOR / "sample", sample, ignore=shutil.ignore_patterns("__pycache__"))
-    ports = {"web": free_port(), "worker": free_port()}
     simulate = ["simulate", "--data", str(tmp_path / "github"), "--repo", f"{NAME}={sample}"]
     simulate += ["--app-url", f"http://127.0.0.1:{ports['web']}/webhooks/github"]
     simulate += ["--playbook", str(SIMULATOR / "sample.playbook.yml")]

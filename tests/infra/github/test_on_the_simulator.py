@@ -74,12 +74,16 @@ async def test_the_token_is_revoked_at_the_end_whatever_happens(desk: Any) -> No
             raise BoomError
     assert desk.requests[-1] == ("DELETE", "/installation/token", 204)
 
+    reading = asyncio.Event()
+
     async def work() -> None:
         async with desk.reader():
-            await asyncio.sleep(60)
+            reading.set()
+            await asyncio.Event().wait()
 
     task = asyncio.create_task(work())
-    await asyncio.sleep(0.3)
+    async with asyncio.timeout(60):
+        await reading.wait()
     desk.requests.clear()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

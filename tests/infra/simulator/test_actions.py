@@ -163,9 +163,12 @@ async def test_ci_may_take_its_time_and_think(hub: Any) -> None:
         return [ci.passing("tests")]
 
     workflow = hub.running.on_push(slow, seconds=30)
-    head = await hub.branch("topic", {"calc.py": "x = 1\n"})
-    while len(seen) < 2 or workflow.runs[-1].status != "in_progress":
-        await asyncio.sleep(0.01)
+    for count, files in enumerate(
+        ({}, {"calc.py": "x = 1\n"}), 1
+    ):  # the branch is judged before its commit comes
+        head = await hub.branch("topic", files)
+        while len(seen) < count or workflow.runs[-1].status != "in_progress":
+            await asyncio.sleep(0.01)
     workflow.hurry()
     await hub.world.settled()
     assert workflow.runs[-1].conclusion == "success"
@@ -234,6 +237,8 @@ async def test_a_workflow_that_cannot_begin_has_a_suite_and_no_job(hub: Any) -> 
 async def test_a_run_is_cancelled_by_its_button_and_by_the_next_push(hub: Any) -> None:
     workflow = fails_while_it_subtracts(hub, cancel_in_progress=True)
     workflow.hold()
+    await hub.branch("topic", {})
+    await hub.world.settled()  # what has not been queued yet cannot be cancelled
     await hub.branch("topic", {"calc.py": "a - b\n"})
     await hub.world.settled()
     assert [run.conclusion for run in workflow.runs] == ["cancelled", None]  # the branch, then its commit
