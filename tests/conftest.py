@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, settings
 
 from app.nouns import Installation
 from infra.embedded.postgres import SERVICE_ROLE, SUPERUSER, EmbeddedPostgres
@@ -30,6 +31,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     path = None if hasattr(config, "workerinput") else config.getoption("--claims")
     config.pluginmanager.register(Reporter(Path(path) if path else None), "claims")
+    # How long an example takes on a busy machine says nothing of the rule that it tries; speed is for tests/bench.
+    settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("suite")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

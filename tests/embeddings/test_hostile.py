@@ -90,11 +90,11 @@ async def test_odd_content_is_found_within_its_file(
     index: RepositoryIndex, memory_tree: Any, content: bytes, suffix: str
 ) -> None:
     tree = memory_tree({f"odd.{suffix}": content})
-    began = time.monotonic()
+    began = time.process_time()  # not the clock's: the machine may be busy with something else
     await index.update(tree, prune=True)
     for found in await index.search(tree, "kraken", 10):
         assert 1 <= found.start_line <= found.end_line <= content.count(b"\n") + 1
-    assert time.monotonic() - began < 20
+    assert time.process_time() - began < 20
 
 
 @pytest.mark.parametrize(

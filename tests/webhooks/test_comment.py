@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from decimal import Decimal
 
 import pytest
@@ -395,10 +396,11 @@ ADVERSARIES = [
 ]  # fmt: skip
 
 
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize("unit", ADVERSARIES, ids=lambda unit: repr(unit)[:20])
 def test_the_longest_comment_does_not_take_a_worker_away(unit: str) -> None:
     """`tests/bench/grammar.py` prints how the seconds grow with the length."""
     body = "@magicode " + (unit * (LONGEST // len(unit) + 1))[:LONGEST]
+    began = time.process_time()  # not the clock's: the machine may be busy with something else
     ask = read(body, slug="magicode")
+    assert time.process_time() - began < 60
     assert ask is None or ask.verb in Verb
