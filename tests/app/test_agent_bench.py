@@ -286,6 +286,7 @@ def test_a_line_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 def test_the_program_plays_a_file_and_goes_on_where_it_stopped(repository: Path, tmp_path: Path) -> None:
     file, results, script = tmp_path / "in.jsonl", tmp_path / "out.jsonl", tmp_path / "playbook.yml"
     lines = [

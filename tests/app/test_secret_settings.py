@@ -17,7 +17,8 @@ from app.errors import MagicodeError, WrongMasterKeyError
 from app.main import create
 from app.settings import UnknownSettingError
 from app.wiring import filled, open_house, open_records, open_sandbox
-from infra.secrets.aws import AwsRefusedError
+from infra.secrets import aws as aws_clients
+from infra.secrets.aws import AwsRefusedError, Patience
 from infra.secrets.choose import open_secrets
 from infra.secrets.file import FileMasterKey
 from infra.secrets.kms import KmsMasterKey
@@ -98,6 +99,12 @@ def test_no_secret_is_in_what_the_settings_show() -> None:
 # --- a house ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time for an AWS that is a thread of a busy process."""
+    monkeypatch.setattr(aws_clients, "BRIEF", Patience(connect=30.0, answer=30.0, calls=1))
+
+
 @pytest.fixture(scope="module")
 def pem() -> str:
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -116,6 +123,7 @@ async def post(web: Any, secret: str) -> int:
         return (await client.post("/webhooks/github", content=body, headers=headers)).status_code
 
 
+@pytest.mark.usefixtures("patience")
 async def test_a_service_starts_with_aws_alone_and_its_webhook_secret_changes_under_it(
     aws: Aws, database: Any, pem: str, tmp_path: Path
 ) -> None:
@@ -145,6 +153,7 @@ async def test_a_service_starts_with_aws_alone_and_its_webhook_secret_changes_un
     assert not (tmp_path / "master.key").exists()
 
 
+@pytest.mark.usefixtures("patience")
 async def test_the_records_open_with_the_secrets_and_the_master_key_of_the_settings(
     aws: Aws, database: Any, tmp_path: Path
 ) -> None:
@@ -158,6 +167,7 @@ async def test_the_records_open_with_the_secrets_and_the_master_key_of_the_setti
         assert isinstance(records.master, FileMasterKey)
 
 
+@pytest.mark.usefixtures("patience")
 async def test_a_service_whose_secrets_or_master_key_cannot_be_had_says_so_at_once(
     aws: Aws, database: Any, tmp_path: Path
 ) -> None:

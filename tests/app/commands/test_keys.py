@@ -23,11 +23,12 @@ def environ(database: Any, tmp_path: Path) -> dict[str, str]:
 
 def keys(environ: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*PROGRAM, *arguments], env=environ, capture_output=True, text=True, timeout=60, check=False
+        [*PROGRAM, *arguments], env=environ, capture_output=True, text=True, timeout=180, check=False
     )
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 def test_a_rotation_that_was_killed_is_finished_by_the_next(environ: dict[str, str], tmp_path: Path) -> None:
     ring = tmp_path / "master.key"
     made = keys(environ, "rotate", "--settle", "0", "--json")

@@ -362,6 +362,7 @@ async def _effects(place: Place) -> Sequence[str]:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 async def test_a_crash_before_or_after_every_single_effect_ends_in_one_receipt(place: Place) -> None:
     effects = await _effects(place)
     assert len(effects) > 2 * len(Step), effects

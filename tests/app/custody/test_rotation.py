@@ -282,7 +282,7 @@ async def test_runs_and_new_installations_go_on_meanwhile(
                 assert await keys.existing_key(transaction) == before[tenant]
 
     async def come(tenant: int, keys: Keys) -> None:
-        await asyncio.sleep(chance.random() / 2)
+        await asyncio.sleep(chance.random() * 5)  # over all of the rotations
         async with store.transaction(tenant) as transaction:
             await asyncio.sleep(chance.random() / 50)
             await transaction.put_installation(Installation(tenant, tenant, f"account-{tenant}", False))
@@ -293,7 +293,8 @@ async def test_runs_and_new_installations_go_on_meanwhile(
     readers = [asyncio.ensure_future(read(tenant)) for tenant in first]
     comers = asyncio.gather(*(come(tenant, running) for tenant in range(100, 130)))
     for _ in range(3):
-        done = await rotate(store, FileMasterKey(path), sleep=asyncio.sleep, settle_seconds=0.4)
+        # Longer than any transaction here takes on a busy machine, as the service's own is longer than any of its.
+        done = await rotate(store, FileMasterKey(path), sleep=asyncio.sleep, settle_seconds=2)
     await comers
     done = await rotate(store, FileMasterKey(path))
     stop.set()
