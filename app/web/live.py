@@ -10,8 +10,11 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, Final, TypeVar
+
+from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from app.actionlog.export import opened
 from app.actionlog.exported import ExportedEntry
@@ -49,13 +52,14 @@ class Streams:
         self.leaving = leaving
         self._open: Counter[int] = Counter()
 
-    def require_room(self, person_id: int) -> None:
-        """Raises TooManyWatchingError."""
-        if self._open[person_id] >= OF_ONE_PERSON or self._open.total() >= IN_ALL:
-            raise TooManyWatchingError(reason="too_many_watching")
-
     @contextmanager
     def one(self, person_id: int) -> Iterator[None]:
+        """A place for as long as the block lasts: nobody else comes between the look for it and the taking.
+
+        Raises TooManyWatchingError.
+        """
+        if self._open[person_id] >= OF_ONE_PERSON or self._open.total() >= IN_ALL:
+            raise TooManyWatchingError(reason="too_many_watching")
         self._open[person_id] += 1
         try:
             yield
@@ -63,6 +67,22 @@ class Streams:
             self._open[person_id] -= 1
             if not self._open[person_id]:
                 del self._open[person_id]
+
+
+class Stream(StreamingResponse):
+    """Has its place before anything is sent, and none once it is over, however it ends: what it would tell may never be asked for,
+    as where the client has left."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, told: AsyncIterator[str], place: AbstractContextManager[None]) -> None:
+        super().__init__(told, headers={"X-Accel-Buffering": "no"})
+        self._place = place
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Raises TooManyWatchingError, for which there is still time to be the answer."""
+        with self._place:
+            await super().__call__(scope, receive, send)
 
 
 class Watching:
@@ -90,29 +110,28 @@ class Watching:
 
 
 async def events(
-    house: House, pages: Pages, streams: Streams, run: Run, *, repository: str | None, person_id: int
+    house: House, pages: Pages, leaving: asyncio.Event, run: Run, *, repository: str | None
 ) -> AsyncIterator[str]:
     """`journey` with the piece of the page, and `end` when the run has ended."""
-    with streams.one(person_id):
-        yield _AGAIN
-        watching, shown, until = Watching(house, run), "", time.monotonic() + LASTS_SECONDS
-        spoken, pause = time.monotonic(), LOOK_SECONDS
-        while time.monotonic() < until and not streams.leaving.is_set():
-            with suppress(TransientError):  # the database is briefly away, and the page stays as it is
-                now = await _to_its_end(watching.look())
-                if now is None or now.run.state.ended:
-                    yield _event("end", "")
-                    return
-                piece = pages.piece("journey.html", run=now.run, journey=now, repository=repository, lasted=0)
-                pause = min(pause * 1.25, LONGEST_LOOK_SECONDS) if piece == shown else LOOK_SECONDS
-                if piece != shown:
-                    shown, spoken = piece, time.monotonic()
-                    yield _event("journey", piece)
-            if time.monotonic() - spoken > SILENT_SECONDS:
-                spoken = time.monotonic()
-                yield ": still here\n\n"
-            with suppress(TimeoutError):
-                await asyncio.wait_for(streams.leaving.wait(), pause)
+    yield _AGAIN
+    watching, shown, until = Watching(house, run), "", time.monotonic() + LASTS_SECONDS
+    spoken, pause = time.monotonic(), LOOK_SECONDS
+    while time.monotonic() < until and not leaving.is_set():
+        with suppress(TransientError):  # the database is briefly away, and the page stays as it is
+            now = await _to_its_end(watching.look())
+            if now is None or now.run.state.ended:
+                yield _event("end", "")
+                return
+            piece = pages.piece("journey.html", run=now.run, journey=now, repository=repository, lasted=0)
+            pause = min(pause * 1.25, LONGEST_LOOK_SECONDS) if piece == shown else LOOK_SECONDS
+            if piece != shown:
+                shown, spoken = piece, time.monotonic()
+                yield _event("journey", piece)
+        if time.monotonic() - spoken > SILENT_SECONDS:
+            spoken = time.monotonic()
+            yield ": still here\n\n"
+        with suppress(TimeoutError):
+            await asyncio.wait_for(leaving.wait(), pause)
 
 
 async def _to_its_end(look: Coroutine[Any, Any, T]) -> T:

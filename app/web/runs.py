@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from uuid import UUID
 
 from fastapi import APIRouter, Request
-from fastapi.responses import RedirectResponse, Response, StreamingResponse
+from fastapi.responses import RedirectResponse, Response
 
 from app import steering
 from app.actionlog.export import opened
@@ -230,14 +230,9 @@ def routes(desk: Desk) -> APIRouter:
         session = await desk.gate.session(request)
         run = await find(house, tenant, run_id)
         await viewer(desk, session, tenant, run.repository_id)
-        desk.streams.require_room(session.person.id)
         name = (await desk.names.of(tenant)).get(run.repository_id)
-        told_live = live.events(
-            house, desk.pages, desk.streams, run, repository=name, person_id=session.person.id
-        )
-        return StreamingResponse(
-            told_live, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"}
-        )
+        told_live = live.events(house, desk.pages, desk.streams.leaving, run, repository=name)
+        return live.Stream(told_live, desk.streams.one(session.person.id))
 
     @router.post("/installations/{tenant}/runs/{run_id}/stop")
     async def stop(request: Request, tenant: Tenant, run_id: UUID) -> Response:

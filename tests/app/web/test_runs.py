@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import html
 import re
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -15,12 +16,14 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
+from starlette.types import Message
 
 from app import steering, worker
 from app.errors import MissingError
 from app.main import create as create_web
 from app.nouns import Account, Run, RunState
 from app.web import live
+from app.web.names import Names
 from app.web.patience import config
 from infra.postgres.store import PostgresTransaction
 from tests.app.web.browser import Browser, Whole, opened
@@ -236,7 +239,7 @@ async def test_nobody_is_watched_for_beyond_what_is_good_for_all(
     stage, run = at_work
     monkeypatch.setattr(live, "LASTS_SECONDS", 2.0)
     async with signed_in(stage, "rita") as rita:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             assert [name async for name, _ in watched(rita, at(stage, run, "/live"))] == ["journey"]
         monkeypatch.setattr(live, "LASTS_SECONDS", 60.0)
         async with contextlib.AsyncExitStack() as open_ones:
@@ -255,6 +258,72 @@ async def test_nobody_is_watched_for_beyond_what_is_good_for_all(
         await until(free)
 
 
+async def test_who_begins_to_watch_many_at_once_gets_no_more_places(
+    at_work: tuple[Stage, Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage, run = at_work
+    count, before, all_there, names_of = live.OF_ONE_PERSON + 3, 0, asyncio.Event(), Names.of
+
+    async def together(names: Names, tenant: int) -> Mapping[int, str]:
+        nonlocal before
+        before += 1
+        await all_there.wait()
+        return await names_of(names, tenant)
+
+    async with signed_in(stage, "rita") as rita:
+
+        async def opening(open_ones: contextlib.AsyncExitStack) -> int:
+            streamed = rita.client.stream("GET", rita.url + at(stage, run, "/live"))
+            return (await open_ones.enter_async_context(streamed)).status_code
+
+        async with contextlib.AsyncExitStack() as open_ones:
+            with monkeypatch.context() as patch:
+                patch.setattr(Names, "of", together)
+                asking = [asyncio.create_task(opening(open_ones)) for _ in range(count)]
+
+                async def none_is_on_the_way() -> bool:
+                    return before + sum(one.done() for one in asking) == count
+
+                await until(none_is_on_the_way)
+                all_there.set()
+                answers = await asyncio.gather(*asking)
+            assert Counter(answers) == {200: live.OF_ONE_PERSON, 429: 3}
+
+        async def all_free() -> bool:
+            async with contextlib.AsyncExitStack() as open_ones:
+                return [await opening(open_ones) for _ in range(live.OF_ONE_PERSON)] == [
+                    200
+                ] * live.OF_ONE_PERSON
+
+        await until(all_free)
+
+
+@pytest.mark.parametrize("how", ["it cannot be sent to", "it is seen to be gone"])
+async def test_a_client_that_left_before_the_first_word_keeps_no_place(how: str) -> None:
+    streams, told = live.Streams(asyncio.Event()), list[str]()
+
+    async def telling() -> AsyncIterator[str]:
+        told.append("begun")
+        yield ""
+
+    async def receive() -> Message:
+        if how == "it cannot be sent to":
+            await asyncio.Event().wait()
+        return {"type": "http.disconnect"}
+
+    async def send(_: Message) -> None:
+        if how == "it cannot be sent to":
+            raise OSError
+        await asyncio.Event().wait()
+
+    for _ in range(live.OF_ONE_PERSON + 1):
+        with contextlib.suppress(OSError):
+            await live.Stream(telling(), streams.one(1))({"type": "http"}, receive, send)
+    assert told == [], "nothing ever asked for what it would tell"
+    with streams.one(1):
+        pass
+
+
 async def test_a_server_that_leaves_lets_go_of_whoever_watches(at_work: tuple[Stage, Run]) -> None:
     stage, run = at_work
     leaving, listener = asyncio.Event(), worker._listener("127.0.0.1", 0)
@@ -267,7 +336,7 @@ async def test_a_server_that_leaves_lets_go_of_whoever_watches(at_work: tuple[St
             lines = answer.aiter_lines()
             assert (await anext(lines)).startswith("retry:")
             serving.cancel()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 assert [line async for line in lines]
                 with contextlib.suppress(asyncio.CancelledError):
                     await serving
