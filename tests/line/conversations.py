@@ -112,7 +112,7 @@ async def branches(stage: Stage) -> list[str]:
 
 
 async def asked_of_the_model(stage: Stage) -> list[dict[str, Any]]:
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
         return list((await client.get(f"{stage.model_url}/_simulator/requests")).json())
 
 

@@ -32,6 +32,8 @@ from embeddings.apart import FUNCTION, apart
 from embeddings.embed import Encoder
 from embeddings.repository import RepositoryIndex
 from infra.apart import Apart
+from infra.models.guarded import Guard
+from infra.models.key_check import ModelsKeyCheck
 from infra.models.playbook import PLAYBOOK_MODEL, Playbook
 from infra.qdrant import QdrantPoints
 from infra.simulator.listener import listen
@@ -39,6 +41,9 @@ from infra.simulator.model.serve import environment
 from infra.simulator.model.serve import running as running_model
 from infra.simulator.serve import Running
 from infra.simulator.serve import running as running_github
+
+NOWHERE = "http://127.0.0.1:1"
+"""Where nobody listens: a key that names no address of its own is checked here, and never by the provider itself."""
 
 
 class _Server(uvicorn.Server):
@@ -134,7 +139,7 @@ class Stage:
         return [entry async for entry in opened(self.house.store, self.house.keys, where)]
 
     async def fault(self, **what: Any) -> None:
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
             (await client.post(f"{self.github.base_url}/_simulator/faults", json=what)).raise_for_status()
 
 
@@ -208,7 +213,13 @@ async def staged(
             return RepositoryIndex(points, encoder, key, installation_id, repository_id, structure=structure)
 
         house = replace(
-            house, index=index, points=points, models=_Given(house.models, model) if model else house.models
+            house,
+            index=index,
+            points=points,
+            models=_Given(house.models, model) if model else house.models,
+            key_check=ModelsKeyCheck(
+                Guard(settings.read(given).model_hosts), dict.fromkeys(("anthropic", "openai"), NOWHERE)
+            ),
         )
         await sync_installations(house)
         stage = Stage(github, house, url, next(iter(repositories)), model_url, folder, given)

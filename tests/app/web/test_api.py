@@ -38,7 +38,9 @@ async def token(stage: Stage, ada: Browser, *scopes: Scope, days: int = 1) -> st
 async def program(ada: Browser, shared: Stage) -> AsyncIterator[httpx.AsyncClient]:
     """With a token that may do everything a token may."""
     bearer = {"Authorization": f"Bearer {await token(shared, ada, *Scope)}"}
-    async with httpx.AsyncClient(base_url=f"{shared.url}/api", headers=bearer, trust_env=False) as client:
+    async with httpx.AsyncClient(
+        base_url=f"{shared.url}/api", headers=bearer, trust_env=False, timeout=60
+    ) as client:
         yield client
 
 
@@ -78,7 +80,7 @@ async def test_what_is_answered_is_what_the_document_says(program: httpx.AsyncCl
 async def test_nobody_and_strangers_get_problems_that_say_nothing_of_what_is_there(
     ada: Browser, shared: Stage
 ) -> None:
-    async with httpx.AsyncClient(base_url=f"{shared.url}/api", trust_env=False) as nobody:
+    async with httpx.AsyncClient(base_url=f"{shared.url}/api", trust_env=False, timeout=60) as nobody:
         for path in ("", "/settings", "/actions", "/tokens", "/actions/download"):
             there, nowhere = await nobody.get(base(shared, path)), await nobody.get(f"/installations/9{path}")
             assert there.status_code == nowhere.status_code == 401
@@ -129,7 +131,9 @@ async def test_a_token_does_what_its_scope_says_and_nothing_else(
         (None, "DELETE", "/tokens/3f2b6c1e-8a55-4c9b-9d2e-0c7f6a1b2c3d", None),
     ]
     bearer = {"Authorization": f"Bearer {await token(shared, ada, scope)}"}
-    async with httpx.AsyncClient(base_url=f"{shared.url}/api", headers=bearer, trust_env=False) as client:
+    async with httpx.AsyncClient(
+        base_url=f"{shared.url}/api", headers=bearer, trust_env=False, timeout=60
+    ) as client:
         for needed, method, path, sent in doors:
             answer = await client.request(method, base(shared, path), json=sent)
             if needed is scope:

@@ -86,7 +86,8 @@ async def test_the_log_is_verified_on_the_page_and_once_more_at_home(stage: Stag
         await tab.sign_in("ada")
         await there(tab, stage, "Action log")
         await tab.page.get_by_label("Kind").select_option("run.ended")
-        await tab.page.get_by_role("button", name="Show").click()
+        async with tab.page.expect_navigation():
+            await tab.page.get_by_role("button", name="Show").click()
         assert await tab.page.locator("tbody tr").count() == 1
         await tab.page.get_by_role("link", name="All entries").click()
         await tab.page.get_by_role("button", name="Recompute the whole chain").click()
@@ -144,7 +145,7 @@ async def test_all_that_is_held_is_destroyed_and_the_receipt_taken_home(stage: S
         await tab.page.get_by_role("heading", name="The receipt").wait_for()
         assert tab.elsewhere == []
     key = tmp_path / "key.json"
-    async with httpx.AsyncClient(base_url=stage.url, trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=stage.url, trust_env=False, timeout=60) as client:
         key.write_text((await client.get("/.well-known/magicode-receipts.json")).text, encoding="utf-8")
     assert magicode("data", "verify-receipt", receipt, "--public-key", key).exit_code == 0
     signed = json.loads(receipt.read_text(encoding="utf-8"))

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def keys_of(stage: Stage) -> Sequence[str]:
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
         return read_public_keys((await client.get(f"{stage.url}/.well-known/magicode-receipts.json")).text)
 
 
@@ -107,7 +107,7 @@ async def test_after_the_app_is_uninstalled_its_owner_still_deletes_and_a_second
         sent: dict[str, Any] = {"scopes": ["delete"], "days": 1}
         made = await sol.api("POST", f"{link}/tokens", sent, form_key=await sol.form_key())
     bearer = {"Authorization": f"Bearer {made.json()['token']}"}
-    async with httpx.AsyncClient(base_url=shared.url, headers=bearer, trust_env=False) as program:
+    async with httpx.AsyncClient(base_url=shared.url, headers=bearer, trust_env=False, timeout=60) as program:
         begun = await program.post(f"/api{link}/deletion", json={"account": "sol"})
         assert begun.status_code == 202
         where = begun.json()["receipt_url"]

@@ -85,11 +85,11 @@ async def test_a_program_does_the_same_with_its_token(ada: Browser, shared: Stag
         "POST", base.removeprefix("/api") + "/tokens", {"scopes": ["export"]}, form_key=await ada.form_key()
     )
     bearer = {"Authorization": f"Bearer {token.json()['token']}"}
-    async with httpx.AsyncClient(base_url=shared.url, headers=bearer, trust_env=False) as program:
+    async with httpx.AsyncClient(base_url=shared.url, headers=bearer, trust_env=False, timeout=60) as program:
         asked = await program.post(f"{base}/exports")
         assert asked.status_code == 202
         where = f"{base}/exports/{asked.json()['id']}"
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while (export := (await program.get(where)).json())["state"] == "asked":
                 early = await program.get(f"{where}/download")
                 assert early.status_code in (200, 404)

@@ -30,7 +30,7 @@ PAGES = (
     "/deletion",
 )
 NARROW, WIDE = {"width": 360, "height": 740}, {"width": 1440, "height": 900}
-SLOW = create("NOTES.md", "A note.\n") | {"slow": {"seconds": 6}}
+SLOW = create("NOTES.md", "A note.\n") | {"slow": {"seconds": 20}}
 
 
 async def names_of_stations(tab: Tab, standing: str) -> list[str]:
@@ -55,6 +55,7 @@ async def test_a_run_is_watched_live_from_the_comment_to_the_pull_request(
         await tab.screenshot("a run, live")
         here = tab.page.url
         await tab.page.locator(".headline .opened").wait_for()
+        await tab.page.wait_for_load_state()  # the headline is there before the stations are
         assert tab.page.url == here, "nobody loaded the page again but its own script"
         assert len(await names_of_stations(tab, "done")) == 8
         (run,) = await stage.ended()

@@ -21,7 +21,7 @@ OWN = "customers-own-key-0123456789-wxYZ"
 
 
 async def asked_of(url: str) -> list[Mapping[str, Any]]:
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
         return list((await client.get(f"{url}/_simulator/requests")).json())
 
 

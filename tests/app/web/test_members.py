@@ -214,7 +214,9 @@ async def test_a_role_is_given_and_taken_by_the_api(shared: Stage, ada: Browser)
 async def test_a_token_sees_the_roles_and_appoints_nobody(shared: Stage, ada: Browser) -> None:
     bearer = {"Authorization": f"Bearer {await token(shared, ada, *Scope)}"}
     before = await chosen(shared)
-    async with httpx.AsyncClient(base_url=f"{shared.url}/api", headers=bearer, trust_env=False) as program:
+    async with httpx.AsyncClient(
+        base_url=f"{shared.url}/api", headers=bearer, trust_env=False, timeout=60
+    ) as program:
         assert (await program.get(at(shared, "/members"))).status_code == 200
         for answer in (
             await program.put(at(shared, "/members/wim"), json={"role": "administrator"}),

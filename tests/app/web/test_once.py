@@ -43,7 +43,9 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 async def program(ada: Browser, shared: Stage) -> AsyncIterator[httpx.AsyncClient]:
     """With a token that may do everything a token may."""
     bearer = {"Authorization": f"Bearer {await token(shared, ada, *Scope)}"}
-    async with httpx.AsyncClient(base_url=f"{shared.url}/api", headers=bearer, trust_env=False) as client:
+    async with httpx.AsyncClient(
+        base_url=f"{shared.url}/api", headers=bearer, trust_env=False, timeout=60
+    ) as client:
         yield client
 
 
@@ -157,7 +159,7 @@ async def test_a_key_that_is_none_is_refused_behind_the_question_who_asks(
     if answer.headers.get("content-type", "").startswith("application/problem+json"):
         assert answer.json()["type"] == "urn:magicode:idempotency_key"
     assert await counted(shared, "entries") == entries
-    async with httpx.AsyncClient(base_url=f"{shared.url}/api", trust_env=False) as nobody:
+    async with httpx.AsyncClient(base_url=f"{shared.url}/api", trust_env=False, timeout=60) as nobody:
         assert (await nobody.put(path, json=sent, headers=headers)).status_code in (400, 401)
 
 
@@ -184,7 +186,9 @@ async def test_nobody_hears_an_answer_who_may_not_ask_now(ada: Browser, shared: 
         form_key=await ada.form_key(),
     )
     bearer = {"Authorization": f"Bearer {made.json()['token']}"}
-    async with httpx.AsyncClient(base_url=f"{shared.url}/api", headers=bearer, trust_env=False) as client:
+    async with httpx.AsyncClient(
+        base_url=f"{shared.url}/api", headers=bearer, trust_env=False, timeout=60
+    ) as client:
         assert (await put(client, shared, "limit-run", "$6", "removed")).status_code == 200
         await ada.api("DELETE", base(shared, f"/tokens/{made.json()['id']}"), form_key=await ada.form_key())
         after = await put(client, shared, "limit-run", "$6", "removed")
@@ -221,6 +225,9 @@ async def test_a_stolen_table_says_neither_the_key_nor_the_request_nor_the_answe
 ) -> None:
     answer = await put(program, shared, "limit-run", "$1234", "a-key-of-mine")
     assert answer.status_code == 200
+    # With its sign: four digits alone stand in one of so many keyed hashes by chance.
+    assert b"$1234" in answer.request.content
+    assert b"$1234" in answer.content
     name = shared_database.rpartition("/")[2].partition("?")[0]
     with psycopg.connect(postgres.url(SUPERUSER, name)) as connection:
         rows = connection.execute("SELECT key, fingerprint, sealed FROM magicode.kept_answers").fetchall()
@@ -228,7 +235,7 @@ async def test_a_stolen_table_says_neither_the_key_nor_the_request_nor_the_answe
     for row in rows:
         for column in row:
             text = bytes(column) if isinstance(column, bytes | memoryview) else str(column or "").encode()
-            for word in (b"a-key-of-mine", b"1234", b"limit-run", b"token:", b"person:"):
+            for word in (b"a-key-of-mine", b"$1234", b"limit-run", b"token:", b"person:"):
                 assert word not in text
 
 
@@ -339,9 +346,10 @@ async def test_whatever_is_sent_in_whatever_order_is_done_once_for_each_key(
 
 @asynccontextmanager
 async def later(
-    stage: Stage, client: httpx.AsyncClient, passed: timedelta
+    stage: Stage, client: httpx.AsyncClient, passed: timedelta, *, since: datetime | None = None
 ) -> AsyncIterator[httpx.AsyncClient]:
-    web = create(replace(stage.house, clock=lambda: datetime.now(UTC) + passed))
+    """An application whose clock goes ahead by `passed`; where it is said since when, it stands still that far behind it."""
+    web = create(replace(stage.house, clock=lambda: (since or datetime.now(UTC)) + passed))
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(app=web), base_url=f"{stage.url}/api", headers=client.headers
     ) as found:
@@ -354,6 +362,7 @@ async def test_a_claim_that_a_dead_process_left_is_taken_over_after_a_minute(
     async def away(*_: Any) -> bool:
         raise TransientError(reason="away")
 
+    began = datetime.now(UTC)
     with monkeypatch.context() as patch:
         patch.setattr(PostgresTransaction, "keep_answer", away)
         first = await put(program, shared, "limit-run", "$31", "left")
@@ -362,7 +371,9 @@ async def test_a_claim_that_a_dead_process_left_is_taken_over_after_a_minute(
     assert (waits.status_code, waits.headers["retry-after"]) == (409, "2")
     assert waits.json()["type"] == "urn:magicode:still_at_work"
     assert (await put(program, shared, "limit-run", "$32", "left")).status_code == 422
-    async with later(shared, program, TAKEN_OVER_AFTER - timedelta(seconds=10)) as soon:
+    # However long the requests before took: by a clock that goes on, the claim would be a minute old at some time.
+    within = TAKEN_OVER_AFTER - timedelta(seconds=10)
+    async with later(shared, program, within, since=began) as soon:
         assert (await put(soon, shared, "limit-run", "$31", "left")).status_code == 409
     async with later(shared, program, TAKEN_OVER_AFTER + timedelta(seconds=1)) as after:
         assert (await put(after, shared, "limit-run", "$32", "left")).status_code == 422

@@ -275,7 +275,7 @@ async def test_a_token_is_shown_once_works_within_its_scope_and_ends_when_it_is_
     assert kept.hash not in made.text
 
     bearer = {"Authorization": f"Bearer {token}"}
-    async with httpx.AsyncClient(base_url=shared.url, trust_env=False, headers=bearer) as program:
+    async with httpx.AsyncClient(base_url=shared.url, trust_env=False, headers=bearer, timeout=60) as program:
         base = f"/api/installations/{shared.installation}"
         assert (await program.get(base)).status_code == 200
         assert (await program.get(f"{base}/actions")).status_code == 200

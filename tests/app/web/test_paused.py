@@ -56,7 +56,7 @@ async def test_whoever_may_not_look_at_it_learns_nothing(shared: Stage, paused: 
             answer = await sol.get(path)
             assert answer.status_code == 404
             assert "paused" not in answer.text
-    async with httpx.AsyncClient(trust_env=False, base_url=shared.url) as nobody:
+    async with httpx.AsyncClient(trust_env=False, base_url=shared.url, timeout=60) as nobody:
         answer = await nobody.get(f"/api/installations/{shared.installation}/runs")
         assert answer.status_code == 401
 
@@ -64,7 +64,9 @@ async def test_whoever_may_not_look_at_it_learns_nothing(shared: Stage, paused: 
 async def test_a_token_opens_nothing_until_it_goes_on(shared: Stage) -> None:
     made = await token(shared)
     headers = {"Authorization": f"Bearer {made}"}
-    async with httpx.AsyncClient(trust_env=False, base_url=shared.url, headers=headers) as program:
+    async with httpx.AsyncClient(
+        trust_env=False, base_url=shared.url, headers=headers, timeout=60
+    ) as program:
         path = f"/api/installations/{shared.installation}/runs"
         assert (await program.get(path)).status_code == 200
         await shared.house.store.pause(shared.installation)

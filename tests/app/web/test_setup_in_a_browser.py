@@ -22,7 +22,7 @@ from infra.simulator.serve import Running, running
 from tests.app.web.chromium import Tab, chromium
 from tests.line.conversations import notes
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).parents[3]
 NARROW, WIDE = {"width": 360, "height": 740}, {"width": 1440, "height": 900}
@@ -47,7 +47,7 @@ async def magicode(environ: Mapping[str, str], *arguments: str) -> AsyncIterator
 async def told(process: asyncio.subprocess.Process) -> str:
     """The page's address."""
     assert process.stderr is not None
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(180):
         while line := await process.stderr.readline():
             if line.startswith(b"Open "):
                 return line.removeprefix(b"Open ").decode().strip()
@@ -141,5 +141,5 @@ async def test_the_page_is_readable_and_gone_through_by_keyboard(
             await tab.page.get_by_role("alert").wait_for()
             assert (await tab.unreadable(), await tab.overflows()) == ([], False)
             assert (tab.elsewhere, [one for one in tab.wrong if "400" not in one]) == ([], [])
-        async with httpx.AsyncClient(trust_env=False) as stranger:
+        async with httpx.AsyncClient(trust_env=False, timeout=60) as stranger:
             assert (await stranger.get(f"{address}x")).status_code == 404

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from html import unescape
 from uuid import uuid4
@@ -21,9 +21,8 @@ from tests.line.stage import Stage
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-async def put(stage: Stage, tenant: int, *, ago: timedelta, **given: object) -> Run:
-    """A run that ended a minute after it was asked for, so long ago."""
-    at = datetime.now(UTC) - ago
+async def put(stage: Stage, tenant: int, at: datetime, **given: object) -> Run:
+    """A run that ended a minute after it was asked for."""
     made = Run(
         id=uuid4(), installation_id=tenant, repository_id=int(str(given.get("repository_id", 5))), number=7, is_pull_request=False,
         verb="fix", occasion="comment", comment_id=1, asker_id=9, asker_login="wim", meaning=str(uuid4()), input_hash="h",
@@ -42,16 +41,21 @@ async def put(stage: Stage, tenant: int, *, ago: timedelta, **given: object) -> 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def tenant(shared: Stage) -> int:
     """Whose runs these are; another has one as well."""
-    tenant, day = shared.installation, timedelta(days=1)
+    tenant, day, now = shared.installation, timedelta(days=1), datetime.now(UTC)
     other = next(one.id for one in shared.github.world.installations.values() if one.id != tenant)
     cost = {"cost_usd": Decimal("0.10"), "input_tokens": 1_000, "cached_tokens": 600, "output_tokens": 50}
-    await put(shared, tenant, ago=timedelta(), state=RunState.OPENED, reason="merged", **cost)
-    await put(shared, tenant, ago=day, state=RunState.OPENED, reason="closed_unmerged", **cost)
-    await put(shared, tenant, ago=2 * day, state=RunState.OPENED, reason="opened", repository_id=6, **cost)
-    await put(shared, tenant, ago=20 * day, state=RunState.REFUSED, reason="closed", **cost)
-    await put(shared, tenant, ago=40 * day, state=RunState.FAILED, reason="defect", **cost)
-    await put(shared, other, ago=timedelta(), state=RunState.OPENED, reason="opened", cost_usd=Decimal(99))
+    await put(shared, tenant, now, state=RunState.OPENED, reason="merged", **cost)
+    await put(shared, tenant, now - day, state=RunState.OPENED, reason="closed_unmerged", **cost)
+    await put(shared, tenant, now - 2 * day, state=RunState.OPENED, reason="opened", repository_id=6, **cost)
+    await put(shared, tenant, now - 20 * day, state=RunState.REFUSED, reason="closed", **cost)
+    await put(shared, tenant, now - 40 * day, state=RunState.FAILED, reason="defect", **cost)
+    await put(shared, other, now, state=RunState.OPENED, reason="opened", cost_usd=Decimal(99))
     return tenant
+
+
+async def newest(stage: Stage) -> date:
+    """The day of the newest run: another one may have begun since it was put there."""
+    return max([run.created_at for run in await stage.runs()]).astimezone(UTC).date()
 
 
 async def test_the_sums_are_those_of_the_runs_and_of_nobody_else(shared: Stage, tenant: int) -> None:
@@ -67,9 +71,13 @@ async def test_the_sums_are_those_of_the_runs_and_of_nobody_else(shared: Stage, 
 
 
 async def test_every_day_has_its_bar(shared: Stage, tenant: int) -> None:
+    last, today = await newest(shared), {datetime.now(UTC).date()}
     month, quarter = await used(shared.house, tenant, 30), await used(shared.house, tenant, 90)
+    today.add(datetime.now(UTC).date())
     assert len(month.cost_bars) == 30
-    assert [bar.height for bar in month.cost_bars[-4:]] == [0, 100, 100, 100]
+    assert month.cost_bars[-1].day in today
+    heights = {bar.day: bar.height for bar in month.cost_bars}
+    assert [heights[last - timedelta(days=ago)] for ago in (3, 2, 1, 0)] == [0, 100, 100, 100]
     assert len(quarter.cost_bars) == 90
     assert sum(bar.sum.runs for bar in quarter.cost_bars) == quarter.total.runs == 5
 
@@ -86,11 +94,15 @@ async def test_the_page_says_and_draws_it(shared: Stage, tenant: int, ada: Brows
 
 
 async def test_a_program_is_told_the_same(shared: Stage, tenant: int, ada: Browser) -> None:
+    today = {datetime.now(UTC).date()}
     told = (await ada.api("GET", f"/installations/{tenant}/usage?days=30")).json()
+    today.add(datetime.now(UTC).date())
     assert told["total"] == {
         "runs": 4, "input_tokens": 4_000, "cached_tokens": 2_400, "output_tokens": 200, "cost_usd": "0.400000",
     }  # fmt: skip
-    assert (len(told["by_day"]), told["by_day"][-1]["runs"]) == (30, 1)
+    last, runs = await newest(shared), {one["day"]: one["runs"] for one in told["by_day"]}
+    assert (len(told["by_day"]), runs[last.isoformat()]) == (30, 1)
+    assert date.fromisoformat(told["by_day"][-1]["day"]) in today
     assert [(one["repository_id"], one["runs"]) for one in told["by_repository"]] == [(5, 3), (6, 1)]
     assert (await ada.api("GET", f"/installations/{tenant}/usage?days=1000")).status_code == 400
 
@@ -114,15 +126,17 @@ async def test_only_administrators_see_it(shared: Stage, tenant: int) -> None:
 async def test_a_budget_says_how_much_is_used_and_warns_at_80_90_and_100(
     shared: Stage, tenant: int, ada: Browser, limit: str, said: str, alert: int | None
 ) -> None:
-    now = datetime.now(UTC)
     budget = Budget("limit-month", "this month", Decimal(limit[1:]), Decimal("0.30"))
     assert (f"{budget.percent} %", budget.alert) == (said, alert)
     assert budget.crossed_by(Decimal("0.30")) == alert
     assert budget.crossed_by(Decimal(0)) is None
     page = await ada.get(f"/installations/{tenant}/settings")
     await ada.submit(page, f"/installations/{tenant}/settings", name="limit-day", value=limit)
-    async with shared.house.store.transaction(tenant) as transaction:
-        (found,) = await settings.budgets(transaction, await settings.read(transaction), now)
-    shown = unescape((await ada.get(f"/installations/{tenant}/usage")).text)
+    now = None
+    while now is None or now.date() != datetime.now(UTC).date():  # both of them of the same day
+        now = datetime.now(UTC)
+        async with shared.house.store.transaction(tenant) as transaction:
+            (found,) = await settings.budgets(transaction, await settings.read(transaction), now)
+        shown = unescape((await ada.get(f"/installations/{tenant}/usage")).text)
     assert f"{found.percent} % of what runs may cost today" in shown
     assert ('role="alert"' in shown) is (found.alert is not None)
