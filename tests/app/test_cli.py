@@ -21,7 +21,7 @@ import psutil
 import pytest
 
 import infra.simulator
-from app.demo import COMMENT, ISSUE_BODY, ISSUE_TITLE
+from app.demo import COMMENT, ISSUE_BODY, ISSUE_TITLE, _port
 
 SIMULATOR = Path(infra.simulator.__file__).parent
 PROGRAM = [sys.executable, "-m", "app.cli"]
@@ -38,18 +38,6 @@ def magicode(*arguments: str, **given: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*PROGRAM, *arguments], env=environ(**given), capture_output=True, text=True, timeout=120, check=False
     )
-
-
-@contextmanager
-def held_port() -> Iterator[int]:
-    """A free one, which stays bound so that nobody else is given it; a program that says that it shares it may listen there."""
-    with socket.socket() as held:
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        held.bind(("127.0.0.1", 0))
-        port = int(held.getsockname()[1])
-        if sys.platform != "linux":  # elsewhere two may not be bound to one port
-            held.close()
-        yield port
 
 
 @dataclass
@@ -281,13 +269,13 @@ class Desk:
 
 @pytest.fixture
 def port() -> Iterator[int]:
-    with held_port() as port:
+    with _port() as port:
         yield port
 
 
 @pytest.fixture
 def worker_port() -> Iterator[int]:
-    with held_port() as port:
+    with _port() as port:
         yield port
 
 
