@@ -640,8 +640,8 @@ class Transaction(Protocol):
         """Adds it, or puts it in the place of the provider's last one."""
         ...
 
-    async def remove_provider_key(self, provider: str) -> bool:
-        """False when there is none."""
+    async def remove_provider_key(self, provider: str) -> ProviderKey | None:
+        """The one that was removed."""
         ...
 
     async def hooks(self) -> Sequence[Hook]:

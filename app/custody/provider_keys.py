@@ -95,13 +95,14 @@ async def remove(
     """Forget it; False where there was none. Runs that use it stop before they ask again."""
     _provider(provider)
     async with store.transaction(installation_id) as transaction:
-        known = {one.provider: one for one in await _known(transaction, keys, installation_id)}
-        if not await transaction.remove_provider_key(provider):
+        gone = await transaction.remove_provider_key(provider)
+        if gone is None:
             return False
+        was = await _open(transaction, keys, installation_id, [gone])
         facts = {
             "name": "provider-key",
             "provider": provider,
-            "last_four": known[provider].last_four,
+            "last_four": last_four(was[0][1].key) if was else "",
             "new": "removed",
         }
         await ledger.append(transaction, installation_id, Action.SETTING_CHANGED, by, None, facts)
@@ -191,7 +192,12 @@ async def _known(transaction: Transaction, keys: Keys, installation_id: int) -> 
 async def _opened(
     transaction: Transaction, keys: Keys, installation_id: int
 ) -> list[tuple[ProviderKey, OwnKey]]:
-    stored = await transaction.provider_keys()
+    return await _open(transaction, keys, installation_id, await transaction.provider_keys())
+
+
+async def _open(
+    transaction: Transaction, keys: Keys, installation_id: int, stored: Sequence[ProviderKey]
+) -> list[tuple[ProviderKey, OwnKey]]:
     if not stored:
         return []
     data_key = await keys.existing_key(transaction)

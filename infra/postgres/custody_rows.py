@@ -203,11 +203,9 @@ class CustodyRows(TenantRows):
     async def put_provider_key(self, key: ProviderKey) -> None:
         await self._put(provider_keys, key)
 
-    async def remove_provider_key(self, provider: str) -> bool:
-        gone = await self._connection.execute(
-            delete(provider_keys).where(self._ours(provider_keys), provider_keys.c.provider == provider)
-        )
-        return gone.rowcount == 1
+    async def remove_provider_key(self, provider: str) -> ProviderKey | None:
+        named = (self._ours(provider_keys), provider_keys.c.provider == provider)
+        return await self._one(ProviderKey, delete(provider_keys).where(*named).returning(*provider_keys.c))
 
     async def hooks(self) -> Sequence[Hook]:
         ordered = select(hooks).where(self._ours(hooks)).order_by(hooks.c.created_at, hooks.c.id)

@@ -29,6 +29,7 @@ from app.ports import Store
 from infra.models.guarded import Guard
 from infra.models.key_check import ModelsKeyCheck
 from infra.models.playbook import parse
+from infra.postgres.store import PostgresTransaction
 from infra.simulator.model.serve import running
 from tests.conftest import Database
 
@@ -191,6 +192,29 @@ async def test_a_newer_key_takes_the_place_of_the_last_and_a_removed_one_is_gone
         ("removed", "wxyz", "openai"),
     ]
     assert GOOD not in str(told)
+
+
+@pytest.mark.parametrize("before", ["sk-an-older-key-of-this-abcd", None])
+async def test_the_key_that_is_removed_is_the_one_that_is_told_of(
+    store: Store, register: Register, provider: str, monkeypatch: pytest.MonkeyPatch, before: str | None
+) -> None:
+    """Somebody else keeps another one at the same moment."""
+    await register(1)
+    if before is not None:
+        await put(store, "http://127.0.0.1:1", before)
+    remove = PostgresTransaction.remove_provider_key
+
+    async def late(transaction: PostgresTransaction, name: str) -> Any:
+        await put(store, provider)
+        return await remove(transaction, name)
+
+    with monkeypatch.context() as during:
+        during.setattr(PostgresTransaction, "remove_provider_key", late)
+        gone = {"installation_id": 1, "by": "ada", "provider": "openai"}
+        assert await provider_keys.remove(store, KEYS, Ledger(store, KEYS, lambda: NOW), **gone)
+    told = [dict(one.details or {}) async for one in entries_of(store, KEYS, 1)]
+    assert (told[-1]["new"], told[-1]["last_four"]) == ("removed", "wxyz")
+    assert await known(store) == []
 
 
 async def test_a_key_opens_for_its_installation_and_its_provider_alone(
