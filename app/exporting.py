@@ -119,6 +119,8 @@ async def make(house: House, installation_id: int, export_id: UUID) -> None:
     export = await _export(house, installation_id, export_id)
     if export is None or export.state == FAILED:
         return
+    if export.state == ASKED:
+        export = await _claim(house, installation_id, export_id)
     await _remove(house, installation_id, export_id, but=export.place)
     if export.state == ASKED:
         export = await _make(house, installation_id, export)
@@ -129,7 +131,22 @@ async def make(house: House, installation_id: int, export_id: UUID) -> None:
     await _tell(house, installation_id, export, Outcome(RunState.ANSWERED, "exported", said))
 
 
+async def _claim(house: House, installation_id: int, export_id: UUID) -> DataExport:
+    """A place of its own for each attempt, which the row names before anything is there: a worker that was thought dead writes over
+    nothing, and what it wrote elsewhere is not what is handed out. Raises SupersededError."""
+    async with house.store.transaction(installation_id) as transaction:
+        await transaction.last_entry()  # holds the chain, and so the row
+        now = await _find(transaction, export_id)
+        if now is None or now.state != ASKED:
+            raise SupersededError(reason="export_made")
+        claimed = replace(now, place=f"{installation_id}/{export_id}-{house.new_id().hex[:8]}")
+        await transaction.put_export(claimed)
+    return claimed
+
+
 async def _make(house: House, installation_id: int, export: DataExport) -> DataExport:
+    place = export.place
+    assert place is not None
     async with house.store.transaction(installation_id) as transaction:
         key = await house.keys.data_key(transaction)
     contents = await gather(house, installation_id, export.id)
@@ -137,11 +154,9 @@ async def _make(house: House, installation_id: int, export: DataExport) -> DataE
     pieces = archive(replace(contents, entries=way.entries), made)
     told = _told(house, installation_id, export.id, way, pieces)
     sealed = Sealed(house.keys, key, installation_id, export.id).seal(told)
-    # A name of its own for each attempt: a worker that was thought dead writes over nothing.
-    place = f"{installation_id}/{export.id}-{house.new_id().hex[:8]}"
     await house.objects.put(place, sealed)
     try:
-        return await _note(house, installation_id, export, place, made)
+        return await _note(house, installation_id, export, made)
     except SupersededError:
         await house.objects.delete(place)
         raise
@@ -182,18 +197,17 @@ async def _told(
                 await transaction.export_written(export_id, way.percent)
 
 
-async def _note(house: House, installation_id: int, export: DataExport, place: str, made: Made) -> DataExport:
-    """The row and the entry, both or neither. Raises SupersededError where another worker was quicker."""
+async def _note(house: House, installation_id: int, export: DataExport, made: Made) -> DataExport:
+    """The row and the entry, both or neither. Raises SupersededError where another worker was quicker, or is at it."""
     async with house.store.transaction(installation_id) as transaction:
         await transaction.last_entry()  # holds the chain, and so the row
         now = await _find(transaction, export.id)
-        if now is None or now.state != ASKED:
+        if now is None or now.state != ASKED or now.place != export.place:
             raise SupersededError(reason="export_made")
         at = house.clock()
         done = replace(
             now,
             state=MADE,
-            place=place,
             size=made.size,
             sha256=made.sha256,
             percent=100,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import io
 import zipfile
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +159,39 @@ async def test_a_worker_that_was_thought_dead_and_comes_back_changes_nothing(sta
     late: Any = Late(stage.house.objects, Fuse())
     with pytest.raises(SupersededError):
         await play(replace(stage.house, objects=late), run)
+    await finished(stage, number, run)
+
+
+async def test_a_worker_that_comes_back_while_another_one_writes_hands_out_nothing_of_its_own(
+    stage: Stage,
+) -> None:
+    number, run = await asked(stage)
+    await tasks(stage.house)["work"](installation_id=run.installation_id, run_id=run.id)
+    comes_back, has_noted = asyncio.Event(), asyncio.Event()
+
+    class First(Fused):
+        """Has written, and is not heard of until another one writes."""
+
+        async def put(self, name: str, pieces: AsyncIterator[bytes]) -> int:
+            size = int(await self.inner.put(name, pieces))
+            comes_back.set()
+            await has_noted.wait()
+            return size
+
+    class Second(Fused):
+        async def put(self, name: str, pieces: AsyncIterator[bytes]) -> int:
+            has_noted.set()
+            await asyncio.wait([first])
+            return int(await self.inner.put(name, pieces))
+
+    slow: Any = First(stage.house.objects, Fuse())
+    quick: Any = Second(stage.house.objects, Fuse())
+    made = partial(exporting.make, installation_id=run.installation_id, export_id=run.id)
+    first = asyncio.create_task(made(replace(stage.house, objects=slow)))
+    await comes_back.wait()
+    await made(replace(stage.house, objects=quick))
+    with pytest.raises(SupersededError):
+        await first
     await finished(stage, number, run)
 
 
