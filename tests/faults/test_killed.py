@@ -166,7 +166,7 @@ _LATER = "puts a look on the queue that is taken up by whoever lives, and whose 
 
 PAST_THE_CONVERSATIONS: Final = {
     "app.beside:_blocker": _READS,
-    "app.beside:_link_to": _READS,
+    "app.beside:_busy": _READS,
     "app.choosing:overview": _READS,
     "app.containing:_remove_tokens": "an operator's command, which says what it did and can be given again",
     "app.containing:require_known": _READS,
