@@ -144,7 +144,7 @@ async def _over(scene: Scene, pull: PullRequest) -> None:
     reason = "merged" if pull.merged else "closed_unmerged"
     await _stop(scene, pull)
     await say(scene, Outcome(RunState.OPENED, reason, wording.over(pull), pull_request=pull.number))
-    await _note(scene, reason)
+    await _note(scene, pull, reason)
 
 
 async def _is_ours(scene: Scene, pull: PullRequest) -> bool:
@@ -162,7 +162,7 @@ async def _hands_off(scene: Scene, pull: PullRequest) -> None:
     await _stop(scene, pull)
     said = wording.hands_off(pull)
     await say(scene, Outcome(RunState.OPENED, "human_commits", said, pull_request=pull.number))
-    await _note(scene, "human_commits")
+    await _note(scene, pull, "human_commits")
 
 
 async def _checked(scene: Scene, pull: PullRequest) -> bool:
@@ -178,7 +178,7 @@ async def _checked(scene: Scene, pull: PullRequest) -> bool:
     told = wording.checks_ended(checks, draft=pull.draft and not await _marked_ready(scene, pull))
     scene.remarks += wording.conflict_in(await status_of(scene))
     await say(scene, ready(pull.number, pull.head_sha, told))
-    await _note(scene, RunState.OPENED.value)
+    await _note(scene, pull, RunState.OPENED.value)
     return False
 
 
@@ -214,9 +214,15 @@ async def _rules(scene: Scene) -> RepoFile | None:
         return None
 
 
-async def _note(scene: Scene, reason: str) -> None:
+async def _note(scene: Scene, pull: PullRequest, reason: str) -> None:
+    """What another look has seen to be over since this one began stays so, and is said again: what this one said stands there now."""
     async with scene.house.store.transaction(scene.run.installation_id) as transaction:
-        await transaction.update_run(scene.run.id, reason=reason)
+        now = await transaction.run(scene.run.id, lock=True)
+        over = reason not in OVER and now is not None and now.reason in OVER
+        if not over:
+            await transaction.update_run(scene.run.id, reason=reason)
+    if over:
+        await _over(scene, await scene.reader.pull_request(pull.number))
 
 
 async def _stop(scene: Scene, pull: PullRequest) -> None:

@@ -17,10 +17,12 @@ import psycopg
 import pytest
 
 import app.refreshing
+from app import settling
 from app.jobs.tasks import settle_lock
-from app.nouns import Run, RunState
+from app.nouns import Outcome, Run, RunState
 from app.pulls.base import Need
 from app.refreshing import refresh
+from app.scene import Scene
 from app.settling import settle
 from infra.models.playbook import Playbook
 from infra.postgres.queue import WorkerLimits
@@ -305,6 +307,32 @@ async def test_two_looks_at_once_and_two_suites_of_one_head_make_one_try(idle: S
         await idle.settled()
     assert await commits(idle, (await only_pull(idle))["number"]) == ["Write the note", "Mend it"]
     assert [one.verb for one in await idle.runs()].count("mend") == 1
+
+
+async def test_what_is_merged_while_it_is_called_ready_is_said_to_be_merged_in_the_end(
+    idle: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with idle.at_work(**SOON):
+        number, workflow, run = await a_draft(idle, green)
+        await idle.settled()
+    await workflow.release()
+    await idle.settled()
+    says, merged = settling.say, False
+
+    async def late(scene: Scene, outcome: Outcome) -> Run:
+        nonlocal merged
+        if not merged:
+            merged = True
+            await act(idle, "PUT", f"/pulls/{number + 1}/merge", user="ada", merge_method="squash")
+            await settle(idle.house, run)
+            assert (await row(idle, run)).reason == "merged"
+        return await says(scene, outcome)
+
+    monkeypatch.setattr(settling, "say", late)
+    await settle(idle.house, run)
+    assert (await row(idle, run)).reason == "merged"
+    (status,) = [one for one in await ours(idle, number) if str(run.id) in one.split("\n", 1)[0]]
+    assert "It was merged." in status
 
 
 MEND_WRITES = [
