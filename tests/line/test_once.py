@@ -181,7 +181,7 @@ async def test_a_second_request_while_one_is_at_work_gets_one_answer_with_a_link
     raise_stage: Stages, sample: Path
 ) -> None:
     slow = playbook(
-        scenario(create("NOTES.md", "A note.\n") | {"slow": {"seconds": 5}}, finish()),
+        scenario(create("NOTES.md", "A note.\n") | {"slow": {"seconds": 8}}, finish()),
     )
     stage = await raise_stage({"octo/fairshare": sample}, slow)
     number = await ask(stage)
