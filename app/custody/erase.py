@@ -113,6 +113,9 @@ async def begin(
 
     Raises LegalHoldError, and UnknownInstallationError where nothing is stored of it.
     """
+    await (
+        transaction.last_entry()
+    )  # holds the chain, as who puts a hold on does: the second of the two sees the first
     await require_no_hold(transaction)
     known = await transaction.installation()
     if known is None and not any((await transaction.row_counts()).values()):

@@ -222,6 +222,7 @@ async def is_due(transaction: Transaction, clock: Clock) -> bool:
     """Whether its installation is to be destroyed now, asked by who is about to begin that. Whoever installs the App again at
     the same moment is waited for."""
     known = await transaction.installation(lock=True)
+    await transaction.last_entry()  # holds the chain, as who changes a setting does
     chosen = await settings.read(transaction)
     return due_for_erasure(known, chosen, clock()) is not None
 

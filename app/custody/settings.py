@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from app.errors import DefectError, UserError
+from app.errors import DefectError, ErasedError, UserError
 from app.nouns import Action, Destination, Given, Installation, Role, StoredSettings
 from app.patterns import KINDS
 from app.ports import Appends, Clock, Store, Transaction
@@ -469,12 +469,14 @@ class Changed:
 async def change(
     store: Store, ledger: Appends, clock: Clock, *, installation_id: int, by: str, wanted: Wanted
 ) -> Changed:
-    """Make the change and write it down, both or neither. Whoever calls has made sure that `by` may."""
+    """Make the change and write it down, both or neither. Whoever calls has made sure that `by` may. Raises ErasedError."""
     setting = wanted.setting
     async with store.transaction(installation_id) as transaction:
         await (
             transaction.last_entry()
         )  # holds the chain: of two changes at once, the second one sees the first
+        if await transaction.erasure() is not None:  # it has begun since the tenant was entered
+            raise ErasedError
         before = await read(transaction)
         value = wanted.value
         if setting.field == "legal_hold":

@@ -8,6 +8,7 @@ import re
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -17,6 +18,7 @@ import pytest
 from sqlalchemy import text
 
 from app.actionlog.ledger import Ledger
+from app.custody import settings
 from app.custody.erase import (
     AtWorkError,
     Eraser,
@@ -34,7 +36,7 @@ from app.nouns import Action, Erasure, Hook, Installation, StoredSettings
 from app.ports import Fence, Recorder
 from embeddings.forget import shelf_of
 from infra.objects.folder import FolderObjects
-from infra.postgres.store import PostgresStore
+from infra.postgres.store import PostgresStore, PostgresTransaction
 from infra.qdrant import QdrantPoints
 from tests.app.custody.fuse import CrashError, Fuse, Fused, FusedStore
 
@@ -288,6 +290,36 @@ async def test_a_legal_hold_stops_it_and_says_whose_it_is(place: Place) -> None:
     with pytest.raises(LegalHoldError, match=r"max.*2027-02-28 at 12:00"):
         await place.begin(1)
     assert await place.left(1, shelf) == before
+
+
+@pytest.mark.parametrize("first", ["put_settings", "begin_erasure"])
+async def test_of_a_hold_and_a_deletion_at_once_the_second_is_refused(
+    place: Place, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    """Nobody is told of a hold that held nothing."""
+    await place.fill(1)
+    there, goes_on = asyncio.Event(), asyncio.Event()
+    write = getattr(PostgresTransaction, first)
+
+    async def late(transaction: PostgresTransaction, told: Any) -> Any:
+        there.set()
+        await goes_on.wait()
+        return await write(transaction, told)
+
+    async def hold() -> None:
+        on = settings.wanted("legal-hold on")
+        await settings.change(place.store, place.ledger, place.clock, installation_id=1, by="lea", wanted=on)
+
+    monkeypatch.setattr(PostgresTransaction, first, late)
+    acts = (hold, partial(place.begin, 1)) if first == "put_settings" else (partial(place.begin, 1), hold)
+    quick = asyncio.create_task(acts[0]())
+    await there.wait()
+    slow = asyncio.create_task(acts[1]())
+    await asyncio.wait([slow], timeout=0.5)
+    goes_on.set()
+    await quick
+    with pytest.raises((LegalHoldError, ErasedError)):
+        await slow
 
 
 async def test_what_nobody_knows_is_not_deleted(place: Place) -> None:
