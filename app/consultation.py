@@ -112,6 +112,8 @@ class _Counted:
             asked = self.record(Action.MODEL_ASKED, provider=self.provider, model=self.name)
             await to_its_end(asked)
             sent += 1
+            # Whoever withdrew it while the entry waited for its place behind theirs was told that nothing goes there any more.
+            await self.allowed()
 
         reason, answered = "cancelled", 0
         try:

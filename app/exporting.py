@@ -133,12 +133,14 @@ async def make(house: House, installation_id: int, export_id: UUID) -> None:
 
 async def _claim(house: House, installation_id: int, export_id: UUID) -> DataExport:
     """A place of its own for each attempt, which the row names before anything is there: a worker that was thought dead writes over
-    nothing, and what it wrote elsewhere is not what is handed out. Raises SupersededError."""
+    nothing, and what it wrote elsewhere is not what is handed out. One that was made since is as it is. Raises SupersededError."""
     async with house.store.transaction(installation_id) as transaction:
         await transaction.last_entry()  # holds the chain, and so the row
         now = await _find(transaction, export_id)
-        if now is None or now.state != ASKED:
-            raise SupersededError(reason="export_made")
+        if now is None or now.state == FAILED:
+            raise SupersededError(reason="export_gone")
+        if now.state == MADE:
+            return now
         claimed = replace(now, place=f"{installation_id}/{export_id}-{house.new_id().hex[:8]}")
         await transaction.put_export(claimed)
     return claimed
@@ -235,10 +237,11 @@ async def _note(house: House, installation_id: int, export: DataExport, made: Ma
 async def give_up(house: House, installation_id: int, export_id: UUID) -> None:
     """One that was tried often enough: it is said, and nothing of it is left."""
     async with house.store.transaction(installation_id) as transaction:
+        await transaction.last_entry()  # holds the chain, and so the row
         export = await _find(transaction, export_id)
         if export is None or export.state == MADE:
             return
-        export = replace(export, state=FAILED)
+        export = replace(export, state=FAILED, place=None)
         await transaction.put_export(export)
     await _remove(house, installation_id, export_id, but=None)
     with suppress(TransientError):

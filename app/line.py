@@ -54,7 +54,7 @@ from app.pulls.publish import PERMISSIONS, PublishSettings, publish
 from app.pulls.recovery import left_by_this_run
 from app.pulls.undo import undo as take_back
 from app.pulls.wording import Stage
-from app.reading import Asked, read_request, require_permission, require_plan
+from app.reading import Asked, read_request, require_permission, require_plan, require_wanted
 from app.refreshing import refreshed
 from app.repofile import RepoFile
 from app.retrying import what_is_retried
@@ -283,6 +283,7 @@ async def _desk(scene: Scene, asked: Asked, workspace: SnapshotWorkspace, model:
 async def _publish(scene: Scene, asked: Asked, change: Change) -> Publication:
     """Change → Publication, with the one token that may write code, minted now and revoked right after."""
     house, run = scene.house, scene.run
+    await require_wanted(scene)
     await require_permission(scene)
     opens = asked.target.pull_request is None
     form = await template.find(asked.base_tree, scene.reader) if opens else None

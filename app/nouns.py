@@ -398,7 +398,7 @@ class Destination:
 
 @dataclass(frozen=True, slots=True)
 class DataExport:
-    """An export that was asked for. `place` names the object that holds it, sealed, until `expires_at`; `run_id` is the run
+    """An export that was asked for. `place` names the object that holds it, sealed, until `expires_at`, or that is being written; `run_id` is the run
     that asked for it in a comment; `percent` is how much of it was written when somebody last noted it."""
 
     id: UUID

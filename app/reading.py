@@ -272,6 +272,13 @@ async def _require_open(scene: Scene, issue: Issue) -> None:
                 _require_welcome(await found(about, scene.house.sleep))
 
 
+async def require_wanted(scene: Scene) -> None:
+    """Raises UserError where people do not want work here any more: it was closed, locked or taken from us while the change was made.
+    What an earlier attempt has published is not asked about."""
+    if not await was_published(scene.run, scene.reader):
+        await _require_open(scene, await _issue(scene.reader, scene.run.number))
+
+
 def _require_welcome(issue: Issue) -> None:
     if any(label.casefold() == OPT_OUT for label in issue.labels):
         raise UserError(wording.opted_out(issue.number), reason="opted_out")

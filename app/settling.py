@@ -215,12 +215,12 @@ async def _rules(scene: Scene) -> RepoFile | None:
 
 
 async def _note(scene: Scene, pull: PullRequest, reason: str) -> None:
-    """What another look has seen to be over since this one began stays so, and is said again: what this one said stands there now."""
+    """What another look has seen to be over since this one began is said again, and then written down again: what this one said
+    stands there now. Until then it is not over, so that whoever goes on where this one broke off looks as well."""
     async with scene.house.store.transaction(scene.run.installation_id) as transaction:
         now = await transaction.run(scene.run.id, lock=True)
         over = reason not in OVER and now is not None and now.reason in OVER
-        if not over:
-            await transaction.update_run(scene.run.id, reason=reason)
+        await transaction.update_run(scene.run.id, reason=reason)
     if over:
         await _over(scene, await scene.reader.pull_request(pull.number))
 

@@ -94,8 +94,12 @@ async def send(  # noqa: PLR0917 - what a job carries, as it carries it
     sent = await _sent(house, hook, _message_id(hook_id, event, run_id, attempt), told)
     async with house.store.transaction(installation_id) as transaction:
         facts: Facts = {"hook": str(hook_id), "event": event.value, "attempt": tries + 1}
-        await _write_down(house, transaction, installation_id, "magicode", run_id, facts, sent)
+        if sent.status == GONE:
+            await transaction.installation(
+                lock=True
+            )  # which the hook's removal writes to, before the log's end
         there = await transaction.note_hook(hook_id, house.clock(), sent.status)
+        await _write_down(house, transaction, installation_id, "magicode", run_id, facts, sent)
         pause = HOOK_AWAY.pause(tries)
         if sent.status == GONE:
             await hooks.remove_within(

@@ -113,17 +113,17 @@ async def begin(
 
     Raises LegalHoldError, and UnknownInstallationError where nothing is stored of it.
     """
-    await (
-        transaction.last_entry()
-    )  # holds the chain, as who puts a hold on does: the second of the two sees the first
-    await require_no_hold(transaction)
     known = await transaction.installation()
     if known is None and not any((await transaction.row_counts()).values()):
         raise UnknownInstallationError(
             f"Nothing is stored of an installation {installation_id}.", reason="unknown_installation"
         )
+    data_key = await keys.data_key(transaction)
+    # Holds the chain, as who puts a hold on does: the second of the two sees the first.
+    await transaction.last_entry()
+    await require_no_hold(transaction)
     # Named now, since a master key that is lost meanwhile must not leave vectors behind that nobody can name.
-    shelf = shelf_of(await keys.data_key(transaction), installation_id)
+    shelf = shelf_of(data_key, installation_id)
     erasure = replace(_erasure(installation_id, known, wish, new_id(), clock()), shelf=shelf)
     if not await transaction.begin_erasure(erasure):
         return False

@@ -168,7 +168,7 @@ FILES: Final[Sequence[File]] = (
             "state": "asked, made or failed",
             "asked_by": f"{_WHO} of who asked",
             "asked_at": "when",
-            "place": "its name in the store of exports",
+            "place": "its name in the store of exports, or that it is to have there",
             "size": "in bytes, before it was sealed",
             "sha256": "of the ZIP, hexadecimal",
             "made_at": "when it was made",

@@ -115,9 +115,15 @@ async def unlisted(
 
 
 async def stop_all(transaction: Transaction) -> None:
-    """Tells every run of the installation to stop; one that waits to be tried again is taken up to say so."""
-    for state in (RunState.QUEUED, RunState.RUNNING):
-        for run in await transaction.runs(state=state, limit=10_000):
-            await transaction.update_run(run.id, cancel_requested=True)
-            if (lock := lock_of(run)) is not None:
-                await transaction.hasten(lock)
+    """Tells every run of the installation to stop; one that waits to be tried again is taken up to say so. The runs' rows before
+    their jobs', as whoever stops one of them has it."""
+    at_work = [
+        run
+        for state in (RunState.QUEUED, RunState.RUNNING)
+        for run in await transaction.runs(state=state, limit=10_000)
+    ]
+    for run in at_work:
+        await transaction.update_run(run.id, cancel_requested=True)
+    for lock in dict.fromkeys(map(lock_of, at_work)):
+        if lock is not None:
+            await transaction.hasten(lock)

@@ -58,8 +58,8 @@ async def publish(
 ) -> Publication:
     """Opens the pull request of an issue, or revises the one that is open.
 
-    Raises RefusedError (`human_commits`, `branch_moved`, `branch_protected`, `not_our_pull_request`, and what `guard`
-    refuses), InvalidError where GitHub refuses, TransientError where trying again from the start may help,
+    Raises RefusedError (`human_commits`, `branch_moved`, `branch_protected`, `not_our_pull_request`, `pull_request_closed`, and what
+    `guard` refuses), InvalidError where GitHub refuses, TransientError where trying again from the start may help,
     SupersededError and StoppedError from the fence.
     """
     publisher = _Publisher(
@@ -93,6 +93,9 @@ class _Publisher:
             pull = choice.pull_request
             commit = await self.reader.commit(pull.head_sha)
             return Publication(pull, choice.branch, commit.sha, commit.verified, created=True)
+        if self.request.is_revision and choice.pull_request is None:
+            # A person ended it while it was being revised: what they turned down comes back when it is asked for again.
+            raise refused("pull_request_closed")
         head = await head_of(self.reader, choice.branch)
         message = body.commit_message(
             self.run.id, self.change, number=self.run.number, closes=not self.run.is_pull_request

@@ -224,6 +224,7 @@ class CustodyRows(TenantRows):
         return noted.rowcount == 1
 
     async def remove_hook(self, hook_id: UUID) -> bool:
+        await self.installation(lock=True)
         gone = await self._connection.execute(delete(hooks).where(self._ours(hooks), hooks.c.id == hook_id))
         await self._note_hooked()
         return gone.rowcount == 1

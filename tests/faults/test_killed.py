@@ -205,7 +205,7 @@ PAST_THE_CONVERSATIONS: Final = {
     "app.jobs.accept:_Acceptance._plan": _NEWS,
     "app.jobs.accept:_Acceptance._turn_away": _NEWS,
     "app.jobs.presence:listed": "one transaction, done again every five minutes by whoever lives, where something differs",
-    "app.jobs.presence:unlisted": "one transaction, done again every five minutes by whoever lives",
+    "app.jobs.presence:unlisted": "a look and one transaction, done again every five minutes by whoever lives",
     "app.jobs.states:unblock": "one transaction that puts a request to work which had waited for a mending run",
     "app.planning:_require_not_done": _READS,
     "app.refreshing:_look_later": _LATER,

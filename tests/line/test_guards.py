@@ -16,13 +16,16 @@ from tests.line.conversations import (
     ask,
     asked_of_the_model,
     branches,
+    create,
     ended_well_told,
+    finish,
     notes,
     one_pull_request,
     ours,
     playbook,
     scenario,
 )
+from tests.line.seen import until
 from tests.line.stage import Stage
 
 
@@ -221,6 +224,31 @@ async def test_a_locked_issue_is_not_worked_on_and_nothing_is_said_where_nothing
     await stage.comment(number, ASK)
     await refused(stage, "locked")
     assert await ours(stage, number) == []
+
+
+@pytest.mark.parametrize(
+    ("method", "route", "given", "reason"),
+    [
+        ("PATCH", "", {"state": "closed"}, "closed"),
+        ("PUT", "/lock", {}, "locked"),
+        ("POST", "/labels", {"labels": ["no-magicode"]}, "opted_out"),
+    ],
+)
+async def test_what_is_taken_back_while_the_change_is_made_is_not_published(
+    raise_stage: Stages, sample: Path, method: str, route: str, given: dict[str, Any], reason: str
+) -> None:
+    slow = create("NOTES.md", "A note.\n") | {"slow": {"seconds": 5}}
+    stage = await raise_stage({"octo/fairshare": sample}, playbook(scenario(slow, finish())))
+    number = await ask(stage)
+
+    async def asking() -> bool:
+        return bool(await asked_of_the_model(stage))
+
+    await until(asking)
+    await by_hand(stage, method, f"/issues/{number}{route}", **given)
+    (run,) = await stage.ended()
+    assert (run.state, run.reason) == (RunState.REFUSED, reason)
+    assert (await branches(stage), await stage.pulls()) == ([], [])
 
 
 async def test_what_is_closed_locked_or_assigned_is_still_answered_when_no_work_is_asked_for(

@@ -175,6 +175,20 @@ async def test_after_a_closed_pull_request_the_next_branch_is_used(desk: Desk, m
     assert (await desk.publish(run=desk.run(id=UUID(int=3)))).branch == "magicode/issue-3-3"
 
 
+@pytest.mark.parametrize("merged", [False, True])
+async def test_what_is_ended_while_it_is_revised_does_not_come_back(desk: Desk, merged: bool) -> None:
+    first = await desk.publish()
+    again = desk.run(id=UUID(int=2))
+    request = desk.request_(base_sha=first.commit_sha, is_revision=True)
+    desk.github.close(first.pull_request.number, merged=merged)
+    before = list(desk.github.refs)
+    with pytest.raises(RefusedError) as caught:
+        await desk.publish(run=again, request=request)
+    assert caught.value.reason == "pull_request_closed"
+    assert len(desk.github.pulls) == 1
+    assert list(desk.github.refs) == before
+
+
 async def test_a_pull_request_closed_between_crash_and_rerun_is_not_opened_again(desk: Desk) -> None:
     first = await desk.publish()
     desk.github.close(first.pull_request.number)

@@ -167,10 +167,10 @@ async def test_looking_a_session_up_asks_the_database_twice(
     opening = PostgresStore._entered
     beside = PostgresStore(shared_database)  # the service's own rounds ask as well, by the service's store
 
-    async def counted(store: PostgresStore, *given: Any) -> Any:
+    async def counted(store: PostgresStore, *given: Any, **named: Any) -> Any:
         nonlocal asked
         asked += store is beside
-        return await opening(store, *given)
+        return await opening(store, *given, **named)
 
     monkeypatch.setattr(PostgresStore, "_entered", counted)
     cookies = Cookies(beside, shared.house.keys, shared.house.clock)
