@@ -73,7 +73,8 @@ async def _tidy(scene: Scene, outcome: Outcome, *, last: bool) -> None:
 
 
 async def _alerts(scene: Scene) -> Sequence[Ours]:
-    """What this run has used up of a budget so far that people are to hear of it; of each step one run tells."""
+    """What this run has used up of a budget so far that people are to hear of it; of each step one run tells, where none
+    ends beside it."""
     run, now = await scene.current(), scene.house.clock()
     if not run.cost_usd:
         return ()

@@ -260,7 +260,7 @@ async def _require_open(scene: Scene, issue: Issue) -> None:
         if issue.state == "closed" and issue.is_pull_request:
             raise _why("pull_request_closed")  # as a run is told that was at work when it was closed
         if issue.state == "closed":
-            raise UserError("This is closed, so I did nothing. Reopen it and ask again.", reason="closed")
+            raise UserError("This is closed, so I changed nothing. Reopen it and ask again.", reason="closed")
         if issue.locked:
             raise _why("locked")
     if run.verb in _WORKS:
