@@ -237,7 +237,7 @@ async def test_a_locked_issue_is_not_worked_on_and_nothing_is_said_where_nothing
 async def test_what_is_taken_back_while_the_change_is_made_is_not_published(
     raise_stage: Stages, sample: Path, method: str, route: str, given: dict[str, Any], reason: str
 ) -> None:
-    slow = create("NOTES.md", "A note.\n") | {"slow": {"seconds": 5}}
+    slow = create("NOTES.md", "A note.\n") | {"slow": {"seconds": 8}}
     stage = await raise_stage({"octo/fairshare": sample}, playbook(scenario(slow, finish())))
     number = await ask(stage)
 
