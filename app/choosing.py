@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from app.custody import consent, members, provider_keys, settings
 from app.custody.members import Administrator
@@ -62,6 +63,7 @@ async def answer(scene: Scene) -> Outcome:
         installation_id=run.installation_id,
         by=run.asker_login,
         wanted=wanted,
+        still=partial(members.require_still, by=by),
     )
     message = choices.changed(done.name, done.old, done.new, narrower=done.name in CONSENT)
     return Outcome(RunState.ANSWERED, "setting_changed", message)

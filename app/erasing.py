@@ -15,7 +15,9 @@ from typing import Any
 from app.actionlog.export import opened
 from app.actionlog.filters import Filter
 from app.custody import erase as engine
+from app.custody import members
 from app.custody.erase import Eraser, LegalHoldError, Wish
+from app.custody.members import Administrator
 from app.custody.receipt import SIGNING_PURPOSE, Signer, read_receipt, remains
 from app.custody.tombstones import RESTORED, Tombstones
 from app.ending import remove
@@ -68,7 +70,7 @@ async def answer(scene: Scene) -> Outcome:
     Raises NotAllowedError for who may not ask for it, LegalHoldError, and EditedSinceError.
     """
     await require_permission(scene)
-    await require_administrator(scene)
+    by = await require_administrator(scene)
     await require_unedited(scene)
     ask = await scene.ask()
     named = "" if ask is None else ask.words.strip()
@@ -87,7 +89,7 @@ async def answer(scene: Scene) -> Outcome:
         message = farewell.wrong_name(named, account, house.slug)
         return Outcome(RunState.ANSWERED, "delete_wrong_name", message)
     wish = Wish("asked", run.asker_login, run.repository_id, run.number, run.comment_id)
-    scene.at_the_end.append(partial(_begin, house, run.installation_id, wish))
+    scene.at_the_end.append(partial(_begin_by, by, house, run.installation_id, wish))
     return Outcome(RunState.ANSWERED, "deleting", farewell.deleting())
 
 
@@ -170,6 +172,14 @@ async def begin_again(house: House, erasure: Erasure) -> bool:
         if begun:
             await _queue(transaction, erasure.installation_id)
         return begun
+
+
+async def _begin_by(
+    by: Administrator, house: House, installation_id: int, wish: Wish, transaction: Transaction
+) -> bool:
+    """Raises NotTheirsToChangeError where `by` was told meanwhile that they administer no more."""
+    await members.require_still(transaction, by)
+    return await _begin(house, installation_id, wish, transaction)
 
 
 async def _begin(house: House, installation_id: int, wish: Wish, transaction: Transaction) -> bool:

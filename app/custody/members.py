@@ -18,7 +18,7 @@ from app.custody import settings
 from app.custody.settings import MEMBER, MOST_MEMBERS, InstallationSettings, Member, SettingError
 from app.errors import RefusedError, UserError
 from app.nouns import Account, Action, Facts, Given, Installation, Role, StoredSettings
-from app.ports import Appends, Clock, Store
+from app.ports import Appends, Clock, Store, Transaction
 
 DEFAULT: Final = "default"
 """What people write and read for no role of somebody's own: GitHub decides."""
@@ -42,7 +42,7 @@ class MemberError(UserError):
 
 
 class NotTheirsToChangeError(RefusedError):
-    """This role is not this person's to change."""
+    """This is not this person's to change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +110,21 @@ def read_role(word: str) -> Role | None:
 
 def _listed() -> str:
     return ", ".join(f"`{one}`" for one in ROLES)
+
+
+# --- by whom ---------------------------------------------------------------------------------------------------------
+
+
+async def require_still(transaction: Transaction, by: Administrator) -> None:
+    """That `by` administers by what they were found to, as long as this transaction is open: whoever asks GitHub waits for it, and a role
+    that was taken meanwhile counts. Raises NotTheirsToChangeError."""
+    await transaction.last_entry()  # holds the chain, as who changes a role does
+    before, installation = await settings.read(transaction), await transaction.installation()
+    if installation is not None and before.given(installation, by.person.id) != by.given:
+        raise NotTheirsToChangeError(
+            "Your own role was changed just now, so nothing was done. Look at it and ask again.",
+            reason="member_meanwhile",
+        )
 
 
 # --- changing one ----------------------------------------------------------------------------------------------------

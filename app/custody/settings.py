@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -467,9 +467,17 @@ class Changed:
 
 
 async def change(
-    store: Store, ledger: Appends, clock: Clock, *, installation_id: int, by: str, wanted: Wanted
+    store: Store,
+    ledger: Appends,
+    clock: Clock,
+    *,
+    installation_id: int,
+    by: str,
+    wanted: Wanted,
+    still: Callable[[Transaction], Awaitable[None]] | None = None,
 ) -> Changed:
-    """Make the change and write it down, both or neither. Whoever calls has made sure that `by` may. Raises ErasedError."""
+    """Make the change and write it down, both or neither. Whoever calls has made sure that `by` may, and `still` raises where that is
+    so no more. Raises ErasedError."""
     setting = wanted.setting
     async with store.transaction(installation_id) as transaction:
         await (
@@ -477,6 +485,8 @@ async def change(
         )  # holds the chain: of two changes at once, the second one sees the first
         if await transaction.erasure() is not None:  # it has begun since the tenant was entered
             raise ErasedError
+        if still is not None:
+            await still(transaction)
         before = await read(transaction)
         value = wanted.value
         if setting.field == "legal_hold":

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from app import choosing, erasing
 from app.nouns import Role, Run, RunState, StoredSettings
+from app.reading import require_unedited
+from app.scene import Scene
 from tests.line.conftest import Stages
 from tests.line.conversations import (
     asked_of_the_model,
@@ -132,3 +135,27 @@ async def test_settings_that_cannot_be_read_allow_nothing_and_the_run_ends(stage
     assert (run.state, run.reason) == (RunState.FAILED, "settings_unreadable")
     assert await asked_of_the_model(stage) == []
     assert await logged(stage, "permission.checked") == []
+
+
+@pytest.mark.parametrize("words", ["delete octo", "settings keep-log 1 month"])
+async def test_a_role_that_is_taken_while_its_request_is_looked_at_does_nothing_more(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    await give(stage, "wim", Role.ADMINISTRATOR)
+    number = await stage.open_issue("Data", user="wim")
+    if words.startswith("delete"):
+        assert (await say(stage, number, "delete", user="wim")).reason == "delete_announced"
+    before = await chosen(stage)
+
+    async def late(scene: Scene) -> None:
+        await require_unedited(scene)
+        await give(stage, "wim", None)
+
+    for room in (erasing, choosing):
+        monkeypatch.setattr(room, "require_unedited", late)
+    run = await say(stage, number, words, user="wim")
+    assert (run.state, run.reason) == (RunState.REFUSED, "member_meanwhile")
+    assert "Your own role was changed just now" in await ended_well_told(stage, run)
+    assert (await chosen(stage)).log_months == before.log_months
+    async with stage.house.store.transaction(stage.installation) as transaction:
+        assert await transaction.erasure() is None
