@@ -133,7 +133,7 @@ class Access:
                 partial(self._house.github.administers, tenant, person),
                 anew=anew,
             )
-        if not allowed:
+        if not allowed or (anew and not await self._is_still(given, tenant, person)):
             raise NotYoursError
         await self._require_going(tenant)
         return Allowed(installation, person.login, given)
@@ -153,6 +153,8 @@ class Access:
         if question.what == "write" and given is not None and given.role is Role.VIEWER:
             raise NotYoursError
         if not await self._answer(question, person, partial(self._has_right, question, person), anew=anew):
+            raise NotYoursError
+        if anew and not await self._is_still(given, question.tenant, person):
             raise NotYoursError
         await self._require_going(question.tenant)
         return Allowed(installation, person.login, given)
@@ -223,6 +225,10 @@ class Access:
         if found is None or chosen is None:
             raise NotYoursError
         return found, chosen.given(found, person.id)
+
+    async def _is_still(self, given: Given | None, tenant: int, person: Account) -> bool:
+        """Before anything is changed: GitHub may have been asked for seconds, and somebody's role changed meanwhile."""
+        return (await self._entered(tenant, person))[1] == given
 
     async def _answer(
         self, question: _Question, person: Account, ask: Callable[[], Awaitable[bool]], *, anew: bool = False

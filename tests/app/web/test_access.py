@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from app.custody import members
+from app.custody.members import Administrator, Wanted
 from app.errors import DeniedError, GoneError, MissingError, TransientError
 from app.house import House
-from app.nouns import Account, Installation
+from app.nouns import Account, Installation, Role
 from app.web.access import (
     ASKED_AT_MOST,
     BELIEVED,
@@ -26,6 +28,7 @@ from app.web.access import (
     make_token,
     remove_token,
 )
+from tests.line.roles import account
 from tests.line.stage import Stage
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -141,6 +144,25 @@ async def test_one_token_calls_so_often_and_others_go_on(shared: Stage) -> None:
     assert (await access.bearer(shared.installation, others, None)).actor.startswith("token:")
     github.now += raised.value.retry_after
     await access.bearer(shared.installation, ours, Scope.LOG)
+
+
+async def test_a_role_that_is_given_while_github_is_asked_counts_before_anything_is_changed(
+    shared: Stage,
+) -> None:
+    class Slow(Answering):
+        async def administers(self, installation_id: int, person: Account, *, witness: Any = None) -> bool:
+            viewer = Wanted(person.login, Role.VIEWER)
+            ada = Administrator(account(shared, "ada"), None)
+            house, tenant = shared.house, shared.installation
+            await members.change(
+                house.store, house.ledger, house.clock,
+                installation_id=tenant, by=ada, wanted=viewer, present=person,
+            )  # fmt: skip
+            return True
+
+    access = Access(Slow().house(shared))
+    with pytest.raises(NotYoursError):
+        await access.administrator(shared.installation, person(80_001), anew=True)
 
 
 async def test_an_account_is_found_by_its_login_in_one_list_for_everybody(shared: Stage) -> None:
