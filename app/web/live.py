@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, Final, TypeVar
 
@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 
 from app.actionlog.export import opened
 from app.actionlog.exported import ExportedEntry
-from app.errors import ErasedError, TransientError
+from app.errors import ErasedError, RefusedError, TransientError, UserError
 from app.house import House
 from app.nouns import Run
 from app.web import unheard
@@ -110,14 +110,30 @@ class Watching:
 
 
 async def events(
-    house: House, pages: Pages, leaving: asyncio.Event, run: Run, *, repository: str | None
+    house: House,
+    pages: Pages,
+    leaving: asyncio.Event,
+    run: Run,
+    may: Callable[[], Coroutine[Any, Any, None]],
+    *,
+    repository: str | None,
 ) -> AsyncIterator[str]:
-    """`journey` with the piece of the page, and `end` when the run has ended."""
+    """`journey` with the piece of the page, and `end` when the run has ended.
+
+    Before each look `may` raises a UserError or a RefusedError where whoever watches may not any more: nothing more is told, and a
+    browser that comes again hears why.
+    """
     yield _AGAIN
     watching, shown, until = Watching(house, run), "", time.monotonic() + LASTS_SECONDS
     spoken, pause = time.monotonic(), LOOK_SECONDS
     while time.monotonic() < until and not leaving.is_set():
-        with suppress(TransientError):  # the database is briefly away, and the page stays as it is
+        with suppress(
+            TransientError
+        ):  # the database is briefly away, or the service paused: the page stays as it is
+            try:
+                await _to_its_end(may())
+            except (UserError, RefusedError):
+                return
             now = await _to_its_end(watching.look())
             if now is None or now.run.state.ended:
                 yield _event("end", "")

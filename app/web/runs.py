@@ -229,9 +229,13 @@ def routes(desk: Desk) -> APIRouter:
     async def watch(request: Request, tenant: Tenant, run_id: UUID) -> Response:
         session = await desk.gate.session(request)
         run = await find(house, tenant, run_id)
-        await viewer(desk, session, tenant, run.repository_id)
+
+        async def may() -> None:
+            await viewer(desk, await desk.gate.session(request), tenant, run.repository_id)
+
+        await may()
         name = (await desk.names.of(tenant)).get(run.repository_id)
-        told_live = live.events(house, desk.pages, desk.streams.leaving, run, repository=name)
+        told_live = live.events(house, desk.pages, desk.streams.leaving, run, may, repository=name)
         return live.Stream(told_live, desk.streams.one(session.person.id))
 
     @router.post("/installations/{tenant}/runs/{run_id}/stop")

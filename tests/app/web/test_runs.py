@@ -233,6 +233,18 @@ async def test_a_run_is_watched_until_it_has_ended(at_work: tuple[Stage, Run]) -
     assert (await stage.ended())[-1].state is RunState.CANCELLED
 
 
+async def test_who_is_signed_out_everywhere_is_told_nothing_more(at_work: tuple[Stage, Run]) -> None:
+    stage, run = at_work
+    async with signed_in(stage, "rita") as rita, asyncio.timeout(60):
+        told = []
+        async for name, _ in watched(rita, at(stage, run, "/live")):
+            told.append(name)
+            await stage.house.store.end_every_session()
+        assert told == ["journey"], "and no word of its end, which has not come"
+    (now,) = await stage.runs()
+    assert not now.state.ended
+
+
 async def test_nobody_is_watched_for_beyond_what_is_good_for_all(
     at_work: tuple[Stage, Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
