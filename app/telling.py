@@ -95,9 +95,8 @@ async def send(  # noqa: PLR0917 - what a job carries, as it carries it
     async with house.store.transaction(installation_id) as transaction:
         facts: Facts = {"hook": str(hook_id), "event": event.value, "attempt": tries + 1}
         if sent.status == GONE:
-            await transaction.installation(
-                lock=True
-            )  # which the hook's removal writes to, before the log's end
+            # The hook's removal writes to this row, which is locked before the log's end is.
+            await transaction.installation(lock=True)
         there = await transaction.note_hook(hook_id, house.clock(), sent.status)
         await _write_down(house, transaction, installation_id, "magicode", run_id, facts, sent)
         pause = HOOK_AWAY.pause(tries)

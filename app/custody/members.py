@@ -116,8 +116,8 @@ def _listed() -> str:
 
 
 async def require_still(transaction: Transaction, by: Administrator) -> None:
-    """That `by` administers by what they were found to, as long as this transaction is open: whoever asks GitHub waits for it, and a role
-    that was taken meanwhile counts. Raises NotTheirsToChangeError."""
+    """Raises NotTheirsToChangeError where `by` no longer administers by what they were found to: GitHub was asked meanwhile, which may
+    take seconds. Nobody's role changes from here to this transaction's end."""
     await transaction.last_entry()  # holds the chain, as who changes a role does
     before, installation = await settings.read(transaction), await transaction.installation()
     if installation is not None and before.given(installation, by.person.id) != by.given:
